@@ -1,0 +1,121 @@
+//go:build linux
+
+#include "textflag.h"
+#include "go_asm.h"
+
+// The rules that hold from the label child on are stated in child_linux.go.
+
+#define SYS_write          1
+#define SYS_rt_sigprocmask 14
+#define SYS_exit_group     231
+#define SIG_SETMASK        2
+#define EINTR              4
+
+// R12 frame, R13 current op, BX its flags. A system call clobbers AX, CX and R11 only.
+
+// func clone(f *frame) uintptr
+TEXT ·clone(SB), NOSPLIT|NOFRAME, $0-16
+	MOVQ f+0(FP), R12
+
+	MOVQ $SYS_rt_sigprocmask, AX
+	MOVQ $SIG_SETMASK, DI
+	LEAQ frame_block(R12), SI
+	LEAQ frame_saved(R12), DX
+	MOVQ $8, R10
+	SYSCALL
+
+	MOVQ (frame_call+0)(R12), AX
+	MOVQ (frame_call+8)(R12), DI
+	MOVQ (frame_call+16)(R12), SI
+	MOVQ (frame_call+24)(R12), DX
+	MOVQ (frame_call+32)(R12), R10
+	MOVQ (frame_call+40)(R12), R8
+	SYSCALL
+	TESTQ AX, AX
+	JZ   child
+
+	MOVQ AX, R13
+	MOVQ $SYS_rt_sigprocmask, AX
+	MOVQ $SIG_SETMASK, DI
+	LEAQ frame_saved(R12), SI
+	XORL DX, DX
+	MOVQ $8, R10
+	SYSCALL
+	MOVQ R13, ret+8(FP)
+	RET
+
+child:
+	MOVQ frame_first(R12), R13
+
+call:
+	CMPQ R13, frame_end(R12)
+	JAE  exit
+	MOVQ op_Nr(R13), AX
+	MOVQ (op_Args+0)(R13), DI
+	MOVQ (op_Args+8)(R13), SI
+	MOVQ (op_Args+16)(R13), DX
+	MOVQ (op_Args+24)(R13), R10
+	MOVQ (op_Args+32)(R13), R8
+	MOVQ (op_Args+40)(R13), R9
+	SYSCALL
+	MOVQ op_Flags(R13), BX
+	CMPQ AX, $0xfffffffffffff001
+	JAE  failed
+
+	TESTQ $const_flagStore, BX
+	JZ    stored
+	MOVQ  op_Store(R13), CX
+	MOVQ  AX, (CX)
+
+stored:
+	TESTQ $const_flagExpect, BX
+	JZ    expected
+	CMPQ  AX, op_Expect(R13)
+	JEQ   expected
+	XORL  AX, AX
+	JMP   report
+
+expected:
+	TESTQ $const_flagLeave, BX
+	JZ    next
+	TESTQ AX, AX
+	JZ    next
+	XORL  DI, DI
+	JMP   exitWith
+
+next:
+	ADDQ $op__size, R13
+	JMP  call
+
+failed:
+	NEGQ  AX
+	TESTQ $const_flagRetry, BX
+	JZ    report
+	CMPQ  AX, $EINTR
+	JEQ   call
+
+	// AX is the errno, or 0 for a result that was not expected.
+report:
+	TESTQ $const_flagIgnore, BX
+	JNZ   next
+	SUBQ  frame_first(R12), R13
+	MOVQ  frame_report(R12), BX
+	MOVQ  R13, 8(BX)
+	MOVQ  AX, 16(BX)
+
+write:
+	MOVQ $SYS_write, AX
+	MOVQ (BX), DI
+	LEAQ 8(BX), SI
+	MOVQ $16, DX
+	SYSCALL
+	CMPQ AX, $-EINTR
+	JEQ  write
+
+exit:
+	MOVQ $127, DI
+
+exitWith:
+	MOVQ $SYS_exit_group, AX
+	SYSCALL
+	JMP  exitWith

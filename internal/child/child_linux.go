@@ -1,0 +1,112 @@
+//go:build amd64 || arm64
+
+// Package child runs a program in a new process that shares the caller's memory until it execs.
+//
+// # The rules in the child
+//
+// From the clone to execve the new process runs on the caller's memory, beside all its threads, and its thread
+// register is that of the thread that cloned it. So the child
+//
+//   - runs the few instructions in child_*.s and nothing else: no Go code, no stack, no lock;
+//   - writes only to the frame and to the words that an op stores to, all in the program's own memory;
+//   - has every signal blocked, and all handlers gone (CLONE_CLEAR_SIGHAND), so that no handler of the
+//     parent's can run in it. Where clone3 is missing the handlers are still there, but blocked: a program
+//     resets all dispositions before its last op but one unblocks the signals;
+//   - shares the table of descriptors until its first op replaces it, and changes nothing in it before;
+//   - ends in execve or exit_group and never returns.
+//
+// The clone is without CLONE_VFORK, so the caller's thread goes on at once. What the child leaves in the
+// kernel's mm, as opposed to its task, is the caller's business: see the package spawn.
+package child
+
+import (
+	"sync/atomic"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// Flags of the clone. CLONE_FILES makes the clone's cost independent of the number of open descriptors; the first
+// op must be a close_range with CLOSE_RANGE_UNSHARE.
+//
+// The exit signal is 0 until execve makes it SIGCHLD: a start that fails sends no SIGCHLD, and a wait4(-1)
+// elsewhere in the process cannot take the child away before it has started.
+const (
+	fallbackFlags = unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_CHILD_CLEARTID
+	flags         = fallbackFlags | unix.CLONE_CLEAR_SIGHAND
+)
+
+// stackSize is a formality: the child pushes nothing.
+const stackSize = 512
+
+// Size is the room that Start takes in a program's memory.
+const Size = 1024 + stackSize
+
+// noClone3 is set once the kernel has said that it has no clone3 with these flags.
+var noClone3 atomic.Bool
+
+// Child is a process that was cloned.
+type Child struct {
+	PID   int
+	PIDFD int // close-on-exec; the caller closes it
+	frame *frame
+}
+
+// LeftMemory reports whether the child has left this address space, by exec or by its end: the program can then be freed.
+// It must not be called after that.
+func (c *Child) LeftMemory() bool { return c.frame.leftMemory() }
+
+// Start clones a process that runs p. A failure of an op is reported in p's memory and on the descriptor of p.SetStatus.
+//
+// p must not change and must not be freed until the process has left this address space: see LeftMemory; the end of file on
+// the other end of a status pipe proves it too, and comes later. The caller waits for the process with __WALL.
+//
+// Linux 5.4 and later (clone3: 5.5).
+func Start(p *program.Program) (Child, *Error) {
+	f := newFrame(p)
+	f.block = ^uint64(0)
+	f.first, f.end = p.Layout()
+	f.report = p.ReportTo()
+	f.inside = 1
+	inside, pidfd := f.addresses()
+	stack := p.Alloc(stackSize)
+
+	if !noClone3.Load() {
+		args, addr := newCloneArgs(p)
+		*args = cloneArgs{
+			flags:     flags,
+			pidfd:     uint64(pidfd),
+			childTID:  uint64(inside),
+			stack:     uint64(stack),
+			stackSize: stackSize,
+		}
+		f.call = [6]uintptr{unix.SYS_CLONE3, addr, cloneArgsSize}
+		pid, errno := result(clone(f))
+		switch errno {
+		case 0:
+			return Child{pid, int(f.pidfd), f}, nil
+		case unix.ENOSYS, unix.EINVAL:
+			// Too old a kernel, or a seccomp policy that says so.
+			noClone3.Store(true)
+		case unix.EPERM:
+			// A seccomp policy that predates clone3. It may be this thread's only.
+		default:
+			return Child{}, &Error{"clone3({flags=" + program.CloneFlags(flags) + "}, 64)", errno}
+		}
+	}
+	f.call = cloneCall(fallbackFlags, stack+stackSize, pidfd, inside)
+	pid, errno := result(clone(f))
+	if errno != 0 {
+		return Child{}, &Error{"clone(" + program.CloneFlags(fallbackFlags) + ")", errno}
+	}
+	return Child{pid, int(f.pidfd), f}, nil
+}
+
+// result splits the raw result of a system call.
+func result(r uintptr) (int, syscall.Errno) {
+	if r > ^uintptr(4095) {
+		return -1, syscall.Errno(-r)
+	}
+	return int(r), 0
+}

@@ -1,0 +1,23 @@
+//go:build linux && !(amd64 || arm64)
+
+package child
+
+import (
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/program"
+)
+
+// Size is the room that Start takes in a program's memory.
+const Size = 0
+
+// Child is a process that was cloned.
+type Child struct{ PID, PIDFD int }
+
+// LeftMemory is not called: there is no child.
+func (c *Child) LeftMemory() bool { return true }
+
+// Start needs assembly, which exists for amd64 and arm64.
+func Start(*program.Program) (Child, *Error) {
+	return Child{}, &Error{"clone3", syscall.ENOSYS}
+}

@@ -1,0 +1,82 @@
+//go:build linux && (amd64 || arm64)
+
+package child
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/virspawn/spawn/internal/program"
+)
+
+// frame is what the assembly works on. It lies in the program's memory, which the child may still read when
+// the parent's goroutine has moved on.
+type frame struct {
+	call   [6]uintptr // number and arguments of clone3 or clone
+	block  uint64     // every signal
+	saved  uint64     // the parent's signal mask
+	first  uintptr    // the ops
+	end    uintptr
+	report uintptr // program.ReportTo
+	inside uint32  // not 0 while the child shares this memory
+	pidfd  int32   // set by the kernel
+}
+
+// For the assembly, through go_asm.h.
+type op program.Op
+
+const (
+	flagIgnore = uintptr(program.Ignore)
+	flagStore  = uintptr(program.Store)
+	flagExpect = uintptr(program.Expect)
+	flagRetry  = uintptr(program.Retry)
+	flagLeave  = uintptr(program.Leave)
+)
+
+// newFrame allocates a frame in the program's memory.
+//
+// Preconditions: frame has no Go pointers and needs no more than a word's alignment.
+func newFrame(p *program.Program) *frame {
+	size := int(unsafe.Sizeof(frame{}))
+	return (*frame)(unsafe.Pointer(&p.Bytes(p.Alloc(size), size)[0]))
+}
+
+// cloneArgs is the kernel's struct clone_args, as of Linux 5.3 (CLONE_ARGS_SIZE_VER0).
+type cloneArgs struct {
+	flags      uint64
+	pidfd      uint64
+	childTID   uint64
+	parentTID  uint64
+	exitSignal uint64
+	stack      uint64
+	stackSize  uint64
+	tls        uint64
+}
+
+const cloneArgsSize = unsafe.Sizeof(cloneArgs{})
+
+// newCloneArgs allocates a struct clone_args in the program's memory and returns it with its address.
+//
+// Preconditions: as for newFrame.
+func newCloneArgs(p *program.Program) (*cloneArgs, uintptr) {
+	addr := p.Alloc(int(cloneArgsSize))
+	return (*cloneArgs)(unsafe.Pointer(&p.Bytes(addr, int(cloneArgsSize))[0])), addr
+}
+
+// clone blocks every signal, makes the call in f.call, restores the mask and returns the raw result. The new
+// process never returns: it runs the ops.
+//
+// Preconditions: f and all that it points to stay as they are until the new process has left this address space.
+//
+//go:noescape
+func clone(f *frame) uintptr
+
+// leftMemory reports whether the child of f has left this address space: exec and exit clear the word.
+func (f *frame) leftMemory() bool { return atomic.LoadUint32(&f.inside) == 0 }
+
+// addresses returns the addresses of f's words for the kernel.
+//
+// Preconditions: f lies in a program's memory, so that it does not move.
+func (f *frame) addresses() (inside, pidfd uintptr) {
+	return uintptr(unsafe.Pointer(&f.inside)), uintptr(unsafe.Pointer(&f.pidfd))
+}
