@@ -1,0 +1,52 @@
+// Package helper runs a program by an ordinary Go loop, on a thread of this process.
+package helper
+
+import (
+	"runtime"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// Exec runs p, which ends in execve, on a thread of its own, and returns only when an op has failed. That thread then
+// ends: what CLONE_FS and CLOSE_RANGE_UNSHARE have made its own (descriptors, directory, umask) ends with it, and so do
+// its credentials and its signal mask. Limits, dispositions, session and group are the process's.
+func Exec(p *program.Program) program.Failure {
+	result := make(chan program.Failure)
+	go func() {
+		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		if unix.Gettid() != unix.Getpid() {
+			result <- Run(p)
+			return
+		}
+		// The main thread cannot end, and /proc/self shows it. While this goroutine keeps it, another gets another.
+		f := Exec(p)
+		runtime.UnlockOSThread()
+		result <- f
+	}()
+	return <-result
+}
+
+// Run makes the calls of p one after the other on the current thread, until one fails or p ends.
+func Run(p *program.Program) program.Failure {
+	for i := 0; i < p.Len(); i++ {
+		op := p.At(i)
+		r, _, errno := syscall.RawSyscall6(op.Nr, op.Args[0], op.Args[1], op.Args[2], op.Args[3], op.Args[4], op.Args[5])
+		switch {
+		case errno == unix.EINTR && op.Flags&program.Retry != 0:
+			i--
+			continue
+		case errno == 0 && op.Flags&program.Store != 0:
+			p.StoreResult(i, r)
+		}
+		bad := errno != 0 || op.Flags&program.Expect != 0 && r != op.Expect
+		if bad && op.Flags&program.Ignore == 0 {
+			return program.Failure{Op: i, Errno: errno}
+		}
+		if errno == 0 && op.Flags&program.Leave != 0 && r != 0 {
+			unix.Exit(0)
+		}
+	}
+	return program.Failure{Op: p.Len()}
+}
