@@ -1,0 +1,275 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Command says what to run and how. It is built by chained calls, none of which can fail or start anything: the
+// first bad call is kept and reported by the call that runs the command.
+//
+// A Command can run any number of times, and from several goroutines at once while nothing changes it, except
+// where it holds something that cannot be shared: a reader or a file, a variable for the output, CloseParent.
+// The zero value is not usable; see [New].
+type Command struct {
+	name    string
+	argv0   text
+	args    []text
+	env     environment
+	streams [3]stream
+	passed  []passedFD
+
+	dir       string
+	hasDir    bool
+	umask     int // -1: as in the parent
+	rlimits   []rlimit
+	ids       credentials
+	session   bool
+	ownGroup  bool
+	killMode  KillMode
+	grace     time.Duration
+	firstFail error
+}
+
+// text is an argument or the value of a variable.
+type text struct {
+	s      string
+	secret bool
+}
+
+// DefaultGracePeriod is the time between SIGTERM and SIGKILL unless [Command.SetGracePeriod] says otherwise.
+const DefaultGracePeriod = 5 * time.Second
+
+// New returns a command that runs the program name with args; the program sees name and then args as its
+// arguments. A name without a slash is looked up in the directories of this process's PATH when the command runs,
+// as [os/exec.LookPath] does; one found only through a relative element of PATH is refused with
+// [os/exec.ErrDot]. A relative name with a slash is taken from this process's working directory, whatever
+// [Command.SetWorkingDirectory] says.
+//
+// There is no shell: no argument is split, expanded or interpreted. (virCommandNewArgList)
+func New(name string, args ...string) *Command {
+	c := &Command{name: name, umask: -1, grace: DefaultGracePeriod}
+	c.checkText("New", "program name", name)
+	if name == "" {
+		c.fail("New", "the program's name is empty")
+	}
+	c.addArgs("New", args)
+	return c
+}
+
+// fail keeps the first error of a builder method.
+func (c *Command) fail(method, format string, a ...any) {
+	if c.firstFail == nil {
+		c.failErr(method, fmt.Errorf(format, a...))
+	}
+}
+
+// failErr keeps the first error of a builder method.
+func (c *Command) failErr(method string, err error) {
+	if c.firstFail == nil {
+		c.firstFail = &badCall{method, err}
+	}
+}
+
+// badCall is a builder call that makes the command unusable.
+type badCall struct {
+	method string
+	reason error
+}
+
+func (e *badCall) Error() string { return "spawn: " + e.method + ": " + e.reason.Error() }
+
+func (e *badCall) Unwrap() error { return e.reason }
+
+// checkText refuses what cannot be passed to a program. It reports whether s is good.
+func (c *Command) checkText(method, what, s string) bool {
+	if strings.IndexByte(s, 0) < 0 {
+		return true
+	}
+	c.fail(method, "the %s %q has a NUL byte", what, s)
+	return false
+}
+
+func (c *Command) addArgs(method string, args []string) {
+	if len(args) > 0 {
+		c.args = slices.Grow(c.args, len(args))
+	}
+	for _, a := range args {
+		c.checkText(method, "argument", a)
+		c.args = append(c.args, text{s: a})
+	}
+}
+
+// AddArg appends arguments, each passed to the program as it is. (virCommandAddArg, virCommandAddArgList)
+func (c *Command) AddArg(args ...string) *Command {
+	c.addArgs("AddArg", args)
+	return c
+}
+
+// AddArgf appends one argument, formatted as by [fmt.Sprintf]. (virCommandAddArgFormat)
+func (c *Command) AddArgf(format string, a ...any) *Command {
+	c.addArgs("AddArgf", []string{fmt.Sprintf(format, a...)})
+	return c
+}
+
+// AddArgPair appends one argument, name=value. (virCommandAddArgPair)
+func (c *Command) AddArgPair(name, value string) *Command {
+	c.addArgs("AddArgPair", []string{name + "=" + value})
+	return c
+}
+
+// AddSecretArg appends an argument that is shown as *** by [Command.String], [Command.Explain] and in errors. The
+// program, and everyone who may read its /proc/PID/cmdline, still sees it: prefer [Command.SetSendBuffer].
+func (c *Command) AddSecretArg(arg string) *Command {
+	if strings.IndexByte(arg, 0) >= 0 {
+		c.fail("AddSecretArg", "the argument has a NUL byte") // without the value
+	}
+	c.args = append(c.args, text{s: arg, secret: true})
+	return c
+}
+
+// SetArgv0 sets the program's argument 0, which is otherwise the name given to [New]. The program that runs stays
+// the same. An empty one is refused by [New] for the name, and here too: programs rely on argument 0.
+func (c *Command) SetArgv0(argv0 string) *Command {
+	if argv0 == "" {
+		c.fail("SetArgv0", "argument 0 is empty")
+	}
+	c.checkText("SetArgv0", "argument", argv0)
+	c.argv0 = text{s: argv0}
+	return c
+}
+
+// SetWorkingDirectory sets the directory in which the program starts, entered with the child's new credentials.
+// A relative one is taken from this process's working directory. The default is this process's working
+// directory. (virCommandSetWorkingDirectory)
+func (c *Command) SetWorkingDirectory(dir string) *Command {
+	if dir == "" {
+		c.fail("SetWorkingDirectory", "the directory is empty")
+	}
+	c.checkText("SetWorkingDirectory", "directory", dir)
+	c.dir, c.hasDir = dir, true
+	return c
+}
+
+// SetUmask sets the program's file mode creation mask, 0 to 0777. The default is this process's mask.
+// (virCommandSetUmask, umask(2))
+func (c *Command) SetUmask(mask int) *Command {
+	if mask < 0 || mask > 0o777 {
+		c.fail("SetUmask", "the mask %#o is not in 0 to 0777", mask)
+	}
+	c.umask = mask
+	return c
+}
+
+// SetSession makes the child the leader of a new session and of a new process group in it, without a controlling
+// terminal. (setsid(2))
+func (c *Command) SetSession() *Command {
+	c.session = true
+	return c
+}
+
+// SetProcessGroup makes the child the leader of a new process group, so that signals from the terminal do not
+// reach it. (setpgid(2))
+func (c *Command) SetProcessGroup() *Command {
+	c.ownGroup = true
+	return c
+}
+
+// KillMode says what is signalled when a command's context ends or its process is aborted.
+type KillMode int
+
+const (
+	// KillProcess, the default, signals the child only.
+	KillProcess KillMode = iota
+	// KillGroup signals the child's process group. The child is made the leader of a new group, as by
+	// [Command.SetProcessGroup]. Once the child itself has ended, what is left of its group gets SIGKILL.
+	KillGroup
+)
+
+// SetKillMode says what is signalled when the context ends or on [Process.Abort]. The default is [KillProcess].
+func (c *Command) SetKillMode(m KillMode) *Command {
+	if m != KillProcess && m != KillGroup {
+		c.fail("SetKillMode", "%d is not a kill mode", int(m))
+	}
+	c.killMode = m
+	return c
+}
+
+// SetGracePeriod sets the time between SIGTERM and SIGKILL when the context ends or on [Process.Abort]. The default is
+// [DefaultGracePeriod]; with 0, SIGKILL is sent at once and SIGTERM not at all.
+func (c *Command) SetGracePeriod(d time.Duration) *Command {
+	if d < 0 {
+		c.fail("SetGracePeriod", "the period %v is negative", d)
+	}
+	c.grace = d
+	return c
+}
+
+// Clone returns an independent copy: changing one does not change the other. Readers, writers, files and variables
+// that were registered are shared. A command that could not run, because of a bad call, gives a copy that
+// cannot either.
+func (c *Command) Clone() *Command {
+	d := *c
+	d.args = slices.Clone(c.args)
+	d.env.vars = slices.Clone(c.env.vars)
+	d.passed = slices.Clone(c.passed)
+	d.rlimits = slices.Clone(c.rlimits)
+	d.ids.groups = slices.Clone(c.ids.groups)
+	return &d
+}
+
+// String returns the command as a line for a POSIX shell: the environment, if it was set, the program and the
+// arguments, quoted where needed, secrets as ***. It is for logs: nothing in this package runs it.
+// (virCommandToString)
+func (c *Command) String() string { return c.line().String() }
+
+// commandLine is what a command shows of itself. Later changes to the command do not reach it.
+type commandLine struct {
+	name string
+	args []text
+	vars []variable
+}
+
+func (c *Command) line() commandLine { return commandLine{c.name, c.args, c.env.vars} }
+
+func (l commandLine) String() string {
+	var b strings.Builder
+	for _, v := range l.vars {
+		b.WriteString(shellQuote(v.name))
+		b.WriteByte('=')
+		b.WriteString(v.value.quoted())
+		b.WriteByte(' ')
+	}
+	b.WriteString(shellQuote(l.name))
+	for _, a := range l.args {
+		b.WriteByte(' ')
+		b.WriteString(a.quoted())
+	}
+	return b.String()
+}
+
+// quoted returns the text for a shell, *** for a secret.
+func (t text) quoted() string {
+	if t.secret {
+		return "***"
+	}
+	return shellQuote(t.s)
+}
+
+// shellQuote quotes s, where needed, so that a POSIX shell takes it as one word with no special meaning.
+func shellQuote(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:@_"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// Run runs a program to its end, with the whole environment of this process. It is short for
+// New(name, args...).Run(ctx). (virRun)
+func Run(ctx context.Context, name string, args ...string) error {
+	return New(name, args...).Run(ctx)
+}

@@ -1,0 +1,166 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// environment is what the program gets: everything, until the first call about it; then only what was added.
+type environment struct {
+	set  bool
+	vars []variable
+}
+
+type variable struct {
+	name  string
+	value text
+}
+
+// put adds a variable, or changes it where it stands: a name occurs once and the last value wins.
+func (e *environment) put(name string, value text) {
+	e.set = true
+	for i := range e.vars {
+		if e.vars[i].name == name {
+			e.vars = slices.Clone(e.vars) // a running process may show the old ones
+			e.vars[i].value = value
+			return
+		}
+	}
+	e.vars = append(e.vars, variable{name, value})
+}
+
+// addEnv checks a variable and adds it.
+func (c *Command) addEnv(method, name string, value text) {
+	c.env.set = true
+	switch {
+	case name == "":
+		c.fail(method, "the variable's name is empty")
+	case strings.Contains(name, "="):
+		c.fail(method, "the variable's name %q has an equals sign", name)
+	case value.secret && strings.IndexByte(value.s, 0) >= 0:
+		c.fail(method, "the value of %s has a NUL byte", name) // without the value
+	case c.checkText(method, "variable's name", name) && c.checkText(method, "value of "+name, value.s):
+		c.env.put(name, value)
+	}
+}
+
+// addEnvString checks a string of the form name=value and adds it.
+func (c *Command) addEnvString(method, pair string) {
+	name, value, ok := strings.Cut(pair, "=")
+	if !ok {
+		c.fail(method, "%q has no equals sign", pair)
+		return
+	}
+	c.addEnv(method, name, text{s: value})
+}
+
+// AddEnv sets a variable in the program's environment.
+//
+// As long as none of the methods about the environment was called, the program inherits all of this process's
+// variables. From the first call on, whether it adds something or not, it gets only those that were added. A name that
+// is added again keeps its place and takes the last value. (virCommandAddEnvPair)
+func (c *Command) AddEnv(name, value string) *Command {
+	c.addEnv("AddEnv", name, text{s: value})
+	return c
+}
+
+// AddEnvf sets a variable from a string of the form name=value, formatted as by [fmt.Sprintf].
+// (virCommandAddEnvFormat)
+func (c *Command) AddEnvf(format string, a ...any) *Command {
+	c.addEnvString("AddEnvf", fmt.Sprintf(format, a...))
+	return c
+}
+
+// AddEnvString sets a variable from a string of the form name=value. (virCommandAddEnvString)
+func (c *Command) AddEnvString(pair string) *Command {
+	c.addEnvString("AddEnvString", pair)
+	return c
+}
+
+// AddSecretEnv sets a variable whose value is shown as *** by [Command.String], [Command.Explain] and in errors. The
+// program, and everyone who may read its /proc/PID/environ, still sees it.
+func (c *Command) AddSecretEnv(name, value string) *Command {
+	c.addEnv("AddSecretEnv", name, text{s: value, secret: true})
+	return c
+}
+
+// AddEnvPassAllowSUID passes on variables of this process, with the values that they have now; those that are not
+// set are left out. They are passed also when this process runs setuid, setgid or with file capabilities: the caller
+// vouches that an unprivileged user may choose their values. (virCommandAddEnvPassAllowSUID)
+func (c *Command) AddEnvPassAllowSUID(names ...string) *Command {
+	for _, name := range names {
+		c.passEnv("AddEnvPassAllowSUID", name)
+	}
+	c.env.set = true
+	return c
+}
+
+// AddEnvPassBlockSUID passes on a variable of this process, with the value that it has now, unless this process
+// runs setuid, setgid or with file capabilities: then an unprivileged user has chosen the value, and it is dropped.
+// Where there is no value to pass, because it was dropped or is not set, the program gets the fallback; without a
+// fallback it gets no such variable. (virCommandAddEnvPassBlockSUID)
+func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command {
+	const method = "AddEnvPassBlockSUID"
+	if len(fallback) > 1 {
+		c.fail(method, "%d fallbacks for %q; there can be one", len(fallback), name)
+	}
+	c.env.set = true
+	passed := !secureMode() && c.passEnv(method, name)
+	if !passed && len(fallback) > 0 {
+		c.addEnv(method, name, text{s: fallback[0]})
+	}
+	return c
+}
+
+// passEnv passes on a variable with the value that it has now. It reports whether there is one.
+func (c *Command) passEnv(method, name string) bool {
+	value, ok := os.LookupEnv(name)
+	if ok || name == "" || strings.ContainsAny(name, "=\x00") { // a bad name, for its error
+		c.addEnv(method, name, text{s: value})
+	}
+	return ok
+}
+
+// AddEnvPassCommon passes on what most programs need, of this process's variables:
+//
+//	variable         when this process runs setuid
+//	LD_PRELOAD       dropped
+//	LD_LIBRARY_PATH  dropped
+//	PATH             /bin:/usr/bin, also when it is not set
+//	HOME             dropped
+//	USER             passed
+//	LOGNAME          passed
+//	TMPDIR           dropped
+//
+// (virCommandAddEnvPassCommon, which also sets LC_ALL=C; call AddEnv("LC_ALL", "C") for that.)
+func (c *Command) AddEnvPassCommon() *Command {
+	return c.AddEnvPassBlockSUID("LD_PRELOAD").
+		AddEnvPassBlockSUID("LD_LIBRARY_PATH").
+		AddEnvPassBlockSUID("PATH", "/bin:/usr/bin").
+		AddEnvPassBlockSUID("HOME").
+		AddEnvPassAllowSUID("USER", "LOGNAME").
+		AddEnvPassBlockSUID("TMPDIR")
+}
+
+// AddEnvXDG points the XDG base directories below baseDir: XDG_DATA_HOME to baseDir/.local/share, XDG_CACHE_HOME to
+// baseDir/.cache, XDG_CONFIG_HOME to baseDir/.config. The directories are not created. (virCommandAddEnvXDG)
+func (c *Command) AddEnvXDG(baseDir string) *Command {
+	const method = "AddEnvXDG"
+	if !filepath.IsAbs(baseDir) {
+		c.fail(method, "the directory %q is not absolute", baseDir)
+	}
+	c.addEnv(method, "XDG_DATA_HOME", text{s: filepath.Join(baseDir, ".local", "share")})
+	c.addEnv(method, "XDG_CACHE_HOME", text{s: filepath.Join(baseDir, ".cache")})
+	c.addEnv(method, "XDG_CONFIG_HOME", text{s: filepath.Join(baseDir, ".config")})
+	return c
+}
+
+// ClearEnv forgets all variables that were added so far; the program gets only those added afterwards, in the end
+// perhaps none.
+func (c *Command) ClearEnv() *Command {
+	c.env = environment{set: true}
+	return c
+}

@@ -1,0 +1,94 @@
+package spawn
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// StartError says why a program could not be started: which step failed, and how.
+//
+// It unwraps to the step's error, so that [errors.Is] with [io/fs.ErrNotExist], [os/exec.ErrDot], [context.Canceled] or an
+// errno works. When it is returned there is no child left.
+type StartError struct {
+	// Op is the step that failed: a system call of the child as strace(1) would print it, such as
+	// execve("/usr/bin/frobnicate"), or a call of this process, such as pipe2(O_CLOEXEC).
+	Op string
+	// Path is the program, as found, or as named when it was not found.
+	Path string
+	// Err is the error of the step.
+	Err error
+}
+
+func (e *StartError) Error() string {
+	return "spawn: cannot start " + quoteForError(e.Path) + ": " + e.Op + ": " + e.Err.Error()
+}
+
+func (e *StartError) Unwrap() error { return e.Err }
+
+// ExitError says how a program that was started ended, when that was not with exit code 0 or when something
+// outside it went wrong.
+type ExitError struct {
+	// Command is the command as by [Command.String].
+	Command string
+	// Status is how the program ended.
+	Status Status
+	// Stderr is the end of what the program wrote to its standard error, at most 32 KiB; nil where the command
+	// sends standard error elsewhere.
+	Stderr []byte
+	// Err is nil when the status says it all. Otherwise it says what else happened: it wraps the error of a context
+	// that ended, of a reader or writer that failed, or ECHILD when other code of this process has waited for
+	// the child, so that its status is lost.
+	Err error
+}
+
+// Error shows the command, what happened, and the last line of Stderr.
+func (e *ExitError) Error() string {
+	s := "spawn: " + e.Command + ": "
+	if e.Err != nil {
+		s += e.Err.Error() + " ("
+	}
+	s += e.Status.String()
+	if e.Err != nil {
+		s += ")"
+	}
+	if line := lastLine(e.Stderr); line != "" {
+		s += ": " + line
+	}
+	return s
+}
+
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// Status says how a process ended and what it used. (waitid(2), getrusage(2))
+type Status struct {
+	// ExitCode is the exit code, 0 to 255, or -1 when the process was ended by a signal or its end is not known.
+	ExitCode int
+	// Signal is the signal that ended the process, or 0.
+	Signal syscall.Signal
+	// CoreDumped says that the signal made the process dump core.
+	CoreDumped bool
+	// UserTime and SystemTime are the processor time used by the process and by those of its children that it
+	// has waited for.
+	UserTime, SystemTime time.Duration
+	// MaxRSS is the peak memory, in bytes, of the largest of these processes (resident set size).
+	MaxRSS int64
+}
+
+// Success reports whether the process exited with code 0.
+func (s Status) Success() bool { return s.ExitCode == 0 && s.Signal == 0 }
+
+// String returns "exit status 1" or "signal: killed (core dumped)", as os.ProcessState does.
+func (s Status) String() string {
+	switch {
+	case s.Signal != 0 && s.CoreDumped:
+		return "signal: " + s.Signal.String() + " (core dumped)"
+	case s.Signal != 0:
+		return "signal: " + s.Signal.String()
+	case s.ExitCode < 0:
+		return "exit status unknown"
+	}
+	return fmt.Sprintf("exit status %d", s.ExitCode)
+}
+
+func quoteForError(path string) string { return fmt.Sprintf("%q", path) }

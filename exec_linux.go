@@ -1,0 +1,59 @@
+package spawn
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/helper"
+	"golang.org/x/sys/unix"
+)
+
+// exec replaces this process: a thread of its own makes the calls of the program. What it changes of itself
+// (descriptors, directory, umask, credentials) goes with it when a call fails; what it changed of the process, limits
+// and ignored signals, is put back.
+func (c *Command) exec() error {
+	pl, err := c.prepare(context.Background(), c.streams, inPlace)
+	if err != nil {
+		return err
+	}
+	defer pl.release()
+	undo := pl.saveProcess()
+	pl.clearsDumpable = c.ids.clearsDumpable()
+	if pl.clearsDumpable {
+		dumpable.enter()
+	}
+	failure := helper.Exec(pl.prog)
+	pl.leftMemory()
+	undo()
+	return pl.startError(failure)
+}
+
+// saveProcess returns a function that puts back what the program changes of the whole process.
+func (pl *plan) saveProcess() (undo func()) {
+	ignored := ignoredSignals()
+	limits := map[int]unix.Rlimit{}
+	for resource := range rlimitCount {
+		var l unix.Rlimit
+		if unix.Prlimit(0, resource, nil, &l) == nil {
+			limits[resource] = l
+		}
+	}
+	return func() {
+		for resource, l := range limits {
+			_ = unix.Prlimit(0, resource, &l, nil) // a hard limit may need a privilege to be raised
+		}
+		for _, sig := range ignored {
+			setDisposition(sig, sigIgn)
+		}
+	}
+}
+
+// ignoredSignals returns the signals that this process ignores.
+func ignoredSignals() (ignored []syscall.Signal) {
+	for n := 1; n <= maxSignal; n++ {
+		if disposition(syscall.Signal(n)) == sigIgn {
+			ignored = append(ignored, syscall.Signal(n))
+		}
+	}
+	return ignored
+}

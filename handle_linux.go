@@ -1,0 +1,50 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// handle is a pidfd, and the file by which Go's poller knows it, where one was needed.
+type handle struct {
+	fd   int
+	file *os.File
+}
+
+// signal sends a signal to the process.
+func (h *handle) signal(sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(h.fd, sig, nil, 0)
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+func (h *handle) close() {
+	if h.file != nil {
+		h.file.Close()
+	} else {
+		closeFD(h.fd)
+	}
+	h.fd, h.file = -1, nil
+}
+
+// pollable returns the handle as a file for Go's poller.
+func (h *handle) pollable() *os.File {
+	if h.file == nil {
+		setNonblock(h.fd)
+		h.file = os.NewFile(uintptr(h.fd), "pidfd")
+	}
+	return h.file
+}
+
+func signalNumber(sig os.Signal) (syscall.Signal, error) {
+	n, ok := sig.(syscall.Signal)
+	if !ok || n < 0 || n > maxSignal {
+		return 0, fmt.Errorf("spawn: Signal: %v is not a signal", sig)
+	}
+	return n, nil
+}

@@ -1,0 +1,64 @@
+package spawn
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// checkLeaks makes the test fail when it leaves behind a descriptor, a goroutine, a child or a program's memory. Tests that use
+// it do not run in parallel.
+func checkLeaks(t *testing.T) {
+	t.Helper()
+	// What is there once and for all, such as the reserved numbers and Go's poller.
+	require.NoError(t, New("/bin/true").Run(context.Background()))
+	p, err := New("/bin/cat").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+
+	settle(t)
+	fds, goroutines, programs := openFDs(t), runtime.NumGoroutine(), program.InUse()
+	t.Cleanup(func() {
+		eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
+		eventually(t, "no program left", func() bool { return program.InUse() == programs })
+		require.Equal(t, fds, openFDs(t), "descriptors")
+		requireNoChild(t)
+	})
+}
+
+// settle waits until what earlier tests have left to the garbage collector is gone.
+func settle(t *testing.T) {
+	runtime.GC()
+	eventually(t, "all programs freed", func() bool { return program.InUse() == 0 })
+}
+
+// openFDs returns this process's descriptors and what they refer to.
+func openFDs(t testing.TB) []string {
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	var fds []string
+	for _, e := range entries {
+		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+		if err == nil { // not the one of ReadDir itself
+			fds = append(fds, e.Name()+" "+target)
+		}
+	}
+	slices.Sort(fds)
+	return fds
+}
+
+// requireNoChild fails when this process has a child, a zombie for example.
+func requireNoChild(t testing.TB) {
+	t.Helper()
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+	require.ErrorIs(t, err, unix.ECHILD, "a child is left")
+}

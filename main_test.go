@@ -1,0 +1,56 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// helpers are small programs that tests run: this test binary with an argument that names one. A file of tests registers those
+// that it needs in its init.
+var helpers = map[string]func(args []string) int{}
+
+const helperPrefix = "helper:"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], helperPrefix) {
+		name := strings.TrimPrefix(os.Args[1], helperPrefix)
+		helper, ok := helpers[name]
+		if !ok {
+			fmt.Fprintln(os.Stderr, "no helper", name)
+			os.Exit(126)
+		}
+		os.Exit(helper(os.Args[2:]))
+	}
+	os.Exit(m.Run())
+}
+
+// self returns the path of this test binary.
+func self(t testing.TB) string {
+	path, err := filepath.Abs(os.Args[0])
+	require.NoError(t, err)
+	return path
+}
+
+// helperCommand returns a command that runs a registered helper.
+func helperCommand(t testing.TB, name string, args ...string) *Command {
+	require.Contains(t, helpers, name)
+	return New(self(t), append([]string{helperPrefix + name}, args...)...)
+}
+
+// eventually waits until ok reports true. What it waits for happens without further events that a test could wait for.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		runtime.Gosched()
+	}
+}

@@ -1,0 +1,261 @@
+package spawn
+
+import (
+	"errors"
+	"os"
+
+	"github.com/virspawn/spawn/internal/child"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// plan is a command that was checked, with what one run of it needs: the program, and the open ends of pipes.
+type plan struct {
+	cmd     *Command
+	streams [3]stream
+	path    string
+	prog    *program.Program
+	fds     placement
+	mode    mode
+	child   child.Child
+
+	clearsDumpable bool        // the child is counted in dumpable
+	unwatch        func() bool // ends the watch of the context; nil without
+
+	statusR   int
+	report    [1 + len(program.Report{})]byte // what was read from statusR
+	reported  int                             // bytes of report
+	childEnds []int                           // closed in this process once the child has a table of its own
+	jobs      []job
+	copiers   []*copier
+	pipes     [3]*os.File
+	environ   []string // this process's environment, where the child inherits it
+
+	// Room for the slices above, so that an ordinary run needs no more allocations.
+	room struct {
+		moves [6]move
+		ends  [4]int
+		jobs  [3]job
+	}
+}
+
+// mode says how a program is run and watched.
+type mode int
+
+const (
+	// watched: in a child, with a pipe that tells when it has exec'ed or why it could not.
+	watched mode = iota
+	// unwatched: in a child of which only the end is waited for. Its report is in the memory that it shares. That saves a
+	// pipe and a wake-up.
+	unwatched
+	// inPlace: on a thread of this process, which it replaces.
+	inPlace
+)
+
+// step is a row of the order table.
+type step struct {
+	name string
+	add  func(*plan)
+}
+
+// order is the order of what the child does, the same for every command.
+var order = [...]step{
+	// First of all: until it has been done the child shares this process's table and must not change it.
+	{"own descriptor table", (*plan).leaveTable},
+	// Until then this process keeps the child's ends of the pipes open, which are in the same table.
+	{"report of the own table", (*plan).reportTable},
+	// Before anything is opened, so that nothing opened can become a controlling terminal.
+	{"session and process group", (*plan).sessionAndGroup},
+	// While /dev/null can still be opened, as this process's user and under its limits.
+	{"descriptors", (*plan).place},
+	// While the privileges to raise limits are still there.
+	{"umask", (*plan).umask},
+	{"limits", (*plan).limits},
+	// Groups, gid, uid: each needs a privilege that the next one may give up.
+	{"credentials", (*plan).credentials},
+	// As the new user, who may be refused what this process's user may enter, and the reverse (NFS).
+	{"working directory", (*plan).workingDirectory},
+	// Before signals are unblocked: no handler of this process's may ever run in the child.
+	{"signal dispositions", (*plan).signals},
+	// Last, so that a signal that is pending does not strike before all is done.
+	{"signal mask", (*plan).signalMask},
+	{"execve", (*plan).execve},
+}
+
+// newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
+// ends it with release.
+func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
+	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1}
+	pl.path, err = c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	pl.fds.moves = pl.room.moves[:0]
+	pl.fds.status = -1
+	pl.childEnds = pl.room.ends[:0]
+	pl.jobs = pl.room.jobs[:0]
+	pl.prog, err = program.New(pl.size())
+	if err != nil {
+		return nil, pl.failed(os.NewSyscallError("mmap", err))
+	}
+	return pl, nil
+}
+
+// open opens the pipes.
+func (pl *plan) open() (err error) {
+	if pl.mode != inPlace {
+		low.reserve()
+	}
+	if pl.mode != watched {
+		return pl.openStreams()
+	}
+	var status int
+	pl.statusR, status, err = low.pipe(false)
+	if err != nil {
+		return pl.failed(err)
+	}
+	pl.childEnds = append(pl.childEnds, status)
+	pl.fds.status = status
+	pl.prog.SetStatus(status)
+	return pl.openStreams()
+}
+
+// write writes the program.
+func (pl *plan) write() {
+	for _, s := range &order {
+		s.add(pl)
+	}
+}
+
+// size estimates the memory for the program, in bytes, from above.
+func (pl *plan) size() int {
+	const fixed = 16 << 10 // ops that every program has, and what they point to
+	const perText = 8 + 8  // pointer, and padding with NUL
+	const perFD = 3 * program.OpSize
+	c := pl.cmd
+	n := fixed + len(pl.path) + len(c.name) + len(c.argv0.s) + len(c.dir) + len(c.passed)*perFD + len(c.ids.groups)*4
+	for _, a := range c.args {
+		n += len(a.s) + perText
+	}
+	for _, v := range c.env.vars {
+		n += len(v.name) + len(v.value.s) + perText
+	}
+	if !c.env.set {
+		pl.environ = os.Environ()
+	}
+	for _, s := range pl.environ {
+		n += len(s) + perText
+	}
+	return n
+}
+
+// failed makes an error of this process's, such as an *os.SyscallError, a StartError.
+func (pl *plan) failed(err error) error {
+	op := "start"
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		op, err = call.Syscall, call.Err
+	}
+	return &StartError{Op: op, Path: pl.path, Err: err}
+}
+
+func (pl *plan) sessionAndGroup() {
+	c := pl.cmd
+	switch {
+	case c.session: // makes a group too
+		pl.prog.Add(unix.SYS_SETSID)
+	case c.ownGroup || c.killMode == KillGroup:
+		pl.prog.Add(unix.SYS_SETPGID, 0, 0)
+	}
+}
+
+func (pl *plan) workingDirectory() {
+	if pl.cmd.hasDir {
+		pl.prog.Add(unix.SYS_CHDIR, pl.prog.CString(pl.cmd.dir))
+	}
+}
+
+func (pl *plan) execve() {
+	p := pl.prog
+	pl.prog.Add(unix.SYS_EXECVE, p.CString(pl.path), pl.argv(), pl.envp())
+}
+
+func (pl *plan) argv() uintptr {
+	p, c := pl.prog, pl.cmd
+	argv := p.Pointers(1 + len(c.args))
+	name := c.name
+	if c.argv0.s != "" {
+		name = c.argv0.s
+	}
+	p.SetPointer(argv, 0, p.CString(name))
+	for i, a := range c.args {
+		addr := p.CString(a.s)
+		p.SetPointer(argv, 1+i, addr)
+		if a.secret {
+			p.Hide(addr, 0)
+		}
+	}
+	return argv
+}
+
+func (pl *plan) envp() uintptr {
+	p, c := pl.prog, pl.cmd
+	if !c.env.set {
+		envp := p.Pointers(len(pl.environ))
+		for i, s := range pl.environ {
+			p.SetPointer(envp, i, p.CString(s))
+		}
+		return envp
+	}
+	envp := p.Pointers(len(c.env.vars))
+	for i, v := range c.env.vars {
+		addr := p.CString(v.name, "=", v.value.s)
+		p.SetPointer(envp, i, addr)
+		if v.value.secret {
+			p.Hide(addr, len(v.name)+1)
+		}
+	}
+	return envp
+}
+
+// closeChildEnds closes what the child has now, or will never have.
+func (pl *plan) closeChildEnds() {
+	for _, fd := range pl.childEnds {
+		low.release(fd)
+	}
+	pl.childEnds = pl.childEnds[:0]
+}
+
+// release gives back everything that the plan still holds.
+//
+// Preconditions: no child shares this process's memory, or none was made.
+func (pl *plan) release() {
+	pl.closeChildEnds()
+	if pl.statusR >= 0 {
+		closeFD(pl.statusR)
+		pl.statusR = -1
+	}
+	for i := range pl.jobs {
+		pl.jobs[i].close()
+		pl.jobs[i].out.free()
+	}
+	for _, c := range pl.copiers {
+		c.file.Close()
+	}
+	for _, f := range pl.pipes {
+		if f != nil {
+			f.Close()
+		}
+	}
+	pl.freeProgram()
+}
+
+// freeProgram gives the program back.
+//
+// Preconditions: as for release.
+func (pl *plan) freeProgram() {
+	if pl.prog != nil {
+		pl.prog.Free()
+		pl.prog = nil
+	}
+}

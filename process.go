@@ -1,0 +1,140 @@
+package spawn
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Process is a program that [Command.Start] has started. Its methods may be called from any goroutine. The library waits
+// for the child by itself: a Process that is forgotten leaves no zombie.
+type Process struct {
+	line     commandLine
+	pid      int
+	killMode KillMode
+	grace    time.Duration
+	pipes    [3]*pipeEnd
+	done     chan struct{} // closed when all below is final; nil where nobody can wait for it
+	ended    chan struct{} // closed by end; nil where nobody calls it
+
+	mu       sync.Mutex
+	handle   handle      // to signal the child
+	starting bool        // not known to have exec'ed: it is ended without a grace period
+	dead     bool        // waited for: nobody may signal it any more
+	reason   error       // of the first call of end
+	ending   error       // the same, if the child was still alive
+	kill     *time.Timer // sends SIGKILL after the grace period
+
+	status Status
+	lost   error // why there is no status
+	err    error // what Wait returns
+}
+
+// errAborted is the reason for the end of a process by Abort.
+var errAborted = errors.New("aborted")
+
+// PID returns the process id of the child.
+func (p *Process) PID() int { return p.pid }
+
+// Done returns a channel that is closed when the program has ended and its output, as far as the library handles it, is
+// complete.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait waits for the end of the program and of the transfers to and from it. It returns nil when the program exited with
+// code 0, otherwise an [*ExitError], or the error of a reader or writer that failed. It can be called any number of
+// times, from any number of goroutines, before and after the end. What the ends of [Process.Stdout] and
+// [Process.Stderr] still hold can be read afterwards. (virCommandWait)
+func (p *Process) Wait() error {
+	<-p.done
+	return p.err
+}
+
+// Status returns how the program ended, and the zero Status, in which nothing is said, as long as [Process.Done] is open.
+func (p *Process) Status() Status {
+	select {
+	case <-p.done:
+		return p.status
+	default:
+		return Status{}
+	}
+}
+
+// Signal sends a signal to the program, and to no other process that may have its pid by now (pidfd_send_signal(2)).
+// When the program has ended the error is [os.ErrProcessDone].
+func (p *Process) Signal(sig os.Signal) error {
+	n, err := signalNumber(sig)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return os.ErrProcessDone
+	}
+	return p.handle.signal(n)
+}
+
+// Abort ends the program as the end of its context would: SIGTERM, the grace period, SIGKILL, to what
+// [Command.SetKillMode] says. It returns when the program has ended, nil also when it had ended before. [Process.Wait]
+// then tells how it ended. (virCommandAbort)
+func (p *Process) Abort() error {
+	err := p.end(errAborted)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.done
+	return nil
+}
+
+// Stdin returns this process's end of the pipe that [Command.PipeStdin] asked for, nil without. The caller closes it, for the
+// program to see the end of the file.
+func (p *Process) Stdin() io.WriteCloser {
+	if p.pipes[stdin] == nil {
+		return nil
+	}
+	return p.pipes[stdin]
+}
+
+// Stdout returns this process's end of the pipe that [Command.PipeStdout] asked for, nil without. The caller reads it to the
+// end and closes it. Once the program has ended and its context too, it is closed after a moment, lest a
+// grandchild that keeps the other end open blocks a Read forever.
+func (p *Process) Stdout() io.ReadCloser { return p.output(stdout) }
+
+// Stderr is to [Command.PipeStderr] as [Process.Stdout] is to [Command.PipeStdout].
+func (p *Process) Stderr() io.ReadCloser { return p.output(stderr) }
+
+func (p *Process) output(n int) io.ReadCloser {
+	if p.pipes[n] == nil {
+		return nil
+	}
+	return p.pipes[n]
+}
+
+// pipeEnd is a pipe's end in the caller's hands.
+type pipeEnd struct {
+	*os.File
+	stop func() bool // ends the watch of the context for this pipe; nil without
+}
+
+// Read reads, and ends the watch at the end of the file.
+func (e *pipeEnd) Read(b []byte) (int, error) {
+	n, err := e.File.Read(b)
+	if err != nil {
+		e.unwatch()
+	}
+	return n, err
+}
+
+// Close closes the end.
+func (e *pipeEnd) Close() error {
+	e.unwatch()
+	return e.File.Close()
+}
+
+func (e *pipeEnd) unwatch() {
+	if e.stop != nil {
+		e.stop()
+	}
+}

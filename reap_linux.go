@@ -1,0 +1,121 @@
+package spawn
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Codes of a SIGCHLD. (waitid(2))
+const (
+	cldExited = 1
+	cldKilled = 2
+	cldDumped = 3
+)
+
+// reap takes the child's status if it has ended, and reports whether it has. Nobody can signal the child afterwards.
+func (p *Process) reap() bool {
+	r := waitResults.Get().(*waitResult)
+	defer waitResults.Put(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killMode == KillGroup && p.ending != nil {
+		// While the leader is a zombie its group cannot be another one.
+		if p.waitid(r, unix.WNOWAIT) == nil && r.child().pid != 0 {
+			_ = unix.Kill(-p.pid, unix.SIGKILL) // there may be nothing left
+		}
+	}
+	err := p.waitid(r, 0)
+	child := r.child()
+	switch {
+	case err != nil:
+		p.status = Status{ExitCode: -1}
+		p.lost = fmt.Errorf("the status is lost, because other code of this process has waited for process %d: %w", p.pid, err)
+	case child.pid == 0:
+		return false
+	default:
+		p.status = newStatus(r.info.Code, child.status, &r.usage)
+	}
+	p.dead = true
+	if p.kill != nil {
+		p.kill.Stop()
+	}
+	return true
+}
+
+// waitid asks for the child's end. The pid is 0 when it still lives.
+func (p *Process) waitid(r *waitResult, options int) error {
+	r.info = unix.Siginfo{}
+	for {
+		err := unix.Waitid(unix.P_PIDFD, p.handle.fd, &r.info, unix.WEXITED|unix.WNOHANG|unix.WALL|options, &r.usage)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// waitBlocked blocks the thread until the child has ended.
+func (p *Process) waitBlocked() {
+	fds := []unix.PollFd{{Fd: int32(p.handle.fd), Events: unix.POLLIN}}
+	for !p.reap() {
+		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
+	}
+}
+
+func newStatus(code, status int32, usage *unix.Rusage) Status {
+	s := Status{
+		UserTime:   time.Duration(usage.Utime.Nano()),
+		SystemTime: time.Duration(usage.Stime.Nano()),
+		MaxRSS:     int64(usage.Maxrss) << 10,
+	}
+	if code == cldExited {
+		s.ExitCode = int(status)
+		return s
+	}
+	s.ExitCode = -1
+	s.Signal = syscall.Signal(status)
+	s.CoreDumped = code == cldDumped
+	return s
+}
+
+// end ends the process for this reason, as its options say, and lets go of pipes that others keep open.
+func (p *Process) end(reason error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reason == nil {
+		p.reason = reason
+		close(p.ended)
+	}
+	if p.dead {
+		return nil
+	}
+	if p.ending != nil {
+		return nil
+	}
+	p.ending = reason
+	if p.starting || p.grace == 0 {
+		return p.signalAll(unix.SIGKILL)
+	}
+	p.kill = time.AfterFunc(p.grace, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.dead {
+			_ = p.signalAll(unix.SIGKILL) // there is nothing harder to try
+		}
+	})
+	err := p.signalAll(unix.SIGTERM)
+	_ = p.signalAll(unix.SIGCONT) // a stopped process would not see it
+	return err
+}
+
+// signalAll signals what the kill mode says.
+//
+// Preconditions: p.mu is held and the child was not waited for.
+func (p *Process) signalAll(sig syscall.Signal) error {
+	if p.killMode == KillGroup && unix.Kill(-p.pid, sig) == nil {
+		return nil
+	}
+	return p.handle.signal(sig) // also where the child has not yet made its group
+}

@@ -1,0 +1,172 @@
+package spawn
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"iter"
+)
+
+// Run starts the program and waits for its end. It returns nil when the program exited with code 0, a [*StartError] when it
+// could not be started, an [*ExitError] when it exited otherwise or was ended by a signal, or the error of a
+// reader or writer that failed.
+//
+// When ctx ends, the program is ended: SIGTERM, the grace period (see [Command.SetGracePeriod]), SIGKILL; the error then
+// wraps the error of ctx. Unless the command directs standard error elsewhere, its last 32 KiB are kept
+// for the error. A grandchild that keeps standard output open when the program has ended is waited for as long
+// as ctx lasts. (virCommandRun)
+func (c *Command) Run(ctx context.Context) error {
+	_, err := c.runStatus(ctx, "Run", c.streams)
+	return err
+}
+
+// RunStatus is like [Command.Run], but an exit code that is not 0, or a signal, is no error. (virCommandRun with a status)
+func (c *Command) RunStatus(ctx context.Context) (Status, error) {
+	status, err := c.runStatus(ctx, "RunStatus", c.streams)
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Err == nil {
+		err = nil
+	}
+	return status, err
+}
+
+// Output runs the program as [Command.Run] does and returns its standard output, also when there is an error. The command must
+// not direct it elsewhere.
+func (c *Command) Output(ctx context.Context) ([]byte, error) {
+	return c.output(ctx, "Output", stream{})
+}
+
+// CombinedOutput is like [Command.Output], with the standard error in between as it was written.
+func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
+	return c.output(ctx, "CombinedOutput", stream{kind: streamMerge})
+}
+
+func (c *Command) output(ctx context.Context, method string, errors stream) ([]byte, error) {
+	var out []byte
+	streams := c.streams
+	if err := c.takeStdout(method, &streams, stream{streamBytes, &out}); err != nil {
+		return nil, err
+	}
+	if errors.kind == streamMerge {
+		if k := streams[stderr].kind; k != streamNull && k != streamMerge {
+			return nil, &badCall{method, errTaken(stderr)}
+		}
+		streams[stderr] = errors
+	}
+	_, err := c.runStatus(ctx, method, streams)
+	return out, err
+}
+
+// takeStdout directs standard output to s, unless the command directs it elsewhere.
+func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	if streams[stdout].kind != streamNull {
+		return &badCall{method, errTaken(stdout)}
+	}
+	streams[stdout] = s
+	return nil
+}
+
+func errTaken(n int) error { return errors.New(streamNames[n] + " is directed elsewhere already") }
+
+// Lines starts the program and yields its standard output line by line as it comes, without the line feeds; a last line that
+// has none is a line too. A line may have any length. If something fails, the last pair has the error of
+// [Command.Run] and an empty line. Leaving the loop early ends the program as the end of ctx would, and waits for
+// it. The command must not direct standard output elsewhere.
+func (c *Command) Lines(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		streams := c.streams
+		err := c.takeStdout("Lines", &streams, stream{kind: streamPipe})
+		if err != nil {
+			yield("", err)
+			return
+		}
+		keepTail(&streams)
+		p, err := c.start(ctx, streams)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		left := readLines(p.pipes[stdout], yield)
+		p.pipes[stdout].Close()
+		if left {
+			// The loop is gone, and nobody is there to hear of an error.
+			_ = p.Abort()
+			return
+		}
+		if err := p.Wait(); err != nil {
+			yield("", err)
+		}
+	}
+}
+
+// readLines yields the lines of r. It reports whether the loop was left early.
+func readLines(r io.Reader, yield func(string, error) bool) (left bool) {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadString('\n')
+		if err == nil {
+			line = line[:len(line)-1]
+		} else if line == "" {
+			return false
+		}
+		if !yield(line, nil) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// Start starts the program and returns when it runs, that is, when execve has succeeded. If anything fails before, it
+// returns a [*StartError], and there is no child. When ctx ends, the program is ended as [Command.Run] says.
+//
+// Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise.
+// (virCommandRunAsync)
+func (c *Command) Start(ctx context.Context) (*Process, error) {
+	return c.start(ctx, c.streams)
+}
+
+// keepTail keeps the end of standard error for the error, unless the command directs it elsewhere.
+func keepTail(streams *[3]stream) {
+	if streams[stderr].kind == streamNull {
+		streams[stderr].kind = streamTail
+	}
+}
+
+// Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
+// except that readers, writers and buffers, which need this process, are refused, and that a stream about which
+// nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
+// groups, may have happened when there is an error. (virCommandExec, execve(2))
+func (c *Command) Exec() error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	for n, s := range c.streams {
+		if s.kind != streamNull && s.kind != streamInherit && s.kind != streamFile && s.kind != streamMerge {
+			return &badCall{"Exec", errors.New("nobody would be left at the other end of " + streamNames[n])}
+		}
+	}
+	for _, p := range c.passed {
+		if p.file == nil && len(p.data) > sendBufferForExec {
+			return &badCall{"Exec", errors.New("the data of SetSendBuffer does not fit into a pipe")}
+		}
+	}
+	return c.exec()
+}
+
+// sendBufferForExec is how much a pipe holds, in bytes, without anyone to refill it.
+const sendBufferForExec = 64 << 10
+
+// Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
+// shown as ***. Nothing is started. Descriptors that the run would open have the numbers that they would have now.
+func (c *Command) Explain() (string, error) {
+	if c.firstFail != nil {
+		return "", c.firstFail
+	}
+	return c.explain()
+}

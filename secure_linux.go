@@ -1,0 +1,27 @@
+package spawn
+
+import (
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// secureMode reports whether this process runs setuid, setgid or with file capabilities: an unprivileged user has then
+// chosen its environment. (AT_SECURE in getauxval(3))
+var secureMode = sync.OnceValue(func() bool {
+	const atSecure = 23
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		return true
+	}
+	auxv, err := unix.Auxv()
+	if err != nil {
+		return true // not known to be safe
+	}
+	for _, entry := range auxv {
+		if entry[0] == atSecure {
+			return entry[1] != 0
+		}
+	}
+	return false
+})

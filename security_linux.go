@@ -1,0 +1,95 @@
+package spawn
+
+import (
+	"os"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/nofile"
+	"golang.org/x/sys/unix"
+)
+
+func (pl *plan) umask() {
+	if pl.cmd.umask >= 0 {
+		pl.prog.Add(unix.SYS_UMASK, uintptr(pl.cmd.umask))
+	}
+}
+
+func (pl *plan) limits() {
+	files := false
+	for _, l := range pl.cmd.rlimits {
+		pl.prlimit(l)
+		files = files || l.resource == rlimitNofile
+	}
+	if files {
+		return
+	}
+	// The Go runtime raises the soft limit to the hard one; a program that uses select(2) would break.
+	if soft, hard, raised := nofile.Original(); raised {
+		pl.prlimit(rlimit{rlimitNofile, soft, hard})
+	}
+}
+
+func (pl *plan) prlimit(l rlimit) {
+	pl.prog.Add(unix.SYS_PRLIMIT64, 0, uintptr(l.resource), pl.prog.Words(l.soft, l.hard), 0)
+}
+
+// credentials changes groups, then gid, then uid: each needs the privilege that the next one gives up.
+func (pl *plan) credentials() {
+	ids := &pl.cmd.ids
+	switch {
+	case ids.setGroups:
+		pl.setgroups(ids.groups)
+	case ids.leave():
+		pl.setgroups(nil)
+	}
+	if ids.setGID {
+		gid := uintptr(ids.gid)
+		pl.prog.Add(unix.SYS_SETRESGID, gid, gid, gid)
+	}
+	if ids.setUID {
+		uid := uintptr(ids.uid)
+		pl.prog.Add(unix.SYS_SETRESUID, uid, uid, uid)
+	}
+}
+
+func (pl *plan) setgroups(groups []uint32) {
+	addr := uintptr(0)
+	if len(groups) > 0 {
+		addr = pl.prog.Uint32s(groups)
+	}
+	pl.prog.Add(unix.SYS_SETGROUPS, uintptr(len(groups)), addr)
+}
+
+// leave reports whether the child leaves this process's user or group.
+func (ids *credentials) leave() bool {
+	return ids.setUID && (ids.uid != os.Geteuid() || ids.uid != os.Getuid()) ||
+		ids.setGID && (ids.gid != os.Getegid() || ids.gid != os.Getgid())
+}
+
+// clearsDumpable reports whether the change of credentials makes the kernel clear the dumpable flag of the memory that
+// the child still shares.
+func (ids *credentials) clearsDumpable() bool { return ids.setUID || ids.setGID }
+
+// signals sets every disposition to its default, those that are ignored too: exec resets only handlers.
+func (pl *plan) signals() {
+	action := pl.prog.Words(0, 0, 0, 0) // SIG_DFL, no flags, no restorer, empty mask
+	for n := 1; n <= maxSignal; n++ {
+		sig := syscall.Signal(n)
+		if sig == unix.SIGKILL || sig == unix.SIGSTOP {
+			continue
+		}
+		if pl.mode == inPlace && disposition(sig) != sigIgn { // exec does it, and until then this process keeps its handlers
+			continue
+		}
+		pl.prog.Add(unix.SYS_RT_SIGACTION, uintptr(n), action, 0, sigsetSize)
+	}
+}
+
+const (
+	maxSignal  = 64
+	sigsetSize = 8 // bytes
+)
+
+func (pl *plan) signalMask() {
+	pl.prog.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, pl.prog.Words(0), 0, sigsetSize)
+}

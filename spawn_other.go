@@ -1,0 +1,49 @@
+//go:build !linux
+
+package spawn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+func errUnsupported(method string) error {
+	return fmt.Errorf("spawn: %s: programs run on Linux only: %w", method, errors.ErrUnsupported)
+}
+
+func secureMode() bool { return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() }
+
+func isOpen(int) bool { return false }
+
+func (c *Command) runStatus(_ context.Context, method string, streams [3]stream) (Status, error) {
+	if c.firstFail != nil {
+		return Status{ExitCode: -1}, c.firstFail
+	}
+	if err := checkStreams(method, streams); err != nil {
+		return Status{ExitCode: -1}, err
+	}
+	return Status{ExitCode: -1}, errUnsupported(method)
+}
+
+func (c *Command) start(context.Context, [3]stream) (*Process, error) {
+	if c.firstFail != nil {
+		return nil, c.firstFail
+	}
+	return nil, errUnsupported("Start")
+}
+
+func (c *Command) exec() error { return errUnsupported("Exec") }
+
+func (c *Command) explain() (string, error) { return "", errUnsupported("Explain") }
+
+// handle is nothing here: there is no Process.
+type handle struct{}
+
+func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
+
+func (p *Process) end(error) error { return errors.ErrUnsupported }
+
+func signalNumber(os.Signal) (syscall.Signal, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,238 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/virspawn/spawn/internal/child"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// busyTries is how often a program that is being written (ETXTBSY) is tried. A process forked elsewhere in this program may
+// hold it open for writing until it execs.
+const busyTries = 6
+
+// again calls start until the program is not busy, with growing pauses of 1 to 16 milliseconds in between.
+func again(start func() error) error {
+	for pause := time.Millisecond; ; pause *= 2 {
+		err := start()
+		if !errors.Is(err, unix.ETXTBSY) || pause == 1<<(busyTries-1)*time.Millisecond {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// prepare checks the command, opens its pipes and writes its program, for a child or in place of this process.
+func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan, error) {
+	if c.firstFail != nil {
+		return nil, c.firstFail
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
+	}
+	pl, err := newPlan(c, streams, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := pl.open(); err != nil {
+		pl.release()
+		return nil, err
+	}
+	pl.write()
+	return pl, nil
+}
+
+func (pl *plan) newProcess() *Process {
+	c := pl.cmd
+	return &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
+}
+
+// clone makes the child, or releases the plan. It watches ctx from then on.
+func (pl *plan) clone(ctx context.Context, p *Process) error {
+	pl.clearsDumpable = pl.cmd.ids.clearsDumpable()
+	if pl.clearsDumpable {
+		dumpable.enter()
+	}
+	ch, err := child.Start(pl.prog)
+	if err != nil {
+		pl.leftMemory()
+		pl.release()
+		return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
+	}
+	pl.child = ch
+	p.pid, p.handle.fd = ch.PID, ch.PIDFD
+	if ctx.Done() != nil {
+		if p.ended == nil {
+			p.ended = make(chan struct{})
+		}
+		pl.unwatch = context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
+	}
+	return nil
+}
+
+// contextError returns what ended ctx, with its cause where that says more.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return &causedError{err, cause}
+}
+
+// causedError is a context's error with its cause.
+type causedError struct{ err, cause error }
+
+func (e *causedError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
+func (e *causedError) Unwrap() []error { return []error{e.err, e.cause} }
+
+// leftMemory is called when the child shares this process's memory no longer, or was not made.
+func (pl *plan) leftMemory() {
+	if pl.clearsDumpable {
+		pl.clearsDumpable = false
+		dumpable.leave()
+	}
+}
+
+// readStatus takes what the child has written to the status pipe, from fd. It reports whether there may be more.
+func (pl *plan) readStatus(fd int) (more bool, err error) {
+	n, err := unix.Read(fd, pl.report[pl.reported:])
+	switch {
+	case err == unix.EINTR:
+		return true, nil
+	case err != nil:
+		return true, err
+	}
+	pl.reported += n
+	return n > 0 && pl.reported < len(pl.report), nil
+}
+
+// closeStatus is called when the child has left this process's memory. It returns the error that the child has reported, if any,
+// and gives the program back.
+func (pl *plan) closeStatus() (err error) {
+	if pl.mode == unwatched {
+		return pl.takeReport()
+	}
+	if pl.statusR >= 0 {
+		closeFD(pl.statusR)
+		pl.statusR = -1
+	}
+	pl.leftMemory()
+	var report program.Report
+	switch pl.reported {
+	case 0:
+		err = &StartError{Op: pl.prog.Step(0), Path: pl.path, Err: errKilled}
+	case 1:
+	default: // with the byte that says that the table is the child's own in front, or without
+		copy(report[:], pl.report[pl.reported-len(report):])
+		err = pl.startError(pl.prog.Decode(report))
+	}
+	pl.freeProgram()
+	return err
+}
+
+// takeReport is closeStatus without a status pipe.
+func (pl *plan) takeReport() (err error) {
+	if pl.prog == nil {
+		return nil
+	}
+	if f, failed := pl.prog.Failed(); failed {
+		err = pl.startError(f)
+	}
+	pl.freeProgram()
+	return err
+}
+
+var errKilled = errors.New("the child was killed")
+
+func (pl *plan) startError(f program.Failure) error {
+	e := &StartError{Op: pl.prog.Step(f.Op), Path: pl.path, Err: f.Errno}
+	if f.Errno == 0 {
+		e.Err = errUnexpected
+	}
+	return e
+}
+
+var errUnexpected = errors.New("unexpected result")
+
+// runStatus runs the command to its end.
+func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (status Status, err error) {
+	if err := checkStreams(method, streams); err != nil {
+		return Status{ExitCode: -1}, err
+	}
+	defer c.closeParents()
+	keepTail(&streams)
+	status.ExitCode = -1
+	err = again(func() error {
+		status, err = c.runOnce(ctx, streams)
+		return err
+	})
+	return status, err
+}
+
+// runOnce runs the command to its end. The status is not known if it could not be started.
+func (c *Command) runOnce(ctx context.Context, streams [3]stream) (Status, error) {
+	status := Status{ExitCode: -1}
+	m := watched
+	if !c.needsExec(streams) && tryBlock() {
+		m = unwatched
+		defer unblock()
+	}
+	pl, err := c.prepare(ctx, streams, m)
+	if err != nil {
+		return status, err
+	}
+	p := pl.newProcess()
+	if err := pl.clone(ctx, p); err != nil {
+		return status, err
+	}
+	if err := pl.wait(p); err != nil {
+		return status, err
+	}
+	return p.status, p.err
+}
+
+// needsExec reports whether something has to be done as soon as the child has exec'ed, or may be too much for one ppoll.
+func (c *Command) needsExec(streams [3]stream) bool {
+	for _, s := range streams {
+		if s.kind == streamReader || s.kind == streamWriter {
+			return true
+		}
+	}
+	return c.ids.clearsDumpable() || len(c.passed) > maxPolled-1-len(streams)
+}
+
+// start starts the command.
+func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err error) {
+	defer c.closeParents()
+	err = again(func() error {
+		pl, err := c.prepare(ctx, streams, watched)
+		if err != nil {
+			return err
+		}
+		p = pl.newProcess()
+		p.starting = true
+		p.done = make(chan struct{})
+		p.ended = make(chan struct{})
+		if err := pl.clone(ctx, p); err != nil {
+			return err
+		}
+		return pl.startWaiting(ctx, p)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// explain returns the text of the program.
+func (c *Command) explain() (string, error) {
+	pl, err := c.prepare(context.Background(), c.streams, watched)
+	if err != nil {
+		return "", err
+	}
+	defer pl.release()
+	return pl.prog.String(), nil
+}

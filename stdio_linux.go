@@ -1,0 +1,132 @@
+package spawn
+
+import (
+	"io"
+	"os"
+)
+
+// openStreams connects the standard streams and the passed descriptors.
+func (pl *plan) openStreams() error {
+	c := pl.cmd
+	for n := range pl.streams {
+		if err := pl.openStream(n); err != nil {
+			return err
+		}
+	}
+	for i := range c.passed {
+		p := &c.passed[i]
+		if p.file == nil {
+			if err := pl.openData(-1, p.fd, p.data); err != nil {
+				return err
+			}
+			continue
+		}
+		fd := fileNumber(p.file)
+		if fd < 0 {
+			return &StartError{Op: "PassFD", Path: pl.path, Err: &os.PathError{Op: "pass", Path: p.file.Name(), Err: os.ErrClosed}}
+		}
+		pl.connect(fd, p.fd)
+	}
+	return nil
+}
+
+func (pl *plan) openStream(n int) error {
+	s := pl.streams[n]
+	if n == stderr && sameTarget(s, pl.streams[stdout]) {
+		s = stream{kind: streamMerge}
+	}
+	switch s.kind {
+	case streamNull:
+		pl.fds.null[n] = true
+	case streamInherit:
+		pl.connect(n, n)
+	case streamFile:
+		fd := fileNumber(s.v.(*os.File))
+		if fd < 0 {
+			return &StartError{Op: streamNames[n], Path: pl.path, Err: &os.PathError{Op: "pass", Path: s.v.(*os.File).Name(), Err: os.ErrClosed}}
+		}
+		pl.connect(fd, n)
+	case streamData:
+		return pl.openData(n, n, s.v.([]byte))
+	case streamString, streamBytes, streamTail:
+		fd, err := pl.openPipe(n, false)
+		if err != nil {
+			return err
+		}
+		pl.jobs = append(pl.jobs, job{fd: fd, stream: n, out: capture{tail: s.kind == streamTail}})
+	case streamReader, streamWriter:
+		f, err := pl.openFile(n)
+		if err != nil {
+			return err
+		}
+		cp := &copier{transfer: transfer{file: f, done: make(chan struct{})}, stream: n}
+		cp.r, _ = s.v.(io.Reader)
+		if n != stdin {
+			cp.r, cp.w = nil, s.v.(io.Writer)
+		}
+		pl.copiers = append(pl.copiers, cp)
+	case streamPipe:
+		f, err := pl.openFile(n)
+		if err != nil {
+			return err
+		}
+		pl.pipes[n] = f
+	case streamMerge:
+		pl.mergeStderr()
+	}
+	return nil
+}
+
+// connect puts the descriptor fd of this process under the number to of the child.
+func (pl *plan) connect(fd, to int) { pl.fds.moves = append(pl.fds.moves, move{fd, to}) }
+
+// openPipe connects number to of the child with a pipe and returns this process's end, which does not block.
+func (pl *plan) openPipe(to int, childReads bool) (int, error) {
+	parent, child, err := low.pipe(childReads)
+	if err != nil {
+		return -1, pl.failed(err)
+	}
+	setNonblock(parent)
+	pl.childEnds = append(pl.childEnds, child)
+	pl.connect(child, to)
+	return parent, nil
+}
+
+// openFile is openPipe with an end for Go's poller.
+func (pl *plan) openFile(n int) (*os.File, error) {
+	fd, err := pl.openPipe(n, n == stdin)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), streamNames[n]), nil
+}
+
+// openData connects number to of the child with a pipe from which it reads data.
+func (pl *plan) openData(n, to int, data []byte) error {
+	fd, err := pl.openPipe(to, true)
+	if err != nil {
+		return err
+	}
+	j := job{fd: fd, stream: n, write: true, data: data}
+	// What fits into the pipe needs no one to wait with it.
+	if len(data) == 0 {
+		j.close()
+	} else if j.step() != finished {
+		pl.jobs = append(pl.jobs, j)
+	}
+	return nil
+}
+
+// mergeStderr sends standard error where standard output goes.
+func (pl *plan) mergeStderr() {
+	if pl.fds.null[stdout] {
+		pl.fds.null[stderr] = true
+		return
+	}
+	for _, m := range pl.fds.moves {
+		if m.to == stdout {
+			pl.connect(m.from, stderr)
+			return
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package spawn
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// transfer is a transfer through a pipe in a goroutine of its own.
+type transfer struct {
+	file *os.File      // this process's end
+	done chan struct{} // closed when the goroutine has ended
+}
+
+// join waits for the transfer, but once ended is closed only for pipeWait more; then it closes the pipe and reports false.
+func (t *transfer) join(ended <-chan struct{}) bool {
+	select {
+	case <-t.done:
+		return true
+	case <-ended:
+	}
+	if t.leave() {
+		return true
+	}
+	t.file.Close()
+	return false
+}
+
+// leave waits for the transfer for pipeWait at most, and reports whether it is done.
+func (t *transfer) leave() bool {
+	timer := time.NewTimer(pipeWait)
+	defer timer.Stop()
+	select {
+	case <-t.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// isClosed reports whether c is closed; nil is not.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// copier is a transfer between a reader or writer of the caller's, which may block for any time, and the child.
+type copier struct {
+	transfer
+	stream int
+	r      io.Reader // either r
+	w      io.Writer // or w
+	err    error     // set when done
+}
+
+// run copies until the end and closes the pipe.
+func (c *copier) run() {
+	var err error
+	if c.r != nil {
+		_, err = io.Copy(c.file, c.r)
+	} else {
+		_, err = io.Copy(c.w, c.file)
+	}
+	c.file.Close()
+	// The child does not want it all, or the pipe was closed because the child has ended.
+	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, os.ErrClosed) {
+		c.err = err
+	}
+	close(c.done)
+}
+
+// job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
+type job struct {
+	transfer
+	fd     int // this process's end, -1 once closed
+	stream int // stdin, stdout, stderr, or -1 for a send buffer
+	write  bool
+	data   []byte // to write
+	out    capture
+}
+
+// progress is the outcome of a job's step.
+type progress int
+
+const (
+	moved    progress = iota // more may be possible at once
+	blocked                  // not now
+	finished                 // nothing more will come or go
+)
+
+// bulkPipe is the size of the pipe for an output that turns out to be large, in bytes: the default limit for users.
+const bulkPipe = 1 << 20
+
+// step makes one transfer. The end of the file, a reader that has gone away, and any other error finish the job: what
+// was transferred until then is all there will be.
+func (j *job) step() progress {
+	var n int
+	var err error
+	if j.write {
+		n, err = unix.Write(j.fd, j.data)
+	} else {
+		n, err = unix.Read(j.fd, j.room())
+	}
+	switch {
+	case err == unix.EINTR:
+		return moved
+	case err == unix.EAGAIN:
+		return blocked
+	case err != nil || n == 0:
+		return finished
+	case !j.write:
+		j.out.add(n)
+		return moved
+	}
+	j.data = j.data[n:]
+	if len(j.data) == 0 {
+		return finished
+	}
+	return moved
+}
+
+// room returns space to read into. The first time that this is more than the first buffer, the pipe is made larger.
+func (j *job) room() []byte {
+	small := !j.out.large()
+	room := j.out.room()
+	if small && j.out.large() {
+		// Not granted to a user who has too many pipes; then it only takes longer.
+		_, _ = unix.FcntlInt(uintptr(j.fd), unix.F_SETPIPE_SZ, bulkPipe)
+	}
+	return room
+}
+
+// events is what to poll for.
+func (j *job) events() int16 {
+	if j.write {
+		return unix.POLLOUT
+	}
+	return unix.POLLIN
+}
+
+// drain takes what is there, without waiting. It reports whether that was all, and then closes the pipe. A job that
+// was parked goes on no longer.
+func (j *job) drain() bool {
+	if j.done != nil {
+		j.file.SetReadDeadline(time.Unix(1, 0))
+		<-j.done
+		if j.fd < 0 {
+			return true
+		}
+	}
+	for {
+		switch j.step() {
+		case blocked:
+			return false
+		case finished:
+			j.close()
+			return true
+		}
+	}
+}
+
+// park hands the job to a goroutine.
+func (j *job) park() {
+	j.file = os.NewFile(uintptr(j.fd), "pipe")
+	j.done = make(chan struct{})
+	go j.run()
+}
+
+// run makes the transfer on Go's poller, until it is finished or the file closed or its deadline set.
+func (j *job) run() {
+	defer close(j.done)
+	conn, err := j.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	end := false
+	ready := func(uintptr) bool {
+		for {
+			switch j.step() {
+			case blocked:
+				return false
+			case finished:
+				end = true
+				return true
+			}
+		}
+	}
+	if j.write {
+		err = conn.Write(ready)
+	} else {
+		err = conn.Read(ready)
+	}
+	if end {
+		j.close()
+	}
+}
+
+// detach gives the pipe away, parked or not.
+func (j *job) detach() *os.File {
+	f := j.file
+	if f == nil {
+		f = os.NewFile(uintptr(j.fd), "pipe")
+	} else {
+		f.SetReadDeadline(time.Time{})
+	}
+	j.fd, j.file = -1, nil
+	return f
+}
+
+// abandon ends the job, parked or not.
+func (j *job) abandon() {
+	f, done := j.file, j.done
+	if f == nil {
+		j.close()
+		return
+	}
+	f.Close()
+	<-done
+	j.fd, j.file = -1, nil
+}
+
+// close closes the pipe.
+func (j *job) close() {
+	switch {
+	case j.file != nil:
+		j.file.Close()
+	case j.fd >= 0:
+		closeFD(j.fd)
+	}
+	j.fd, j.file = -1, nil
+}
+
+// discard reads a pipe to its end, for those who write to it.
+func discard(f *os.File) {
+	_, _ = io.Copy(io.Discard, f)
+	f.Close()
+}

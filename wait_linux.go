@@ -1,0 +1,353 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// There are two ways to wait. While few wait, each blocks its thread in one ppoll for the child and all its pipes, which
+// costs the fewest wake-ups. A wait that lasts, and any beyond a few, is parked: it goes to Go's poller and costs
+// no thread.
+
+const (
+	// maxBlocked is how many waits may block a thread at a time.
+	maxBlocked = 16
+	// maxBlockedTime is how long a wait may block a thread.
+	maxBlockedTime = 100 * time.Millisecond
+	// pipeWait is how long a pipe is waited for once both the child and its context have ended, and a reader of the
+	// caller's once the child has ended.
+	pipeWait = 250 * time.Millisecond
+)
+
+// blockedWaits counts the waits that block a thread.
+var blockedWaits atomic.Int32
+
+func tryBlock() bool {
+	if blockedWaits.Add(1) <= maxBlocked {
+		return true
+	}
+	blockedWaits.Add(-1)
+	return false
+}
+
+func unblock() { blockedWaits.Add(-1) }
+
+// wait waits for everything. If the child could not exec it returns the reason.
+func (pl *plan) wait(p *Process) error {
+	if pl.mode == watched {
+		if err := pl.waitExec(p); err != nil {
+			return err
+		}
+	}
+	return pl.waitExit(p)
+}
+
+// tableWaits bounds the threads that wait for children to make their first calls, which takes a moment.
+var tableWaits = make(chan struct{}, maxBlocked)
+
+// waitTable waits until the child has a descriptor table of its own, or has ended, and then closes its ends of pipes here: the
+// end of a file can be seen from then on.
+func (pl *plan) waitTable(p *Process) {
+	if pl.reported > 0 || len(pl.childEnds) == 0 {
+		return
+	}
+	tableWaits <- struct{}{}
+	fds := []unix.PollFd{{Fd: int32(pl.statusR), Events: unix.POLLIN}, {Fd: int32(p.handle.fd), Events: unix.POLLIN}}
+	for fds[0].Revents == 0 && fds[1].Revents == 0 {
+		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
+	}
+	<-tableWaits
+	pl.closeChildEnds()
+}
+
+// waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+func (pl *plan) waitExec(p *Process) error {
+	pl.waitTable(p)
+	if tryBlock() {
+		for more := true; more; {
+			more, _ = pl.readStatus(pl.statusR)
+		}
+		unblock()
+	} else {
+		pl.parkForStatus()
+	}
+	err := pl.closeStatus()
+	p.mu.Lock()
+	p.starting = false
+	if p.ending != nil {
+		err = &StartError{Op: "start", Path: pl.path, Err: p.ending}
+	}
+	p.mu.Unlock()
+	if err != nil {
+		pl.giveUp(p)
+		return err
+	}
+	for _, c := range pl.copiers {
+		go c.run()
+	}
+	return nil
+}
+
+// parkForStatus reads the status pipe to its end, without a thread.
+func (pl *plan) parkForStatus() {
+	setNonblock(pl.statusR)
+	f := os.NewFile(uintptr(pl.statusR), "status")
+	for {
+		n, err := f.Read(pl.report[pl.reported:])
+		pl.reported += n
+		if err != nil || pl.reported == len(pl.report) {
+			break
+		}
+	}
+	f.Close()
+	pl.statusR = -1
+}
+
+// giveUp waits for a child that did not exec, and gives everything back.
+func (pl *plan) giveUp(p *Process) {
+	if !p.dead {
+		p.waitBlocked() // it is ending
+	}
+	pl.release()
+	pl.unwatchContext()
+	p.handle.close()
+}
+
+// waitExit waits for the end of the child and of all transfers. If the child could not exec it returns the reason.
+func (pl *plan) waitExit(p *Process) error {
+	exited := false
+	switch {
+	case pl.mode == unwatched: // this thread may block already
+		exited = pl.blockUntilExit(p)
+	case tryBlock():
+		exited = pl.blockUntilExit(p)
+		unblock()
+	}
+	if !exited {
+		pl.parkUntilExit(p)
+	}
+	pl.closeChildEnds()
+	if pl.mode == unwatched {
+		if err := pl.takeReport(); err != nil {
+			pl.giveUp(p)
+			return err
+		}
+	}
+	cut := pl.settle(p)
+	pl.unwatchContext()
+	pl.finish(p, cut)
+	p.handle.close()
+	return nil
+}
+
+// maxPolled is the number of descriptors in one ppoll: the child's and those of its pipes.
+const maxPolled = 8
+
+// poll is room for blockUntilExit.
+type poll struct {
+	fds  [maxPolled]unix.PollFd
+	jobs [maxPolled]*job
+}
+
+var polls = sync.Pool{New: func() any { return new(poll) }}
+
+// blockUntilExit serves the transfers until the child has ended, and then reports true, or for maxBlockedTime and until the child
+// has exec'ed.
+func (pl *plan) blockUntilExit(p *Process) bool {
+	if len(pl.jobs) >= maxPolled { // then the child has exec'ed: see needsExec
+		return false
+	}
+	room := polls.Get().(*poll)
+	defer polls.Put(room)
+	deadline := time.Now().Add(maxBlockedTime)
+	for {
+		room.fds[0] = unix.PollFd{Fd: int32(p.handle.fd), Events: unix.POLLIN}
+		n := 1
+		for i := range pl.jobs {
+			if j := &pl.jobs[i]; j.fd >= 0 {
+				room.fds[n] = unix.PollFd{Fd: int32(j.fd), Events: j.events()}
+				room.jobs[n] = j
+				n++
+			}
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			if pl.hasExeced() {
+				return false
+			}
+			deadline = deadline.Add(maxBlockedTime)
+			continue
+		}
+		timeout := unix.NsecToTimespec(int64(left))
+		ready, err := unix.Ppoll(room.fds[:n], &timeout, nil)
+		if err != nil || ready == 0 { // EINTR at worst
+			continue
+		}
+		// Something has moved, so the child has a table of its own, or has ended.
+		pl.closeChildEnds()
+		for i := 1; i < n; i++ {
+			if room.fds[i].Revents != 0 && room.jobs[i].step() == finished {
+				room.jobs[i].close()
+			}
+		}
+		if room.fds[0].Revents != 0 && p.reap() {
+			return true
+		}
+	}
+}
+
+// hasExeced reports whether the child has exec'ed, or ended, and gives back what it needed until then.
+func (pl *plan) hasExeced() bool {
+	if pl.mode == watched || pl.prog == nil {
+		return true
+	}
+	if !pl.child.LeftMemory() {
+		return false
+	}
+	if _, failed := pl.prog.Failed(); failed {
+		return false // it is ending
+	}
+	pl.closeChildEnds()
+	pl.freeProgram()
+	return true
+}
+
+// parkUntilExit serves the transfers until the child has ended, without a thread.
+func (pl *plan) parkUntilExit(p *Process) {
+	for i := range pl.jobs {
+		if j := &pl.jobs[i]; j.fd >= 0 {
+			j.park()
+		}
+	}
+	p.mu.Lock()
+	f := p.handle.pollable()
+	p.mu.Unlock()
+	conn, err := f.SyscallConn()
+	if err == nil {
+		err = conn.Read(func(uintptr) bool { return p.reap() })
+	}
+	if err != nil { // no room in the poller
+		p.waitBlocked()
+	}
+}
+
+// settle ends the transfers of a child that has ended. It reports whether an output was given up on, because something
+// kept its pipe open when the context had ended.
+func (pl *plan) settle(p *Process) (cut bool) {
+	for i := range pl.jobs {
+		j := &pl.jobs[i]
+		switch {
+		case j.fd < 0:
+		case j.write:
+			j.abandon()
+		case j.out.tail:
+			// A grandchild may have inherited standard error without anybody's wish. It does not hold up the
+			// call, and must not die of SIGPIPE because the call has returned, unless it was to end.
+			if !j.drain() && isClosed(p.ended) {
+				j.close()
+			} else if j.fd >= 0 {
+				go discard(j.detach())
+			}
+		case j.done == nil && j.drain():
+		default:
+			if j.done == nil {
+				j.park()
+			}
+			if !j.join(p.ended) {
+				cut = true
+				<-j.done
+			}
+		}
+	}
+	for _, c := range pl.copiers {
+		if c.r != nil {
+			c.file.Close()
+			c.leave()
+		} else if !c.join(p.ended) {
+			cut = true
+			c.leave()
+		}
+	}
+	return cut
+}
+
+// finish says how it all ended.
+func (pl *plan) finish(p *Process, cut bool) {
+	var tail []byte
+	for i := range pl.jobs {
+		j := &pl.jobs[i]
+		if j.write {
+			continue
+		}
+		pl.streams[j.stream].setCaptured(&j.out)
+		if j.stream == stderr {
+			tail = j.out.last()
+		}
+		j.out.free()
+	}
+	err := p.lost
+	for _, c := range pl.copiers {
+		if err == nil && isClosed(c.done) && c.err != nil {
+			err = fmt.Errorf("%s: %w", streamNames[c.stream], c.err)
+		}
+	}
+	p.mu.Lock()
+	if p.ending != nil && !errors.Is(p.ending, errAborted) {
+		err = p.ending
+	} else if cut && !errors.Is(p.reason, errAborted) {
+		err = p.reason
+	}
+	p.mu.Unlock()
+	if err != nil || !p.status.Success() {
+		p.err = &ExitError{Command: p.line.String(), Status: p.status, Stderr: tail, Err: err}
+	}
+}
+
+// unwatchContext stops to watch the context.
+func (pl *plan) unwatchContext() {
+	if pl.unwatch != nil {
+		pl.unwatch()
+	}
+}
+
+// startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
+func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
+	for n, f := range pl.pipes {
+		if f != nil {
+			p.pipes[n] = &pipeEnd{File: f}
+		}
+	}
+	if err := pl.waitExec(p); err != nil {
+		return err
+	}
+	pl.watchPipes(ctx, p)
+	go func() {
+		// The child has exec'ed, so there is no reason to be had.
+		_ = pl.waitExit(p)
+		close(p.done)
+	}()
+	return nil
+}
+
+// watchPipes closes the pipes in the caller's hands a while after both the child and the context have ended: a grandchild that
+// keeps the other end open must not block a Read forever.
+func (pl *plan) watchPipes(ctx context.Context, p *Process) {
+	if ctx.Done() == nil {
+		return
+	}
+	for n := stdout; n <= stderr; n++ {
+		if e := p.pipes[n]; e != nil {
+			e.stop = context.AfterFunc(ctx, func() {
+				<-p.done
+				time.AfterFunc(pipeWait, func() { e.File.Close() })
+			})
+		}
+	}
+}
