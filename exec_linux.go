@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/helper"
@@ -17,6 +18,9 @@ func (c *Command) exec() error {
 		return err
 	}
 	defer pl.release()
+	if len(pl.jobs) > 0 {
+		return &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
+	}
 	undo := pl.saveProcess()
 	pl.clearsDumpable = c.ids.clearsDumpable()
 	if pl.clearsDumpable {

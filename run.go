@@ -139,28 +139,22 @@ func keepTail(streams *[3]stream) {
 }
 
 // Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
-// except that readers, writers and buffers, which need this process, are refused, and that a stream about which
-// nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
+// except that what needs this process at the other end is refused: readers, writers, buffers for output, pipes, and more data to
+// read than a pipe holds (64 KiB). A stream about which nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
 // groups, may have happened when there is an error. (virCommandExec, execve(2))
 func (c *Command) Exec() error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
 	for n, s := range c.streams {
-		if s.kind != streamNull && s.kind != streamInherit && s.kind != streamFile && s.kind != streamMerge {
+		switch s.kind {
+		case streamNull, streamInherit, streamFile, streamMerge, streamData:
+		default:
 			return &badCall{"Exec", errors.New("nobody would be left at the other end of " + streamNames[n])}
-		}
-	}
-	for _, p := range c.passed {
-		if p.file == nil && len(p.data) > sendBufferForExec {
-			return &badCall{"Exec", errors.New("the data of SetSendBuffer does not fit into a pipe")}
 		}
 	}
 	return c.exec()
 }
-
-// sendBufferForExec is how much a pipe holds, in bytes, without anyone to refill it.
-const sendBufferForExec = 64 << 10
 
 // Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
 // shown as ***. Nothing is started. Descriptors that the run would open have the numbers that they would have now.

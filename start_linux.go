@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/virspawn/spawn/internal/child"
@@ -45,13 +46,23 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 	return pl, nil
 }
 
-func (pl *plan) newProcess() *Process {
-	c := pl.cmd
-	return &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
+// cloneChild makes the child. It watches ctx from then on.
+func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*plan, *Process, error) {
+	pl, err := c.prepare(ctx, streams, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, starting: m == watched}
+	if err := pl.clone(p); err != nil {
+		pl.release()
+		return nil, nil, err
+	}
+	pl.watch(ctx, p)
+	return pl, p, nil
 }
 
-// clone makes the child, or releases the plan. It watches ctx from then on.
-func (pl *plan) clone(ctx context.Context, p *Process) error {
+// clone makes the child.
+func (pl *plan) clone(p *Process) error {
 	pl.clearsDumpable = pl.cmd.ids.clearsDumpable()
 	if pl.clearsDumpable {
 		dumpable.enter()
@@ -59,18 +70,20 @@ func (pl *plan) clone(ctx context.Context, p *Process) error {
 	ch, err := child.Start(pl.prog)
 	if err != nil {
 		pl.leftMemory()
-		pl.release()
 		return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
 	}
 	pl.child = ch
 	p.pid, p.handle.fd = ch.PID, ch.PIDFD
-	if ctx.Done() != nil {
-		if p.ended == nil {
-			p.ended = make(chan struct{})
-		}
-		pl.unwatch = context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
-	}
 	return nil
+}
+
+// watch ends the process when ctx ends.
+func (pl *plan) watch(ctx context.Context, p *Process) {
+	if ctx.Done() == nil {
+		return
+	}
+	p.ended = make(chan struct{})
+	pl.unwatch = context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
 }
 
 // contextError returns what ended ctx, with its cause where that says more.
@@ -177,15 +190,13 @@ func (c *Command) runOnce(ctx context.Context, streams [3]stream) (Status, error
 	status := Status{ExitCode: -1}
 	m := watched
 	if !c.needsExec(streams) && tryBlock() {
-		m = unwatched
-		defer unblock()
+		m = unwatched // until waitExit
 	}
-	pl, err := c.prepare(ctx, streams, m)
+	pl, p, err := c.cloneChild(ctx, streams, m)
 	if err != nil {
-		return status, err
-	}
-	p := pl.newProcess()
-	if err := pl.clone(ctx, p); err != nil {
+		if m == unwatched {
+			unblock()
+		}
 		return status, err
 	}
 	if err := pl.wait(p); err != nil {
@@ -201,22 +212,17 @@ func (c *Command) needsExec(streams [3]stream) bool {
 			return true
 		}
 	}
-	return c.ids.clearsDumpable() || len(c.passed) > maxPolled-1-len(streams)
+	closeParent := slices.ContainsFunc(c.passed, func(p passedFD) bool { return p.close })
+	return closeParent || c.ids.clearsDumpable() || len(c.passed) > maxPolled-1-len(streams)
 }
 
 // start starts the command.
 func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err error) {
 	defer c.closeParents()
 	err = again(func() error {
-		pl, err := c.prepare(ctx, streams, watched)
+		var pl *plan
+		pl, p, err = c.cloneChild(ctx, streams, watched)
 		if err != nil {
-			return err
-		}
-		p = pl.newProcess()
-		p.starting = true
-		p.done = make(chan struct{})
-		p.ended = make(chan struct{})
-		if err := pl.clone(ctx, p); err != nil {
 			return err
 		}
 		return pl.startWaiting(ctx, p)

@@ -3,6 +3,7 @@ package spawn
 import (
 	"io"
 	"os"
+	"strconv"
 )
 
 // openStreams connects the standard streams and the passed descriptors.
@@ -21,11 +22,9 @@ func (pl *plan) openStreams() error {
 			}
 			continue
 		}
-		fd := fileNumber(p.file)
-		if fd < 0 {
-			return &StartError{Op: "PassFD", Path: pl.path, Err: &os.PathError{Op: "pass", Path: p.file.Name(), Err: os.ErrClosed}}
+		if err := pl.connectFile(p.file, p.fd); err != nil {
+			return err
 		}
-		pl.connect(fd, p.fd)
 	}
 	return nil
 }
@@ -41,11 +40,7 @@ func (pl *plan) openStream(n int) error {
 	case streamInherit:
 		pl.connect(n, n)
 	case streamFile:
-		fd := fileNumber(s.v.(*os.File))
-		if fd < 0 {
-			return &StartError{Op: streamNames[n], Path: pl.path, Err: &os.PathError{Op: "pass", Path: s.v.(*os.File).Name(), Err: os.ErrClosed}}
-		}
-		pl.connect(fd, n)
+		return pl.connectFile(s.v.(*os.File), n)
 	case streamData:
 		return pl.openData(n, n, s.v.([]byte))
 	case streamString, streamBytes, streamTail:
@@ -79,6 +74,21 @@ func (pl *plan) openStream(n int) error {
 
 // connect puts the descriptor fd of this process under the number to of the child.
 func (pl *plan) connect(fd, to int) { pl.fds.moves = append(pl.fds.moves, move{fd, to}) }
+
+// connectFile puts a file of the caller's under the number to of the child. Like os/exec, it makes the file blocking where package os
+// has made it non-blocking: that is a property of the file and not of the descriptor, and programs do not expect it.
+func (pl *plan) connectFile(f *os.File, to int) error {
+	fd := int(f.Fd())
+	if fd < 0 {
+		return &StartError{
+			Op:   "descriptor " + strconv.Itoa(to),
+			Path: pl.path,
+			Err:  &os.PathError{Op: "pass", Path: f.Name(), Err: os.ErrClosed},
+		}
+	}
+	pl.connect(fd, to)
+	return nil
+}
 
 // openPipe connects number to of the child with a pipe and returns this process's end, which does not block.
 func (pl *plan) openPipe(to int, childReads bool) (int, error) {

@@ -78,12 +78,13 @@ func (c *copier) run() {
 
 // job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
 type job struct {
-	transfer
-	fd     int // this process's end, -1 once closed
-	stream int // stdin, stdout, stderr, or -1 for a send buffer
-	write  bool
-	data   []byte // to write
-	out    capture
+	transfer     // once parked
+	fd       int // this process's end; -1 once closed, if not parked
+	stream   int // stdin, stdout, stderr, or -1 for a send buffer
+	write    bool
+	data     []byte // to write
+	out      capture
+	end      bool // finished by the goroutine
 }
 
 // progress is the outcome of a job's step.
@@ -148,10 +149,10 @@ func (j *job) events() int16 {
 // drain takes what is there, without waiting. It reports whether that was all, and then closes the pipe. A job that
 // was parked goes on no longer.
 func (j *job) drain() bool {
-	if j.done != nil {
+	if j.parked() {
 		j.file.SetReadDeadline(time.Unix(1, 0))
 		<-j.done
-		if j.fd < 0 {
+		if j.end {
 			return true
 		}
 	}
@@ -173,68 +174,57 @@ func (j *job) park() {
 	go j.run()
 }
 
-// run makes the transfer on Go's poller, until it is finished or the file closed or its deadline set.
+func (j *job) parked() bool { return j.done != nil }
+
+// run makes the transfer on Go's poller, until it is finished, or the file is closed or its deadline set.
 func (j *job) run() {
 	defer close(j.done)
 	conn, err := j.file.SyscallConn()
 	if err != nil {
 		return
 	}
-	end := false
 	ready := func(uintptr) bool {
 		for {
 			switch j.step() {
 			case blocked:
 				return false
 			case finished:
-				end = true
+				j.end = true
 				return true
 			}
 		}
 	}
 	if j.write {
-		err = conn.Write(ready)
+		_ = conn.Write(ready)
 	} else {
-		err = conn.Read(ready)
+		_ = conn.Read(ready)
 	}
-	if end {
-		j.close()
+	if j.end {
+		j.file.Close()
 	}
 }
 
-// detach gives the pipe away, parked or not.
+// detach gives the pipe away. A job that was parked must have been drained.
 func (j *job) detach() *os.File {
-	f := j.file
-	if f == nil {
-		f = os.NewFile(uintptr(j.fd), "pipe")
-	} else {
-		f.SetReadDeadline(time.Time{})
+	if !j.parked() {
+		f := os.NewFile(uintptr(j.fd), "pipe")
+		j.fd = -1
+		return f
 	}
-	j.fd, j.file = -1, nil
-	return f
+	j.file.SetReadDeadline(time.Time{})
+	return j.file
 }
 
-// abandon ends the job, parked or not.
-func (j *job) abandon() {
-	f, done := j.file, j.done
-	if f == nil {
-		j.close()
-		return
-	}
-	f.Close()
-	<-done
-	j.fd, j.file = -1, nil
-}
-
-// close closes the pipe.
+// close ends the job and closes the pipe.
 func (j *job) close() {
 	switch {
-	case j.file != nil:
+	case j.parked():
 		j.file.Close()
+		<-j.done
 	case j.fd >= 0:
 		closeFD(j.fd)
+		j.fd = -1
 	}
-	j.fd, j.file = -1, nil
 }
 
 // discard reads a pipe to its end, for those who write to it.

@@ -89,6 +89,7 @@ func (pl *plan) waitExec(p *Process) error {
 		pl.giveUp(p)
 		return err
 	}
+	pl.cmd.closeParents()
 	for _, c := range pl.copiers {
 		go c.run()
 	}
@@ -124,9 +125,7 @@ func (pl *plan) giveUp(p *Process) {
 func (pl *plan) waitExit(p *Process) error {
 	exited := false
 	switch {
-	case pl.mode == unwatched: // this thread may block already
-		exited = pl.blockUntilExit(p)
-	case tryBlock():
+	case pl.mode == unwatched, tryBlock():
 		exited = pl.blockUntilExit(p)
 		unblock()
 	}
@@ -244,20 +243,22 @@ func (pl *plan) settle(p *Process) (cut bool) {
 	for i := range pl.jobs {
 		j := &pl.jobs[i]
 		switch {
-		case j.fd < 0:
+		case !j.parked() && j.fd < 0: // done
 		case j.write:
-			j.abandon()
+			j.close()
 		case j.out.tail:
 			// A grandchild may have inherited standard error without anybody's wish. It does not hold up the
 			// call, and must not die of SIGPIPE because the call has returned, unless it was to end.
-			if !j.drain() && isClosed(p.ended) {
+			switch {
+			case j.drain():
+			case isClosed(p.ended):
 				j.close()
-			} else if j.fd >= 0 {
+			default:
 				go discard(j.detach())
 			}
-		case j.done == nil && j.drain():
+		case !j.parked() && j.drain():
 		default:
-			if j.done == nil {
+			if !j.parked() {
 				j.park()
 			}
 			if !j.join(p.ended) {
@@ -319,6 +320,10 @@ func (pl *plan) unwatchContext() {
 
 // startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
 func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
+	p.done = make(chan struct{})
+	if p.ended == nil {
+		p.ended = make(chan struct{})
+	}
 	for n, f := range pl.pipes {
 		if f != nil {
 			p.pipes[n] = &pipeEnd{File: f}

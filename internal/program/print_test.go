@@ -1,0 +1,284 @@
+//go:build linux
+
+package program
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// printed is a call and how it prints.
+type printed struct {
+	want string
+	nr   uintptr
+	args func(p *Program) []uintptr
+}
+
+// list is for calls whose arguments need no memory.
+func list(args ...uintptr) func(*Program) []uintptr {
+	return func(*Program) []uintptr { return args }
+}
+
+// argument returns n as the kernel gets it.
+func argument(n int) uintptr { return uintptr(n) }
+
+var printings = []printed{
+	{`chdir("/tmp")`, unix.SYS_CHDIR, func(p *Program) []uintptr { return []uintptr{p.CString("/tmp")} }},
+	{`chdir(NULL)`, unix.SYS_CHDIR, list(0)},
+	{`close(7)`, unix.SYS_CLOSE, list(7)},
+	{`close(-1)`, unix.SYS_CLOSE, list(argument(-1))},
+	{`close(-1)`, unix.SYS_CLOSE, list(1<<32 - 1)}, // the kernel looks at an int only
+	{`close_range(3, ~0U, CLOSE_RANGE_UNSHARE)`, unix.SYS_CLOSE_RANGE, list(3, 1<<32-1, unix.CLOSE_RANGE_UNSHARE)},
+	{`close_range(3, 9, 0)`, unix.SYS_CLOSE_RANGE, list(3, 9, 0)},
+	{`close_range(3, 9, CLOSE_RANGE_UNSHARE|CLOSE_RANGE_CLOEXEC|0x80)`, unix.SYS_CLOSE_RANGE, list(3, 9, 0x86)},
+	{`dup3(3, 4, 0)`, unix.SYS_DUP3, list(3, 4, 0)},
+	{`dup3(3, 4, O_CLOEXEC)`, unix.SYS_DUP3, list(3, 4, unix.O_CLOEXEC)},
+	{`execve("/bin/echo", ["echo", "", "a \"b\"\n"], ["A=1", "B="])`, unix.SYS_EXECVE, func(p *Program) []uintptr {
+		return []uintptr{p.CString("/bin/echo"), stringArray(p, "echo", "", "a \"b\"\n"), stringArray(p, "A=1", "B=")}
+	}},
+	{`execve("/bin/echo", [], NULL)`, unix.SYS_EXECVE, func(p *Program) []uintptr {
+		return []uintptr{p.CString("/bin/echo"), stringArray(p), 0}
+	}},
+	{`fcntl(3, F_SETFD, 0)`, unix.SYS_FCNTL, list(3, unix.F_SETFD, 0)},
+	{`fcntl(3, F_GETFD, 0)`, unix.SYS_FCNTL, list(3, unix.F_GETFD, 0)},
+	{`fcntl(3, F_SETFL, 0x800)`, unix.SYS_FCNTL, list(3, unix.F_SETFL, 0x800)},
+	{`fcntl(3, 99, 0x1)`, unix.SYS_FCNTL, list(3, 99, 1)},
+	{`getppid()`, unix.SYS_GETPPID, list()},
+	{`openat(AT_FDCWD, "/dev/null", O_RDWR)`, unix.SYS_OPENAT, func(p *Program) []uintptr {
+		return []uintptr{argument(unix.AT_FDCWD), p.CString("/dev/null"), unix.O_RDWR}
+	}},
+	{`openat(5, "x", O_RDONLY)`, unix.SYS_OPENAT, func(p *Program) []uintptr { return []uintptr{5, p.CString("x"), unix.O_RDONLY} }},
+	{`openat(5, "x", O_WRONLY|O_CLOEXEC|O_CREAT|O_NOCTTY|O_NONBLOCK|O_TRUNC)`, unix.SYS_OPENAT, func(p *Program) []uintptr {
+		return []uintptr{5, p.CString("x"), unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY}
+	}},
+	{`openat(5, "x", O_RDONLY|O_DIRECTORY|O_NOFOLLOW|O_PATH|0x40000000)`, unix.SYS_OPENAT, func(p *Program) []uintptr {
+		return []uintptr{5, p.CString("x"), unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_PATH | 0x40000000}
+	}},
+	{`prlimit64(0, RLIMIT_NOFILE, {soft=1024, hard=RLIM_INFINITY}, NULL)`, unix.SYS_PRLIMIT64, func(p *Program) []uintptr {
+		return []uintptr{0, unix.RLIMIT_NOFILE, p.Words(1024, unix.RLIM_INFINITY), 0}
+	}},
+	{`prlimit64(0, 16, NULL, 0x8)`, unix.SYS_PRLIMIT64, list(0, 16, 0, 8)},
+	{`read(0, NULL, 1)`, unix.SYS_READ, list(0, 0, 1)},
+	{`read(0, 0x10, 1)`, unix.SYS_READ, list(0, 16, 1)},
+	{`rt_sigaction(SIGPIPE, {sa_handler=SIG_DFL}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
+		return []uintptr{uintptr(unix.SIGPIPE), p.Words(0, 0, 0, 0), 0, 8}
+	}},
+	{`rt_sigaction(SIGRTMIN, {sa_handler=SIG_IGN}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
+		return []uintptr{32, p.Words(1, 0, 0, 0), 0, 8}
+	}},
+	{`rt_sigaction(SIGRT_32, {sa_handler=0xabc}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
+		return []uintptr{64, p.Words(0xabc, 0, 0, 0), 0, 8}
+	}},
+	{`rt_sigaction(65, NULL, NULL, 8)`, unix.SYS_RT_SIGACTION, list(65, 0, 0, 8)},
+	{`rt_sigprocmask(SIG_SETMASK, [], NULL, 8)`, unix.SYS_RT_SIGPROCMASK, func(p *Program) []uintptr {
+		return []uintptr{unix.SIG_SETMASK, p.Words(0), 0, 8}
+	}},
+	{`rt_sigprocmask(SIG_BLOCK, [HUP CHLD RTMIN RT_1], NULL, 8)`, unix.SYS_RT_SIGPROCMASK, func(p *Program) []uintptr {
+		return []uintptr{unix.SIG_BLOCK, p.Words(1<<0 | 1<<16 | 1<<31 | 1<<32), 0, 8}
+	}},
+	{`rt_sigprocmask(SIG_UNBLOCK, ~[], NULL, 8)`, unix.SYS_RT_SIGPROCMASK, func(p *Program) []uintptr {
+		return []uintptr{unix.SIG_UNBLOCK, p.Words(1<<64 - 1), 0, 8}
+	}},
+	{`rt_sigprocmask(7, NULL, NULL, 8)`, unix.SYS_RT_SIGPROCMASK, list(7, 0, 0, 8)},
+	{`setgroups(0, [])`, unix.SYS_SETGROUPS, list(0, 0)},
+	{`setgroups(3, [1, 20, 4294967294])`, unix.SYS_SETGROUPS, func(p *Program) []uintptr {
+		return []uintptr{3, p.Uint32s([]uint32{1, 20, 1<<32 - 2})}
+	}},
+	{`setpgid(0, 0)`, unix.SYS_SETPGID, list(0, 0)},
+	{`setresgid(5, -1, 4294967294)`, unix.SYS_SETRESGID, list(5, argument(-1), 1<<32-2)},
+	{`setresuid(0, -1, 65534)`, unix.SYS_SETRESUID, list(0, 1<<32-1, 65534)},
+	{`setsid()`, unix.SYS_SETSID, list()},
+	{`umask(027)`, unix.SYS_UMASK, list(0o27)},
+	{`umask(0)`, unix.SYS_UMASK, list(0)},
+	{`unshare(CLONE_FS)`, unix.SYS_UNSHARE, list(unix.CLONE_FS)},
+	{`unshare(CLONE_VM|CLONE_FILES|CLONE_CLEAR_SIGHAND|0x2)`, unix.SYS_UNSHARE, list(unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_CLEAR_SIGHAND | 2)},
+	{`write(4, "go\0", 3)`, unix.SYS_WRITE, func(p *Program) []uintptr { return []uintptr{4, p.CString("go\x00"), 3} }},
+	{`syscall_9999(0x1, 0x2, 0, 0, 0, 0xff)`, 9999, list(1, 2, 0, 0, 0, 255)},
+}
+
+// stringArray returns the address of a NULL-terminated array of strings.
+func stringArray(p *Program, s ...string) uintptr {
+	a := p.Pointers(len(s))
+	for i := range s {
+		p.SetPointer(a, i, p.CString(s[i]))
+	}
+	return a
+}
+
+func TestEveryCallPrintsAsStraceWould(t *testing.T) {
+	covered := map[uintptr]bool{}
+	for _, c := range printings {
+		p := newProgram(t)
+		p.Add(c.nr, c.args(p)...)
+		require.Equal(t, c.want, p.Op(0))
+		covered[c.nr] = true
+	}
+	for nr, c := range calls {
+		require.True(t, covered[nr], "the printing of %s is tested", c.name)
+	}
+}
+
+func TestEveryResourceAndSignalHasItsName(t *testing.T) {
+	require.Len(t, resources, 16)
+	for nr, name := range resources {
+		p := newProgram(t)
+		p.Add(unix.SYS_PRLIMIT64, 0, nr, p.Words(0, 0), 0)
+		require.Equal(t, "prlimit64(0, "+name+", {soft=0, hard=0}, NULL)", p.Op(0))
+	}
+	for n, want := range map[int]string{
+		1: "SIGHUP", 9: "SIGKILL", 31: "SIGSYS", 32: "SIGRTMIN", 33: "SIGRT_1", 64: "SIGRT_32", 0: "0", 65: "65", -1: "-1",
+	} {
+		require.Equal(t, want, SignalName(n))
+	}
+	names := map[string]bool{}
+	for n := 1; n <= 64; n++ {
+		require.True(t, strings.HasPrefix(SignalName(n), "SIG"), "signal %d", n)
+		names[SignalName(n)] = true
+	}
+	require.Len(t, names, 64)
+}
+
+func TestEveryCloneFlagHasItsName(t *testing.T) {
+	require.Equal(t, "CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_CHILD_CLEARTID|CLONE_CLEAR_SIGHAND",
+		CloneFlags(unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_PIDFD|unix.CLONE_CHILD_CLEARTID|unix.CLONE_CLEAR_SIGHAND))
+	require.Equal(t, "CLONE_FS|CLONE_VFORK|0x8000000000000000", CloneFlags(unix.CLONE_FS|unix.CLONE_VFORK|1<<63))
+	require.Equal(t, "0", CloneFlags(0))
+}
+
+func TestAProgramPrintsOneCallALine(t *testing.T) {
+	p := newProgram(t)
+	p.Add(unix.SYS_SETSID)
+	p.Add(unix.SYS_UMASK, 0o22)
+	require.Equal(t, "setsid()\numask(022)\n", p.String())
+}
+
+func TestSecretsPrintAsStars(t *testing.T) {
+	p := newProgram(t)
+	arg, value := p.CString("hush"), p.CString("TOKEN", "=", "hush")
+	p.Hide(arg, 0)
+	p.Hide(value, len("TOKEN="))
+	argv, envp := p.Pointers(2), p.Pointers(2)
+	p.SetPointer(argv, 0, p.CString("prog"))
+	p.SetPointer(argv, 1, arg)
+	p.SetPointer(envp, 0, value)
+	p.SetPointer(envp, 1, p.CString("TOKEN=shown"))
+	p.Add(unix.SYS_EXECVE, p.CString("/prog"), argv, envp)
+	p.Layout()
+	require.Equal(t, `execve("/prog", ["prog", "***"], ["TOKEN=***", "TOKEN=shown"])`, p.Op(0))
+	require.NotContains(t, p.String(), "hush")
+}
+
+func TestStepNamesExecveByItsPathAlone(t *testing.T) {
+	p := newProgram(t)
+	p.Add(unix.SYS_UMASK, 0o22)
+	p.Add(unix.SYS_EXECVE, p.CString("/prog"), stringArray(p, "prog", strings.Repeat("x", 1000)), stringArray(p))
+	require.Equal(t, "umask(022)", p.Step(0))
+	require.Equal(t, `execve("/prog")`, p.Step(1))
+}
+
+func TestTheExpectedResultIsPrinted(t *testing.T) {
+	p := newProgram(t)
+	p.Expect(p.Add(unix.SYS_GETPPID), 42)
+	require.Equal(t, "getppid() = 42", p.Op(0))
+}
+
+func TestALinkedArgumentPrintsAsTheResultItTakes(t *testing.T) {
+	p := newProgram(t)
+	from := p.Add(unix.SYS_OPENAT, argument(unix.AT_FDCWD), p.CString("x"), unix.O_WRONLY)
+	p.Link(from, p.Add(unix.SYS_DUP3, 0, 5, 0), 0)
+	require.Equal(t, "dup3(<result of call 1>, 5, 0)", p.Op(1))
+}
+
+func TestALinkedDescriptorOfAWritePrintsAsTheResultItTakes(t *testing.T) {
+	p := newProgram(t)
+	from := p.Add(unix.SYS_OPENAT, argument(unix.AT_FDCWD), p.CString("x"), unix.O_WRONLY)
+	p.Link(from, p.Add(unix.SYS_WRITE, 0, p.CString("ab"), 2), 0)
+	require.Equal(t, `write(<result of call 1>, "ab", 2)`, p.Op(1))
+}
+
+func TestQuoteEscapesAsStraceDoes(t *testing.T) {
+	for s, want := range map[string]string{
+		"":                 `""`,
+		"plain text ~!":    `"plain text ~!"`,
+		"a\"b\\c":          `"a\"b\\c"`,
+		"\n\t\r":           `"\n\t\r"`,
+		"\x00":             `"\0"`,
+		"\x01x":            `"\1x"`,
+		"\x012":            `"\0012"`, // or else it would be \12, a line feed
+		"\x018":            `"\18"`,   // 8 is no octal digit
+		"\x1b[0m":          `"\33[0m"`,
+		"\x7f\xff":         `"\177\377"`,
+		"\xff7":            `"\3777"`,
+		"é":                `"\303\251"`,
+		"a" + "\x00" + "0": `"a\0000"`,
+	} {
+		require.Equal(t, want, quote(s))
+	}
+}
+
+// FuzzQuote checks that what is quoted can be told from everything else: it is one line of printable ASCII, and C's rules
+// for string literals turn it back into what it was.
+func FuzzQuote(f *testing.F) {
+	for _, s := range slices.Sorted(maps.Keys(map[string]bool{
+		"": true, "plain": true, "\x00": true, "\x000": true, "\x0012": true, "\x018": true, `\`: true, `\\n`: true, `"`: true,
+		"\n\r\t\v": true, "\xff\xfe7": true, "日本": true, "***": true,
+	})) {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		q := quote(s)
+		for i := range len(q) {
+			require.True(t, q[i] >= ' ' && q[i] < 0x7f, "%q is printable", q)
+		}
+		back, ok := unquote(q)
+		require.True(t, ok, "%s is one literal", q)
+		require.Equal(t, s, back)
+	})
+}
+
+// unquote reads a literal as C does, with the escapes that strace uses. It reports whether q is one.
+func unquote(q string) (string, bool) {
+	if len(q) < 2 || q[0] != '"' || q[len(q)-1] != '"' {
+		return "", false
+	}
+	in := q[1 : len(q)-1]
+	var out []byte
+	for len(in) > 0 {
+		c := in[0]
+		in = in[1:]
+		if c == '"' {
+			return "", false
+		}
+		if c != '\\' {
+			out = append(out, c)
+			continue
+		}
+		if in == "" {
+			return "", false
+		}
+		octal := 0
+		for octal < 3 && octal < len(in) && in[octal] >= '0' && in[octal] <= '7' {
+			octal++
+		}
+		if octal > 0 {
+			n, err := strconv.ParseUint(in[:octal], 8, 8)
+			if err != nil {
+				return "", false
+			}
+			out, in = append(out, byte(n)), in[octal:]
+			continue
+		}
+		plain, ok := map[byte]byte{'n': '\n', 't': '\t', 'r': '\r', '"': '"', '\\': '\\'}[in[0]]
+		if !ok {
+			return "", false
+		}
+		out, in = append(out, plain), in[1:]
+	}
+	return string(out), true
+}
