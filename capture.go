@@ -96,7 +96,11 @@ func (c *capture) last() []byte {
 // free gives the first buffer back. What was collected is gone.
 func (c *capture) free() {
 	if c.first != nil {
-		clear(c.first[:]) // it may hold secrets
+		used := len(c.cur)
+		if c.tail || c.large() {
+			used = blockSize
+		}
+		clear(c.first[:used]) // it may hold secrets
 		blocks.Put(c.first)
 	}
 	*c = capture{tail: c.tail}

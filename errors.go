@@ -33,8 +33,8 @@ type ExitError struct {
 	Command string
 	// Status is how the program ended.
 	Status Status
-	// Stderr is the end of what the program wrote to its standard error, at most 32 KiB; nil where the command
-	// sends standard error elsewhere.
+	// Stderr is the end of what the program wrote to its standard error, at most 32 KiB; nil where it goes to neither the
+	// error nor SetErrorBuffer.
 	Stderr []byte
 	// Err is nil when the status says it all. Otherwise it says what else happened: it wraps the error of a context
 	// that ended, of a reader or writer that failed, or ECHILD when other code of this process has waited for

@@ -36,7 +36,7 @@ func (pl *plan) leaveTable() {
 
 // reportTable writes one byte to the status pipe. All that may follow is a report of a failure.
 func (pl *plan) reportTable() {
-	if pl.mode == watched {
+	if pl.mode == piped {
 		pl.prog.Add(unix.SYS_WRITE, uintptr(pl.fds.status), pl.prog.CString("\x01"), 1)
 	}
 }

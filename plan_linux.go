@@ -23,9 +23,7 @@ type plan struct {
 	unwatch        func() bool // ends the watch of the context; nil without
 
 	statusR   int
-	report    [1 + len(program.Report{})]byte // what was read from statusR
-	reported  int                             // bytes of report
-	childEnds []int                           // closed in this process once the child has a table of its own
+	childEnds []int // closed in this process once the child has a table of its own
 	jobs      []job
 	copiers   []*copier
 	pipes     [3]*os.File
@@ -43,10 +41,12 @@ type plan struct {
 type mode int
 
 const (
-	// watched: in a child, with a pipe that tells when it has exec'ed or why it could not.
+	// watched: in a child, which is waited for until it has exec'ed or could not.
 	watched mode = iota
-	// unwatched: in a child of which only the end is waited for. Its report is in the memory that it shares. That saves a
-	// pipe and a wake-up.
+	// piped: the same, by way of a pipe. The child has then left this process's memory for good, where watched
+	// says that it is about to.
+	piped
+	// unwatched: in a child of which only the end is waited for. That saves a wake-up.
 	unwatched
 	// inPlace: on a thread of this process, which it replaces.
 	inPlace
@@ -103,10 +103,16 @@ func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
 
 // open opens the pipes.
 func (pl *plan) open() (err error) {
+	for n := range pl.streams {
+		// Before anything else takes the number of a stream that this process has closed.
+		if pl.streams[n].kind == streamInherit && !isOpen(n) {
+			pl.streams[n].kind = streamNull
+		}
+	}
 	if pl.mode != inPlace {
 		low.reserve()
 	}
-	if pl.mode != watched {
+	if pl.mode != piped {
 		return pl.openStreams()
 	}
 	var status int
@@ -257,5 +263,6 @@ func (pl *plan) freeProgram() {
 	if pl.prog != nil {
 		pl.prog.Free()
 		pl.prog = nil
+		pl.child = child.Child{} // which points into the program
 	}
 }

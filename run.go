@@ -49,7 +49,7 @@ func (c *Command) output(ctx context.Context, method string, errors stream) ([]b
 		return nil, err
 	}
 	if errors.kind == streamMerge {
-		if k := streams[stderr].kind; k != streamNull && k != streamMerge {
+		if k := streams[stderr].kind; k != streamDefault && k != streamMerge {
 			return nil, &badCall{method, errTaken(stderr)}
 		}
 		streams[stderr] = errors
@@ -63,7 +63,7 @@ func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error 
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if streams[stdout].kind != streamNull {
+	if streams[stdout].kind != streamDefault {
 		return &badCall{method, errTaken(stdout)}
 	}
 	streams[stdout] = s
@@ -133,7 +133,7 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 
 // keepTail keeps the end of standard error for the error, unless the command directs it elsewhere.
 func keepTail(streams *[3]stream) {
-	if streams[stderr].kind == streamNull {
+	if streams[stderr].kind == streamDefault {
 		streams[stderr].kind = streamTail
 	}
 }
@@ -148,7 +148,7 @@ func (c *Command) Exec() error {
 	}
 	for n, s := range c.streams {
 		switch s.kind {
-		case streamNull, streamInherit, streamFile, streamMerge, streamData:
+		case streamDefault, streamNull, streamInherit, streamFile, streamMerge, streamData:
 		default:
 			return &badCall{"Exec", errors.New("nobody would be left at the other end of " + streamNames[n])}
 		}

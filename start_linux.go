@@ -34,6 +34,9 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 	if err := ctx.Err(); err != nil {
 		return nil, &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
 	}
+	if m == watched && c.ids.clearsDumpable() {
+		m = piped
+	}
 	pl, err := newPlan(c, streams, m)
 	if err != nil {
 		return nil, err
@@ -52,7 +55,7 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, starting: m == watched}
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, starting: m != unwatched}
 	if err := pl.clone(p); err != nil {
 		pl.release()
 		return nil, nil, err
@@ -109,56 +112,19 @@ func (pl *plan) leftMemory() {
 	}
 }
 
-// readStatus takes what the child has written to the status pipe, from fd. It reports whether there may be more.
-func (pl *plan) readStatus(fd int) (more bool, err error) {
-	n, err := unix.Read(fd, pl.report[pl.reported:])
-	switch {
-	case err == unix.EINTR:
-		return true, nil
-	case err != nil:
-		return true, err
-	}
-	pl.reported += n
-	return n > 0 && pl.reported < len(pl.report), nil
-}
-
-// closeStatus is called when the child has left this process's memory. It returns the error that the child has reported, if any,
-// and gives the program back.
-func (pl *plan) closeStatus() (err error) {
-	if pl.mode == unwatched {
-		return pl.takeReport()
-	}
-	if pl.statusR >= 0 {
-		closeFD(pl.statusR)
-		pl.statusR = -1
-	}
-	pl.leftMemory()
-	var report program.Report
-	switch pl.reported {
-	case 0:
-		err = &StartError{Op: pl.prog.Step(0), Path: pl.path, Err: errKilled}
-	case 1:
-	default: // with the byte that says that the table is the child's own in front, or without
-		copy(report[:], pl.report[pl.reported-len(report):])
-		err = pl.startError(pl.prog.Decode(report))
-	}
-	pl.freeProgram()
-	return err
-}
-
-// takeReport is closeStatus without a status pipe.
+// takeReport is called when the child has left this process's memory. It returns the error that the child has reported, if any, and
+// gives the program back.
 func (pl *plan) takeReport() (err error) {
 	if pl.prog == nil {
 		return nil
 	}
+	pl.leftMemory()
 	if f, failed := pl.prog.Failed(); failed {
 		err = pl.startError(f)
 	}
 	pl.freeProgram()
 	return err
 }
-
-var errKilled = errors.New("the child was killed")
 
 func (pl *plan) startError(f program.Failure) error {
 	e := &StartError{Op: pl.prog.Step(f.Op), Path: pl.path, Err: f.Errno}
@@ -176,6 +142,7 @@ func (c *Command) runStatus(ctx context.Context, method string, streams [3]strea
 		return Status{ExitCode: -1}, err
 	}
 	defer c.closeParents()
+	empty(streams)
 	keepTail(&streams)
 	status.ExitCode = -1
 	err = again(func() error {
@@ -219,6 +186,7 @@ func (c *Command) needsExec(streams [3]stream) bool {
 // start starts the command.
 func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err error) {
 	defer c.closeParents()
+	empty(streams)
 	err = again(func() error {
 		var pl *plan
 		pl, p, err = c.cloneChild(ctx, streams, watched)

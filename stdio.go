@@ -24,7 +24,8 @@ type stream struct {
 type streamKind uint8
 
 const (
-	streamNull    streamKind = iota // /dev/null
+	streamDefault streamKind = iota // /dev/null, but see keepTail
+	streamNull                      // /dev/null, as asked for
 	streamInherit                   // this process's own
 	streamFile                      // *os.File, handed over as it is
 	streamData                      // []byte to be read by the child
@@ -52,7 +53,7 @@ func (c *Command) SetInput(data []byte) *Command {
 func (c *Command) SetStdin(r io.Reader) *Command {
 	switch r := r.(type) {
 	case nil:
-		c.streams[stdin] = stream{}
+		c.streams[stdin] = stream{kind: streamNull}
 	case *os.File:
 		c.setFile(stdin, "SetStdin", r)
 	default:
@@ -67,14 +68,15 @@ func (c *Command) SetStdin(r io.Reader) *Command {
 // a time writes to it. Nil, like the default, is /dev/null. (virCommandSetOutputFD)
 func (c *Command) SetStdout(w io.Writer) *Command { return c.setWriter(stdout, "SetStdout", w) }
 
-// SetStderr makes the program write its standard error to w; all else is as for [Command.SetStdout].
+// SetStderr makes the program write its standard error to w; all else is as for [Command.SetStdout]. With nil not even
+// [Command.Run] keeps the end for the error, which makes it a little faster.
 // (virCommandSetErrorFD)
 func (c *Command) SetStderr(w io.Writer) *Command { return c.setWriter(stderr, "SetStderr", w) }
 
 func (c *Command) setWriter(n int, method string, w io.Writer) *Command {
 	switch w := w.(type) {
 	case nil:
-		c.streams[n] = stream{}
+		c.streams[n] = stream{kind: streamNull}
 	case *os.File:
 		c.setFile(n, method, w)
 	default:
@@ -119,7 +121,7 @@ func (c *Command) MergeStderr() *Command {
 	return c
 }
 
-// InheritStdio gives the program this process's standard input, output and error.
+// InheritStdio gives the program this process's standard input, output and error; one that is closed here is /dev/null.
 func (c *Command) InheritStdio() *Command {
 	for n := range c.streams {
 		c.streams[n] = stream{kind: streamInherit}
@@ -143,7 +145,16 @@ func (c *Command) setPipe(n int) *Command {
 	return c
 }
 
-// target is where a captured stream goes: a method, so that every kind empties and sets its variable alike.
+// empty empties the strings that the streams are captured in.
+func empty(streams [3]stream) {
+	for _, s := range streams {
+		if v, ok := s.v.(*string); ok {
+			*v = ""
+		}
+	}
+}
+
+// setCaptured sets the variable of a captured stream.
 func (s stream) setCaptured(out *capture) {
 	switch v := s.v.(type) {
 	case *string:

@@ -35,7 +35,7 @@ func (pl *plan) openStream(n int) error {
 		s = stream{kind: streamMerge}
 	}
 	switch s.kind {
-	case streamNull:
+	case streamDefault, streamNull:
 		pl.fds.null[n] = true
 	case streamInherit:
 		pl.connect(n, n)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +40,7 @@ func unblock() { blockedWaits.Add(-1) }
 
 // wait waits for everything. If the child could not exec it returns the reason.
 func (pl *plan) wait(p *Process) error {
-	if pl.mode == watched {
+	if pl.mode != unwatched {
 		if err := pl.waitExec(p); err != nil {
 			return err
 		}
@@ -49,36 +48,17 @@ func (pl *plan) wait(p *Process) error {
 	return pl.waitExit(p)
 }
 
-// tableWaits bounds the threads that wait for children to make their first calls, which takes a moment.
-var tableWaits = make(chan struct{}, maxBlocked)
-
-// waitTable waits until the child has a descriptor table of its own, or has ended, and then closes its ends of pipes here: the
-// end of a file can be seen from then on.
-func (pl *plan) waitTable(p *Process) {
-	if pl.reported > 0 || len(pl.childEnds) == 0 {
-		return
-	}
-	tableWaits <- struct{}{}
-	fds := []unix.PollFd{{Fd: int32(pl.statusR), Events: unix.POLLIN}, {Fd: int32(p.handle.fd), Events: unix.POLLIN}}
-	for fds[0].Revents == 0 && fds[1].Revents == 0 {
-		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
-	}
-	<-tableWaits
-	pl.closeChildEnds()
-}
-
 // waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
 func (pl *plan) waitExec(p *Process) error {
-	pl.waitTable(p)
-	if tryBlock() {
-		for more := true; more; {
-			more, _ = pl.readStatus(pl.statusR)
-		}
-		unblock()
+	if pl.mode == piped {
+		pl.readStatus(p)
 	} else {
-		pl.parkForStatus()
+		startWaits <- struct{}{}
+		pl.child.Wait()
+		<-startWaits
+		pl.closeChildEnds()
 	}
-	err := pl.closeStatus()
+	err := pl.takeReport()
 	p.mu.Lock()
 	p.starting = false
 	if p.ending != nil {
@@ -96,18 +76,27 @@ func (pl *plan) waitExec(p *Process) error {
 	return nil
 }
 
-// parkForStatus reads the status pipe to its end, without a thread.
-func (pl *plan) parkForStatus() {
-	setNonblock(pl.statusR)
-	f := os.NewFile(uintptr(pl.statusR), "status")
+// startWaits bounds the threads that wait for children to exec, which takes a moment.
+var startWaits = make(chan struct{}, maxBlocked)
+
+// readStatus reads the status pipe to its end: the child has exec'ed or ended. That can be seen once this process has closed its
+// own copy of the child's end, and it can do that once the child has a table of its own, and has said so.
+func (pl *plan) readStatus(p *Process) {
+	startWaits <- struct{}{}
+	fds := []unix.PollFd{{Fd: int32(pl.statusR), Events: unix.POLLIN}, {Fd: int32(p.handle.fd), Events: unix.POLLIN}}
+	for fds[0].Revents == 0 && fds[1].Revents == 0 {
+		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
+	}
+	pl.closeChildEnds()
+	var buf [64]byte // what it holds is in the program's memory too
 	for {
-		n, err := f.Read(pl.report[pl.reported:])
-		pl.reported += n
-		if err != nil || pl.reported == len(pl.report) {
+		n, err := unix.Read(pl.statusR, buf[:])
+		if n == 0 || err != nil && err != unix.EINTR {
 			break
 		}
 	}
-	f.Close()
+	<-startWaits
+	closeFD(pl.statusR)
 	pl.statusR = -1
 }
 
@@ -204,7 +193,7 @@ func (pl *plan) blockUntilExit(p *Process) bool {
 
 // hasExeced reports whether the child has exec'ed, or ended, and gives back what it needed until then.
 func (pl *plan) hasExeced() bool {
-	if pl.mode == watched || pl.prog == nil {
+	if pl.prog == nil {
 		return true
 	}
 	if !pl.child.LeftMemory() {

@@ -57,6 +57,13 @@ type Child struct {
 // It must not be called after that.
 func (c *Child) LeftMemory() bool { return c.frame.leftMemory() }
 
+// Wait blocks the thread until LeftMemory is true. It must not be called after that was seen.
+func (c *Child) Wait() {
+	for !c.frame.leftMemory() {
+		c.frame.wait()
+	}
+}
+
 // Start clones a process that runs p. A failure of an op is reported in p's memory and on the descriptor of p.SetStatus.
 //
 // p must not change and must not be freed until the process has left this address space: see LeftMemory; the end of file on
@@ -68,8 +75,8 @@ func Start(p *program.Program) (Child, *Error) {
 	f.block = ^uint64(0)
 	f.first, f.end = p.Layout()
 	f.report = p.ReportTo()
-	f.inside = 1
-	inside, pidfd := f.addresses()
+	f.inside = inside
+	word, pidfd := f.addresses()
 	stack := p.Alloc(stackSize)
 
 	if !noClone3.Load() {
@@ -77,7 +84,7 @@ func Start(p *program.Program) (Child, *Error) {
 		*args = cloneArgs{
 			flags:     flags,
 			pidfd:     uint64(pidfd),
-			childTID:  uint64(inside),
+			childTID:  uint64(word),
 			stack:     uint64(stack),
 			stackSize: stackSize,
 		}
@@ -95,7 +102,7 @@ func Start(p *program.Program) (Child, *Error) {
 			return Child{}, &Error{"clone3({flags=" + program.CloneFlags(flags) + "}, 64)", errno}
 		}
 	}
-	f.call = cloneCall(fallbackFlags, stack+stackSize, pidfd, inside)
+	f.call = cloneCall(fallbackFlags, stack+stackSize, pidfd, word)
 	pid, errno := result(clone(f))
 	if errno != 0 {
 		return Child{}, &Error{"clone(" + program.CloneFlags(fallbackFlags) + ")", errno}

@@ -17,6 +17,9 @@ type Child struct{ PID, PIDFD int }
 // LeftMemory is not called: there is no child.
 func (c *Child) LeftMemory() bool { return true }
 
+// Wait is not called: there is no child.
+func (c *Child) Wait() {}
+
 // Start needs assembly, which exists for amd64 and arm64.
 func Start(*program.Program) (Child, *Error) {
 	return Child{}, &Error{"clone3", syscall.ENOSYS}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
 )
 
 // frame is what the assembly works on. It lies in the program's memory, which the child may still read when
@@ -74,9 +75,18 @@ func clone(f *frame) uintptr
 // leftMemory reports whether the child of f has left this address space: exec and exit clear the word.
 func (f *frame) leftMemory() bool { return atomic.LoadUint32(&f.inside) == 0 }
 
+// wait blocks the thread until the child of f has left this address space, or a signal interrupts.
+func (f *frame) wait() {
+	const futexWait = 0 // FUTEX_WAIT, not private: the kernel wakes the word as shared
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&f.inside)), futexWait, inside, 0, 0, 0)
+}
+
+// inside is the value of frame.inside until the kernel clears it.
+const inside = 1
+
 // addresses returns the addresses of f's words for the kernel.
 //
 // Preconditions: f lies in a program's memory, so that it does not move.
-func (f *frame) addresses() (inside, pidfd uintptr) {
+func (f *frame) addresses() (word, pidfd uintptr) {
 	return uintptr(unsafe.Pointer(&f.inside)), uintptr(unsafe.Pointer(&f.pidfd))
 }

@@ -119,6 +119,7 @@ func (a *arena) reset() {
 		b := &a.blocks[i]
 		if i > 0 {
 			b.unmap()
+			*b = block{} // no stale pointer for the garbage collector to find
 			continue
 		}
 		clear(b.slice(0, b.used))
