@@ -1,0 +1,244 @@
+package spawn
+
+import (
+	"context"
+	"io"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// The benchmarks run os/exec and spawn in turn, in one process, and print the ratio of the medians: spawn/os-exec. Both sides
+// get the same environment of two variables; spawn's applies a umask, two limits, a process group and the mass
+// close besides, which os/exec does not.
+//
+//	go test -run '^$' -bench . -benchtime 2000x
+
+// benchEnv is the environment of the programs.
+var benchEnv = []string{"PATH=/usr/bin:/bin", "LANG=C"}
+
+// peers returns how to run a program with os/exec and with spawn.
+func peers(path string, args ...string) (*exec.Cmd, *Command) {
+	theirs := exec.Command(path, args...)
+	theirs.Env = benchEnv
+	ours := New(path, args...).SetUmask(0o027).SetMaxFiles(1024).SetMaxCoreSize(0).SetProcessGroup()
+	for _, v := range benchEnv {
+		ours.AddEnvString(v)
+	}
+	return theirs, ours
+}
+
+// compare runs both sides b.N times in turn and reports the medians and their ratio.
+func compare(b *testing.B, theirs, ours func() error) {
+	b.Helper()
+	compareAfter(b, func() {}, theirs, ours)
+}
+
+// compareAfter is compare with something to do, untimed, before each run.
+func compareAfter(b *testing.B, before func(), theirs, ours func() error) {
+	b.Helper()
+	var t, o []time.Duration
+	for _, f := range []func() error{theirs, ours} { // warm up
+		before()
+		require.NoError(b, f())
+	}
+	b.ResetTimer()
+	for range b.N {
+		before()
+		t = append(t, timed(b, theirs))
+		before()
+		o = append(o, timed(b, ours))
+	}
+	b.StopTimer()
+	report(b, median(t), median(o))
+}
+
+func report(b *testing.B, theirs, ours time.Duration) {
+	b.ReportMetric(0, "ns/op") // of both together: says nothing
+	b.ReportMetric(float64(theirs)/1e3, "os-exec-µs")
+	b.ReportMetric(float64(ours)/1e3, "spawn-µs")
+	b.ReportMetric(float64(ours)/float64(theirs), "spawn/os-exec")
+}
+
+func timed(b *testing.B, f func() error) time.Duration {
+	start := time.Now()
+	err := f()
+	d := time.Since(start)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return d
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func runTheirs(path string, args ...string) func() error {
+	return func() error { theirs, _ := peers(path, args...); return theirs.Run() }
+}
+
+func runOurs(path string, args ...string) func() error {
+	return func() error { _, ours := peers(path, args...); return ours.Run(context.Background()) }
+}
+
+func outputTheirs(path string, args ...string) func() error {
+	return func() error { theirs, _ := peers(path, args...); _, err := theirs.Output(); return err }
+}
+
+func outputOurs(path string, args ...string) func() error {
+	return func() error { _, ours := peers(path, args...); _, err := ours.Output(context.Background()); return err }
+}
+
+func BenchmarkRunStatic(b *testing.B) {
+	tiny := tinyProgram(b)
+	compare(b, runTheirs(tiny), runOurs(tiny))
+}
+
+func BenchmarkRunTrue(b *testing.B) {
+	compare(b, runTheirs("/bin/true"), runOurs("/bin/true"))
+}
+
+func BenchmarkOutputStatic(b *testing.B) {
+	hello := helloProgram(b)
+	compare(b, outputTheirs(hello), outputOurs(hello))
+}
+
+func BenchmarkOutputEcho(b *testing.B) {
+	compare(b, outputTheirs("/bin/echo", "hello"), outputOurs("/bin/echo", "hello"))
+}
+
+// BenchmarkStart is Start and Wait, without captured standard error on either side.
+func BenchmarkStart(b *testing.B) {
+	tiny := tinyProgram(b)
+	compare(b, runTheirs(tiny), func() error {
+		_, ours := peers(tiny)
+		p, err := ours.Start(context.Background())
+		if err != nil {
+			return err
+		}
+		return p.Wait()
+	})
+}
+
+// BenchmarkParallel runs from 8 goroutines. The ratio is of the time for the same number of runs: 0.5 is twice the runs per second.
+func BenchmarkParallel(b *testing.B) {
+	tiny := tinyProgram(b)
+	const goroutines, each = 8, 25
+	batch := func(run func() error) func() error {
+		return func() error {
+			var wg sync.WaitGroup
+			errs := make(chan error, goroutines*each)
+			for range goroutines {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for range each {
+						errs <- run()
+					}
+				}()
+			}
+			wg.Wait()
+			close(errs)
+			for err := range errs {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	compare(b, batch(runTheirs(tiny)), batch(runOurs(tiny)))
+}
+
+// BenchmarkManyDescriptors runs with 19,000 descriptors open in this process.
+func BenchmarkManyDescriptors(b *testing.B) {
+	tiny, hello := tinyProgram(b), helloProgram(b)
+	require.NoError(b, runOurs(tiny)()) // the first start reserves low numbers
+	const many = 19000
+	var limit unix.Rlimit
+	require.NoError(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur < many+100 {
+		b.Skipf("RLIMIT_NOFILE is %d", limit.Cur)
+	}
+	for range many {
+		fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		require.NoError(b, err)
+		defer unix.Close(fd)
+	}
+	b.Run("Run", func(b *testing.B) { compare(b, runTheirs(tiny), runOurs(tiny)) })
+	b.Run("Output", func(b *testing.B) { compare(b, outputTheirs(hello), outputOurs(hello)) })
+}
+
+// BenchmarkLargeHeap compares spawn with 1 GiB of touched heap to spawn without; the metric is with/without.
+func BenchmarkLargeHeap(b *testing.B) {
+	tiny := tinyProgram(b)
+	run := runOurs(tiny)
+	measure := func() time.Duration {
+		var d []time.Duration
+		for range b.N {
+			d = append(d, timed(b, run))
+		}
+		return median(d)
+	}
+	measure()
+	before := measure()
+	heap := make([]byte, 1<<30)
+	for i := 0; i < len(heap); i += 4096 {
+		heap[i] = 1
+	}
+	with := measure()
+	runtime.KeepAlive(heap)
+	heap = nil
+	runtime.GC()
+	after := measure()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(with)/float64(min(before, after)), "with/without")
+}
+
+// BenchmarkCapture captures 256 MiB through stdout, in a process that does not hold the memory for it yet. The ratio is of the
+// times; the allocated bytes are per byte of output.
+func BenchmarkCapture(b *testing.B) {
+	const size = 256 << 20
+	args := []string{"-c", "268435456", "/dev/zero"}
+	var allocated uint64
+	var before runtime.MemStats
+	fresh := func() { debug.FreeOSMemory(); runtime.ReadMemStats(&before) }
+	count := func(run func() ([]byte, error)) func() error {
+		return func() error {
+			var after runtime.MemStats
+			out, err := run()
+			runtime.ReadMemStats(&after)
+			allocated = after.TotalAlloc - before.TotalAlloc
+			if len(out) != size && err == nil {
+				err = io.ErrShortWrite
+			}
+			return err
+		}
+	}
+	compareAfter(b, fresh,
+		count(func() ([]byte, error) { theirs, _ := peers("/usr/bin/head", args...); return theirs.Output() }),
+		count(func() ([]byte, error) {
+			_, ours := peers("/usr/bin/head", args...)
+			return ours.Output(context.Background())
+		}))
+	b.ReportMetric(float64(allocated)/size, "B-allocated/B")
+}
+
+// BenchmarkAllocations reports the allocations of Run, the building of the command included.
+func BenchmarkAllocations(b *testing.B) {
+	tiny := tinyProgram(b)
+	run := runOurs(tiny)
+	b.ReportAllocs()
+	for b.Loop() {
+		require.NoError(b, run())
+	}
+}

@@ -1,0 +1,91 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tinyProgram writes a static program that only exits with code 0, so that its own work does not hide the cost of starting it,
+// and returns its path.
+func tinyProgram(t testing.TB) string {
+	return writeProgram(t, "tiny", map[string][]byte{
+		"amd64": {
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+		},
+		"arm64": {
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+		},
+	})
+}
+
+// helloProgram writes a static program that prints "hello" and a line feed, and returns its path.
+func helloProgram(t testing.TB) string {
+	text := "hello\n"
+	return writeProgram(t, "hello", map[string][]byte{
+		"amd64": append([]byte{
+			0xb8, 1, 0, 0, 0, // mov eax, SYS_write
+			0xbf, 1, 0, 0, 0, // mov edi, 1
+			0x48, 0x8d, 0x35, 16, 0, 0, 0, // lea rsi, [rip+16]: behind the code
+			0xba, 6, 0, 0, 0, // mov edx, 6
+			0x0f, 0x05, // syscall
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+		}, text...),
+		"arm64": append([]byte{
+			0x08, 0x08, 0x80, 0xd2, // mov x8, SYS_write
+			0x20, 0x00, 0x80, 0xd2, // mov x0, 1
+			0xc1, 0x00, 0x00, 0x10, // adr x1, .+24: behind the code
+			0xc2, 0x00, 0x80, 0xd2, // mov x2, 6
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+		}, text...),
+	})
+}
+
+// writeProgram writes a static program that consists of this machine code, and returns its path.
+func writeProgram(t testing.TB, name string, codes map[string][]byte) string {
+	code := codes[runtime.GOARCH]
+	if code == nil {
+		t.Skip("no machine code for " + runtime.GOARCH)
+	}
+	machine := map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
+
+	const base, headers = 0x400000, 64 + 56
+	var b bytes.Buffer
+	b.Write([]byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	for _, field := range []any{
+		// ELF header: type EXEC, machine, version, entry, program headers, section headers, flags, sizes and counts.
+		uint16(2), machine, uint32(1), uint64(base + headers), uint64(64), uint64(0), uint32(0),
+		uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),
+		// Program header: LOAD, readable and executable, all of the file.
+		uint32(1), uint32(5), uint64(0), uint64(base), uint64(base),
+		uint64(headers + len(code)), uint64(headers + len(code)), uint64(0x1000),
+	} {
+		require.NoError(t, binary.Write(&b, binary.LittleEndian, field))
+	}
+	b.Write(code)
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o755))
+	return path
+}
+
+func TestTinyProgramsRun(t *testing.T) {
+	require.NoError(t, New(tinyProgram(t)).Run(context.Background()))
+	out, err := New(helloProgram(t)).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "hello\n", string(out))
+}
