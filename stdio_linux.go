@@ -119,11 +119,11 @@ func (pl *plan) openData(n, to int, data []byte) error {
 	}
 	j := job{fd: fd, stream: n, write: true, data: data}
 	// What fits into the pipe needs no one to wait with it.
-	if len(data) == 0 {
+	if len(data) == 0 || j.step() == finished {
 		j.close()
-	} else if j.step() != finished {
-		pl.jobs = append(pl.jobs, j)
+		return nil
 	}
+	pl.jobs = append(pl.jobs, j)
 	return nil
 }
 
