@@ -102,11 +102,33 @@ func (l *lowNumbers) pipe(childReads bool) (parent, child int, err error) {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return -1, -1, os.NewSyscallError("pipe2(O_CLOEXEC)", err)
 	}
+	if err := aboveStreams(&p); err != nil {
+		return -1, -1, err
+	}
 	parent, child = p[0], p[1]
 	if childReads {
 		parent, child = p[1], p[0]
 	}
 	return parent, l.move(child), nil
+}
+
+// aboveStreams gives both ends of a pipe numbers above those of the standard streams, which a process may have closed: package os
+// takes a broken pipe under the numbers 1 and 2 for this process's own output and ends it.
+func aboveStreams(p *[2]int) error {
+	for i, fd := range p {
+		if fd > stderr {
+			continue
+		}
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, stderr+1)
+		if err != nil {
+			closeFD(p[0])
+			closeFD(p[1])
+			return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
+		}
+		closeFD(fd)
+		p[i] = n
+	}
+	return nil
 }
 
 // closeFD closes a descriptor of this package. The number is free afterwards whatever close says.

@@ -103,10 +103,10 @@ func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
 
 // open opens the pipes.
 func (pl *plan) open() (err error) {
-	for n := range pl.streams {
+	for n, s := range pl.streams {
 		// Before anything else takes the number of a stream that this process has closed.
-		if pl.streams[n].kind == streamInherit && !isOpen(n) {
-			pl.streams[n].kind = streamNull
+		if s.kind == streamInherit && !isOpen(n) {
+			return &StartError{Op: "inherit " + streamNames[n], Path: pl.path, Err: unix.EBADF}
 		}
 	}
 	if pl.mode != inPlace {

@@ -43,6 +43,7 @@ func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
 }
 
 func (c *Command) output(ctx context.Context, method string, errors stream) ([]byte, error) {
+	defer c.closeParents()
 	var out []byte
 	streams := c.streams
 	if err := c.takeStdout(method, &streams, stream{streamBytes, &out}); err != nil {
@@ -78,29 +79,37 @@ func errTaken(n int) error { return errors.New(streamNames[n] + " is directed el
 // it. The command must not direct standard output elsewhere.
 func (c *Command) Lines(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		streams := c.streams
-		err := c.takeStdout("Lines", &streams, stream{kind: streamPipe})
-		if err != nil {
-			yield("", err)
-			return
-		}
-		keepTail(&streams)
-		p, err := c.start(ctx, streams)
-		if err != nil {
-			yield("", err)
-			return
-		}
-		left := readLines(p.pipes[stdout], yield)
-		p.pipes[stdout].Close()
-		if left {
-			// The loop is gone, and nobody is there to hear of an error.
-			_ = p.Abort()
-			return
-		}
-		if err := p.Wait(); err != nil {
+		if err := c.lines(ctx, yield); err != nil {
 			yield("", err)
 		}
 	}
+}
+
+// lines yields the lines of standard output and returns what went wrong, nil if the loop was left early.
+func (c *Command) lines(ctx context.Context, yield func(string, error) bool) error {
+	defer c.closeParents()
+	streams := c.streams
+	err := c.takeStdout("Lines", &streams, stream{kind: streamPipe})
+	if err != nil {
+		return err
+	}
+	keepTail(&streams)
+	p, err := c.start(ctx, streams)
+	if err != nil {
+		return err
+	}
+	left := true // unless readLines returns: the loop's body may panic
+	defer func() {
+		p.pipes[stdout].Close()
+		if left {
+			_ = p.Abort() // nobody is there to hear of an error
+		}
+	}()
+	left = readLines(p.pipes[stdout], yield)
+	if left {
+		return nil
+	}
+	return p.Wait()
 }
 
 // readLines yields the lines of r. It reports whether the loop was left early.
@@ -143,6 +152,7 @@ func keepTail(streams *[3]stream) {
 // read than a pipe holds (64 KiB). A stream about which nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
 // groups, may have happened when there is an error. (virCommandExec, execve(2))
 func (c *Command) Exec() error {
+	defer c.closeParents()
 	if c.firstFail != nil {
 		return c.firstFail
 	}

@@ -19,7 +19,8 @@ const busyTries = 6
 func again(start func() error) error {
 	for pause := time.Millisecond; ; pause *= 2 {
 		err := start()
-		if !errors.Is(err, unix.ETXTBSY) || pause == 1<<(busyTries-1)*time.Millisecond {
+		var e *StartError
+		if !errors.As(err, &e) || e.Err != unix.ETXTBSY || pause == 1<<(busyTries-1)*time.Millisecond {
 			return err
 		}
 		time.Sleep(pause)
@@ -138,10 +139,10 @@ var errUnexpected = errors.New("unexpected result")
 
 // runStatus runs the command to its end.
 func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (status Status, err error) {
+	defer c.closeParents()
 	if err := checkStreams(method, streams); err != nil {
 		return Status{ExitCode: -1}, err
 	}
-	defer c.closeParents()
 	empty(streams)
 	keepTail(&streams)
 	status.ExitCode = -1

@@ -121,7 +121,8 @@ func (c *Command) MergeStderr() *Command {
 	return c
 }
 
-// InheritStdio gives the program this process's standard input, output and error; one that is closed here is /dev/null.
+// InheritStdio gives the program this process's standard input, output and error. If one of them is closed here, the program is
+// not started.
 func (c *Command) InheritStdio() *Command {
 	for n := range c.streams {
 		c.streams[n] = stream{kind: streamInherit}

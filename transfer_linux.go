@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"errors"
 	"io"
 	"os"
 	"time"
@@ -60,20 +59,49 @@ type copier struct {
 	err    error     // set when done
 }
 
-// run copies until the end and closes the pipe.
+// run copies until the end and closes the pipe. Only the caller's own reader or writer can fail: an error of the pipe means that the
+// child does not want it all, or that the pipe was closed because the child has ended.
 func (c *copier) run() {
-	var err error
 	if c.r != nil {
-		_, err = io.Copy(c.file, c.r)
+		r := &callersReader{Reader: c.r}
+		_, _ = io.Copy(c.file, r)
+		c.err = r.err
 	} else {
-		_, err = io.Copy(c.w, c.file)
+		w := &callersWriter{Writer: c.w}
+		_, _ = io.Copy(w, c.file)
+		c.err = w.err
 	}
 	c.file.Close()
-	// The child does not want it all, or the pipe was closed because the child has ended.
-	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, os.ErrClosed) {
-		c.err = err
-	}
 	close(c.done)
+}
+
+// callersReader keeps the error of a reader.
+type callersReader struct {
+	io.Reader
+	err error
+}
+
+func (r *callersReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// callersWriter keeps the error of a writer.
+type callersWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *callersWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	w.err = err
+	return n, err
 }
 
 // job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
