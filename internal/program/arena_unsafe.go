@@ -113,19 +113,20 @@ func (a *arena) putOps(addr uintptr, ops []Op) {
 
 var _ [OpSize]struct{} = [unsafe.Sizeof(Op{})]struct{}{}
 
-// reset wipes what was used and gives back all blocks but the first.
+// reset wipes what was used and gives back all blocks but one of the usual size.
 func (a *arena) reset() {
-	for i := range a.blocks {
-		b := &a.blocks[i]
-		if i > 0 {
+	kept := a.blocks[:0]
+	for _, b := range a.blocks {
+		if len(kept) > 0 || b.size > firstBlock {
 			b.unmap()
-			*b = block{} // no stale pointer for the garbage collector to find
 			continue
 		}
 		clear(b.slice(0, b.used))
 		b.used = 0
+		kept = append(kept, b)
 	}
-	a.blocks = a.blocks[:min(1, len(a.blocks))]
+	clear(a.blocks[len(kept):]) // no stale pointer for the garbage collector to find
+	a.blocks = kept
 }
 
 // close gives back every block.

@@ -29,14 +29,14 @@ func init() {
 		unix.SYS_READ:           {name: "read", args: []format{signed, pointer, unsigned}},
 		unix.SYS_RT_SIGACTION:   {name: "rt_sigaction", args: []format{signal, sigaction, pointer, unsigned}},
 		unix.SYS_RT_SIGPROCMASK: {name: "rt_sigprocmask", args: []format{maskHow, signalSet, pointer, unsigned}},
-		unix.SYS_SETGROUPS:      {name: "setgroups", all: setgroups},
+		unix.SYS_SETGROUPS:      {name: "setgroups", args: []format{unsigned, pointer}, sized: sizedGroups},
 		unix.SYS_SETPGID:        {name: "setpgid", args: []format{signed, signed}},
 		unix.SYS_SETRESGID:      {name: "setresgid", args: []format{id, id, id}},
 		unix.SYS_SETRESUID:      {name: "setresuid", args: []format{id, id, id}},
 		unix.SYS_SETSID:         {name: "setsid"},
 		unix.SYS_UMASK:          {name: "umask", args: []format{octal}},
 		unix.SYS_UNSHARE:        {name: "unshare", args: []format{cloneFlags}},
-		unix.SYS_WRITE:          {name: "write", all: write},
+		unix.SYS_WRITE:          {name: "write", args: []format{signed, pointer, unsigned}, sized: sizedData},
 	}
 }
 

@@ -55,24 +55,19 @@ func (p *Program) call(nr uintptr, args []uintptr, from [6]int) string {
 	if !ok {
 		c = call{name: "syscall_" + strconv.Itoa(int(nr)), args: []format{hex, hex, hex, hex, hex, hex}}
 	}
-	if c.all != nil {
-		return c.name + "(" + c.all(p, args) + ")"
-	}
-	var b strings.Builder
-	b.WriteString(c.name)
-	b.WriteByte('(')
+	printed := make([]string, len(c.args))
 	for i, f := range c.args {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		if from[i] >= 0 {
-			b.WriteString("<result of call " + strconv.Itoa(from[i]+1) + ">")
-			continue
-		}
-		b.WriteString(f(p, args[i]))
+		printed[i] = f(p, args[i])
 	}
-	b.WriteByte(')')
-	return b.String()
+	if c.sized != nil {
+		c.sized(p, args, printed)
+	}
+	for i := range printed {
+		if from[i] >= 0 {
+			printed[i] = "<result of call " + strconv.Itoa(from[i]+1) + ">"
+		}
+	}
+	return c.name + "(" + strings.Join(printed, ", ") + ")"
 }
 
 // text returns the C string at addr and, when it is a secret, how much of it may be shown, else -1.
@@ -125,8 +120,8 @@ type format func(p *Program, v uintptr) string
 type call struct {
 	name string
 	args []format
-	// all prints the arguments where one tells the length of another; args is then unused.
-	all func(p *Program, args []uintptr) string
+	// sized prints, among the arguments printed already, the one whose length another one tells.
+	sized func(p *Program, args []uintptr, printed []string)
 }
 
 // flagName is one bit, or a group of bits that is tested as a whole, of a flags argument.
@@ -243,17 +238,17 @@ func id(p *Program, v uintptr) string {
 	return strconv.FormatUint(uint64(uint32(v)), 10)
 }
 
-// setgroups prints the count and the list of a setgroups(2).
-func setgroups(p *Program, args []uintptr) string {
+// sizedGroups prints the list of a setgroups(2).
+func sizedGroups(p *Program, args []uintptr, printed []string) {
 	s := make([]string, args[0])
 	for i := range s {
 		gid := binary.NativeEndian.Uint32(p.Bytes(args[1]+uintptr(i*4), 4))
 		s[i] = strconv.FormatUint(uint64(gid), 10)
 	}
-	return unsigned(p, args[0]) + ", [" + strings.Join(s, ", ") + "]"
+	printed[1] = "[" + strings.Join(s, ", ") + "]"
 }
 
-// write prints the arguments of a write(2) of text.
-func write(p *Program, args []uintptr) string {
-	return signed(p, args[0]) + ", " + quote(string(p.Bytes(args[1], int(args[2])))) + ", " + unsigned(p, args[2])
+// sizedData prints the data of a write(2).
+func sizedData(p *Program, args []uintptr, printed []string) {
+	printed[1] = quote(string(p.Bytes(args[1], int(args[2]))))
 }
