@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -92,3 +94,18 @@ func (s Status) String() string {
 }
 
 func quoteForError(path string) string { return fmt.Sprintf("%q", path) }
+
+// contextError returns what ended ctx, with its cause where that says more.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	return &causedError{err, cause}
+}
+
+// causedError is a context's error with its cause.
+type causedError struct{ err, cause error }
+
+func (e *causedError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
+func (e *causedError) Unwrap() []error { return []error{e.err, e.cause} }

@@ -21,7 +21,8 @@ type placement struct {
 	nextScratch int
 }
 
-// leaveTable gives the child a table of its own, with only what lies at or below the highest number needed.
+// leaveTable gives the child a table of its own, with only what lies at or below the highest number needed. This process must keep the
+// child's ends of pipes open until then, and does so until the child has exec'ed or ended.
 func (pl *plan) leaveTable() {
 	f := &pl.fds
 	f.top = f.status
@@ -32,13 +33,6 @@ func (pl *plan) leaveTable() {
 		pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
 	}
 	pl.prog.Add(unix.SYS_CLOSE_RANGE, uintptr(f.top+1), math.MaxUint32, unix.CLOSE_RANGE_UNSHARE)
-}
-
-// reportTable writes one byte to the status pipe. All that may follow is a report of a failure.
-func (pl *plan) reportTable() {
-	if pl.mode == piped {
-		pl.prog.Add(unix.SYS_WRITE, uintptr(pl.fds.status), pl.prog.CString("\x01"), 1)
-	}
 }
 
 // place puts every descriptor to its number and closes everything else.

@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"errors"
+	"math"
 	"os"
 	"sync"
 
@@ -31,6 +33,9 @@ type lowNumbers struct {
 func (l *lowNumbers) reserve() {
 	l.once.Do(func() {
 		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err == nil {
+			fd, err = aboveStreams(fd)
+		}
 		if err != nil {
 			return
 		}
@@ -102,7 +107,13 @@ func (l *lowNumbers) pipe(childReads bool) (parent, child int, err error) {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return -1, -1, os.NewSyscallError("pipe2(O_CLOEXEC)", err)
 	}
-	if err := aboveStreams(&p); err != nil {
+	var errs [2]error
+	for i := range p {
+		p[i], errs[i] = aboveStreams(p[i])
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		closeFD(p[0])
+		closeFD(p[1])
 		return -1, -1, err
 	}
 	parent, child = p[0], p[1]
@@ -112,23 +123,16 @@ func (l *lowNumbers) pipe(childReads bool) (parent, child int, err error) {
 	return parent, l.move(child), nil
 }
 
-// aboveStreams gives both ends of a pipe numbers above those of the standard streams, which a process may have closed: package os
-// takes a broken pipe under the numbers 1 and 2 for this process's own output and ends it.
-func aboveStreams(p *[2]int) error {
-	for i, fd := range p {
-		if fd > stderr {
-			continue
-		}
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, stderr+1)
-		if err != nil {
-			closeFD(p[0])
-			closeFD(p[1])
-			return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
-		}
-		closeFD(fd)
-		p[i] = n
+// aboveStreams moves a new descriptor to a number above those of the standard streams, which this process may have closed: what is
+// there would be inherited in their place, and package os takes a broken pipe under the numbers 1 and 2 for this
+// process's own output and ends it. If there is no number left, fd is closed.
+func aboveStreams(fd int) (int, error) {
+	if fd > stderr {
+		return fd, nil
 	}
-	return nil
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, stderr+1)
+	closeFD(fd)
+	return n, os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 }
 
 // closeFD closes a descriptor of this package. The number is free afterwards whatever close says.
@@ -141,4 +145,13 @@ func setNonblock(fd int) { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.
 func isOpen(fd int) bool {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil
+}
+
+// openLimit returns the number that a descriptor of this process must be below. (RLIMIT_NOFILE)
+func openLimit() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(l.Cur)
 }

@@ -62,8 +62,6 @@ type step struct {
 var order = [...]step{
 	// First of all: until it has been done the child shares this process's table and must not change it.
 	{"own descriptor table", (*plan).leaveTable},
-	// Until then this process keeps the child's ends of the pipes open, which are in the same table.
-	{"report of the own table", (*plan).reportTable},
 	// Before anything is opened, so that nothing opened can become a controlling terminal.
 	{"session and process group", (*plan).sessionAndGroup},
 	// While /dev/null can still be opened, as this process's user and under its limits.

@@ -21,7 +21,8 @@ type Process struct {
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child
-	starting bool        // not known to have exec'ed: it is ended without a grace period
+	starting stillInside // nil once it is known to have exec'ed
+	killed   bool        // ended before it had exec'ed, without a grace period
 	dead     bool        // waited for: nobody may signal it any more
 	reason   error       // of the first call of end
 	ending   error       // the same, if the child was still alive
@@ -31,6 +32,9 @@ type Process struct {
 	lost   error // why there is no status
 	err    error // what Wait returns
 }
+
+// stillInside tells whether a child has left this process's memory, by exec or by its end.
+type stillInside interface{ LeftMemory() bool }
 
 // errAborted is the reason for the end of a process by Abort.
 var errAborted = errors.New("aborted")
@@ -49,6 +53,16 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) Wait() error {
 	<-p.done
 	return p.err
+}
+
+// cutShort returns the error of a process that has ended, where this happened to its output.
+func (p *Process) cutShort(cause error) error {
+	e := &ExitError{Command: p.line.String(), Status: p.status, Err: cause}
+	var exit *ExitError
+	if errors.As(p.err, &exit) {
+		e.Stderr = exit.Stderr
+	}
+	return e
 }
 
 // Status returns how the program ended, and the zero Status, in which nothing is said, as long as [Process.Done] is open.

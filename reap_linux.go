@@ -95,7 +95,8 @@ func (p *Process) end(reason error) error {
 		return nil
 	}
 	p.ending = reason
-	if p.starting || p.grace == 0 {
+	p.killed = p.starting != nil && !p.starting.LeftMemory()
+	if p.killed || p.grace == 0 {
 		return p.signalAll(unix.SIGKILL)
 	}
 	p.kill = time.AfterFunc(p.grace, func() {

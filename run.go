@@ -64,7 +64,7 @@ func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error 
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if streams[stdout].kind != streamDefault {
+	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
 		return &badCall{method, errTaken(stdout)}
 	}
 	streams[stdout] = s
@@ -105,30 +105,35 @@ func (c *Command) lines(ctx context.Context, yield func(string, error) bool) err
 			_ = p.Abort() // nobody is there to hear of an error
 		}
 	}()
-	left = readLines(p.pipes[stdout], yield)
+	left, err = readLines(p.pipes[stdout], yield)
 	if left {
 		return nil
 	}
-	return p.Wait()
+	if waitErr := p.Wait(); err == nil || ctx.Err() == nil {
+		return waitErr
+	}
+	return p.cutShort(contextError(ctx))
 }
 
-// readLines yields the lines of r. It reports whether the loop was left early.
-func readLines(r io.Reader, yield func(string, error) bool) (left bool) {
+// readLines yields the lines of r. It reports whether the loop was left early, and the error of r if it has no end.
+func readLines(r io.Reader, yield func(string, error) bool) (left bool, err error) {
 	lines := bufio.NewReader(r)
-	for {
-		line, err := lines.ReadString('\n')
+	for err == nil {
+		var line string
+		line, err = lines.ReadString('\n')
 		if err == nil {
 			line = line[:len(line)-1]
 		} else if line == "" {
-			return false
+			break
 		}
 		if !yield(line, nil) {
-			return true
-		}
-		if err != nil {
-			return false
+			return true, nil
 		}
 	}
+	if err == io.EOF {
+		err = nil
+	}
+	return false, err
 }
 
 // Start starts the program and returns when it runs, that is, when execve has succeeded. If anything fails before, it

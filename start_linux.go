@@ -56,7 +56,7 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, starting: m != unwatched}
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
 	if err := pl.clone(p); err != nil {
 		pl.release()
 		return nil, nil, err
@@ -78,6 +78,15 @@ func (pl *plan) clone(p *Process) error {
 	}
 	pl.child = ch
 	p.pid, p.handle.fd = ch.PID, ch.PIDFD
+	if ch.PIDFD <= stderr { // see aboveStreams; where there is no other number, this one has to do
+		if n, err := unix.FcntlInt(uintptr(ch.PIDFD), unix.F_DUPFD_CLOEXEC, stderr+1); err == nil {
+			closeFD(ch.PIDFD)
+			p.handle.fd = n
+		}
+	}
+	if pl.mode != unwatched {
+		p.starting = &pl.child
+	}
 	return nil
 }
 
@@ -89,21 +98,6 @@ func (pl *plan) watch(ctx context.Context, p *Process) {
 	p.ended = make(chan struct{})
 	pl.unwatch = context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
 }
-
-// contextError returns what ended ctx, with its cause where that says more.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == nil || errors.Is(err, cause) {
-		return err
-	}
-	return &causedError{err, cause}
-}
-
-// causedError is a context's error with its cause.
-type causedError struct{ err, cause error }
-
-func (e *causedError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
-func (e *causedError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // leftMemory is called when the child shares this process's memory no longer, or was not made.
 func (pl *plan) leftMemory() {

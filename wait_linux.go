@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,23 +49,29 @@ func (pl *plan) wait(p *Process) error {
 	return pl.waitExit(p)
 }
 
+// startWaits bounds the threads that wait for children to exec, which takes a moment.
+var startWaits = make(chan struct{}, maxBlocked)
+
 // waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
 func (pl *plan) waitExec(p *Process) error {
+	startWaits <- struct{}{}
+	left := pl.child.Wait(maxBlockedTime)
+	<-startWaits
+	for ; !left; left = pl.child.LeftMemory() { // a file system that does not answer, for example
+		time.Sleep(maxBlockedTime / 10)
+	}
+	pl.closeChildEnds()
 	if pl.mode == piped {
-		pl.readStatus(p)
-	} else {
-		startWaits <- struct{}{}
-		pl.child.Wait()
-		<-startWaits
-		pl.closeChildEnds()
+		pl.waitStatus()
 	}
-	err := pl.takeReport()
 	p.mu.Lock()
-	p.starting = false
-	if p.ending != nil {
-		err = &StartError{Op: "start", Path: pl.path, Err: p.ending}
-	}
+	p.starting = nil
+	killed, ending := p.killed, p.ending
 	p.mu.Unlock()
+	err := pl.takeReport()
+	if killed { // whatever it did until then
+		err = &StartError{Op: "start", Path: pl.path, Err: ending}
+	}
 	if err != nil {
 		pl.giveUp(p)
 		return err
@@ -76,26 +83,15 @@ func (pl *plan) waitExec(p *Process) error {
 	return nil
 }
 
-// startWaits bounds the threads that wait for children to exec, which takes a moment.
-var startWaits = make(chan struct{}, maxBlocked)
-
-// readStatus reads the status pipe to its end: the child has exec'ed or ended. That can be seen once this process has closed its
-// own copy of the child's end, and it can do that once the child has a table of its own, and has said so.
-func (pl *plan) readStatus(p *Process) {
-	startWaits <- struct{}{}
-	fds := []unix.PollFd{{Fd: int32(pl.statusR), Events: unix.POLLIN}, {Fd: int32(p.handle.fd), Events: unix.POLLIN}}
-	for fds[0].Revents == 0 && fds[1].Revents == 0 {
-		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
-	}
-	pl.closeChildEnds()
-	var buf [64]byte // what it holds is in the program's memory too
+// waitStatus waits for the end of the status pipe, which the child has closed or is about to.
+func (pl *plan) waitStatus() {
+	var report program.Report // which is in the shared memory too
 	for {
-		n, err := unix.Read(pl.statusR, buf[:])
+		n, err := unix.Read(pl.statusR, report[:])
 		if n == 0 || err != nil && err != unix.EINTR {
 			break
 		}
 	}
-	<-startWaits
 	closeFD(pl.statusR)
 	pl.statusR = -1
 }

@@ -22,6 +22,7 @@ package child
 import (
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
@@ -57,11 +58,17 @@ type Child struct {
 // It must not be called after that.
 func (c *Child) LeftMemory() bool { return c.frame.leftMemory() }
 
-// Wait blocks the thread until LeftMemory is true. It must not be called after that was seen.
-func (c *Child) Wait() {
-	for !c.frame.leftMemory() {
-		c.frame.wait()
+// Wait blocks the thread until LeftMemory is true, but not for long beyond the timeout, and returns it. It must not be called after
+// it has returned true.
+func (c *Child) Wait(timeout time.Duration) bool {
+	for deadline := time.Now().Add(timeout); !c.LeftMemory(); {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		c.frame.wait(unix.NsecToTimespec(int64(left)))
 	}
+	return true
 }
 
 // Start clones a process that runs p. A failure of an op is reported in p's memory and on the descriptor of p.SetStatus.

@@ -4,6 +4,7 @@ package child
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/virspawn/spawn/internal/program"
 )
@@ -18,7 +19,7 @@ type Child struct{ PID, PIDFD int }
 func (c *Child) LeftMemory() bool { return true }
 
 // Wait is not called: there is no child.
-func (c *Child) Wait() {}
+func (c *Child) Wait(time.Duration) bool { return true }
 
 // Start needs assembly, which exists for amd64 and arm64.
 func Start(*program.Program) (Child, *Error) {

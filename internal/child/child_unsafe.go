@@ -75,10 +75,10 @@ func clone(f *frame) uintptr
 // leftMemory reports whether the child of f has left this address space: exec and exit clear the word.
 func (f *frame) leftMemory() bool { return atomic.LoadUint32(&f.inside) == 0 }
 
-// wait blocks the thread until the child of f has left this address space, or a signal interrupts.
-func (f *frame) wait() {
+// wait blocks the thread until the child of f has left this address space, the time is over, or a signal interrupts.
+func (f *frame) wait(timeout unix.Timespec) {
 	const futexWait = 0 // FUTEX_WAIT, not private: the kernel wakes the word as shared
-	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&f.inside)), futexWait, inside, 0, 0, 0)
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&f.inside)), futexWait, inside, uintptr(unsafe.Pointer(&timeout)), 0, 0)
 }
 
 // inside is the value of frame.inside until the kernel clears it.
