@@ -1,0 +1,332 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+)
+
+// argv0 is the argument 0 with which this test binary is the program under test. So the tests run the real thing, also
+// where there is no go command.
+const argv0 = "spawnrun"
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == argv0 {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// spawnrun returns a command that runs the program under test, with little else in its environment than PATH.
+func spawnrun(t *testing.T, args ...string) *spawn.Command {
+	path, err := os.Executable()
+	require.NoError(t, err)
+	return spawn.New(path, args...).SetArgv0(argv0).AddEnvPassAllowSUID("PATH").AddEnv("PASSED", "passed on")
+}
+
+// result is how a run ended.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func runToEnd(t *testing.T, cmd *spawn.Command) (r result) {
+	status, err := cmd.SetOutputBuffer(&r.stdout).SetErrorBuffer(&r.stderr).RunStatus(context.Background())
+	require.NoError(t, err)
+	r.code = status.ExitCode
+	return r
+}
+
+func words(s string) []string { return strings.Fields(s) }
+
+// sh returns a program with a script.
+func sh(script string) []string { return []string{"sh", "-c", script} }
+
+// What flags do that the program itself can see.
+var flagTests = []struct {
+	flags, program []string
+	stdout         string
+}{
+	{words("-secret-arg hush"), words("echo a"), "a hush\n"},
+	{words("-string -secret-arg hush -secret-env A=hush"), words("a b'c"), `A=*** a 'b'\''c' ***` + "\n"},
+	{words("-env A=1 -env B=2 -env A=3"), words("env"), "A=3\nB=2\n"},
+	{words("-secret-env A=hush"), words("env"), "A=hush\n"},
+	{words("-env-pass PASSED -env-pass UNSET"), words("env"), "PASSED=passed on\n"},
+	{words("-env-pass-block PASSED -env-pass-block UNSET=else"), words("env"), "PASSED=passed on\nUNSET=else\n"},
+	{words("-env-common"), words("env"), "PATH=" + os.Getenv("PATH") + "\n"},
+	{words("-env-xdg /x"), words("env"), "XDG_DATA_HOME=/x/.local/share\nXDG_CACHE_HOME=/x/.cache\nXDG_CONFIG_HOME=/x/.config\n"},
+	{words("-env A=1 -clear-env -env B=2"), words("env"), "B=2\n"},
+	{[]string{"-input", "a text"}, words("cat"), "a text"},
+	{words("-null-stdin"), words("cat"), ""},
+	{words("-merge-stderr"), sh("echo error >&2"), "error\n"},
+	{[]string{"-lines", "> "}, []string{"printf", `a\nb`}, "> a\n> b\n"},
+	{words("-send-buffer one -send-buffer two"), words("cat /dev/fd/{fd2} /dev/fd/{fd1}"), "twoone"},
+	{words("-dir /dev"), words("pwd"), "/dev\n"},
+	{words("-umask 0123"), sh("umask"), "0123\n"},
+	{words("-max-files 41"), sh("ulimit -n"), "41\n"},
+	{words("-max-core 0"), sh("ulimit -c"), "0\n"},
+	{words("-exec"), words("echo replaced"), "replaced\n"},
+}
+
+func TestFlagsReachTheProgram(t *testing.T) {
+	for _, test := range flagTests {
+		t.Run(strings.Join(test.flags, " "), func(t *testing.T) {
+			r := runToEnd(t, spawnrun(t, slices.Concat(test.flags, []string{"--"}, test.program)...))
+			require.Equal(t, result{stdout: test.stdout}, r)
+		})
+	}
+}
+
+// What flags do, where to do it needs privileges or cannot be seen from a shell.
+var explainTests = []struct {
+	flags []string
+	lines string // of -explain, one after the other
+}{
+	{words("-arg0 other -clear-env"), `execve("/bin/true", ["other"], [])`},
+	{words("-secret-arg hush -clear-env"), `execve("/bin/true", ["/bin/true", "***"], [])`},
+	{words("-user root"), "setresuid(0, 0, 0)"},
+	{words("-uid 4242"), "setresuid(4242, 4242, 4242)"},
+	{words("-gid 4242"), "setresgid(4242, 4242, 4242)"},
+	{words("-groups 4242,4243"), "setgroups(2, [4242, 4243])"},
+	{words("-groups="), "setgroups(0, [])"},
+	{words("-rlimit stack=1:unlimited -rlimit cpu=7"),
+		"prlimit64(0, RLIMIT_STACK, {soft=1, hard=RLIM_INFINITY}, NULL)\nprlimit64(0, RLIMIT_CPU, {soft=7, hard=7}, NULL)"},
+	{words("-max-processes 41"), "prlimit64(0, RLIMIT_NPROC, {soft=41, hard=41}, NULL)"},
+	{words("-max-memlock unlimited"), "prlimit64(0, RLIMIT_MEMLOCK, {soft=RLIM_INFINITY, hard=RLIM_INFINITY}, NULL)"},
+	{words("-session"), "setsid()"},
+	{words("-process-group"), "setpgid(0, 0)"},
+	{words("-kill-mode group"), "setpgid(0, 0)"},
+}
+
+func TestFlagsReachTheSystemCalls(t *testing.T) {
+	for _, test := range explainTests {
+		t.Run(strings.Join(test.flags, " "), func(t *testing.T) {
+			r := runToEnd(t, spawnrun(t, slices.Concat(words("-explain"), test.flags, words("-- /bin/true"))...))
+			require.Zero(t, r.code, r.stderr)
+			require.Contains(t, "\n"+r.stdout, "\n"+test.lines+"\n")
+		})
+	}
+}
+
+// testedElsewhere are the flags that have a test of their own below.
+var testedElsewhere = words("explain exec grace kill-mode pass-fd status stderr stdin stdout timeout")
+
+func TestEveryFlagHasATest(t *testing.T) {
+	tested := slices.Clone(testedElsewhere)
+	add := func(flags []string) {
+		for _, f := range flags {
+			name, _, _ := strings.Cut(strings.TrimPrefix(f, "-"), "=")
+			tested = append(tested, name)
+		}
+	}
+	for _, test := range flagTests {
+		add(test.flags)
+	}
+	for _, test := range explainTests {
+		add(test.flags)
+	}
+	for _, g := range groups {
+		for _, o := range g.options {
+			require.Contains(t, tested, o.name)
+		}
+	}
+}
+
+func TestStreamsAreFilesAndUntouchedWithExplain(t *testing.T) {
+	dir := t.TempDir()
+	in, out, errors := filepath.Join(dir, "in"), filepath.Join(dir, "out"), filepath.Join(dir, "err")
+	require.NoError(t, os.WriteFile(in, []byte("text\n"), 0o600))
+	args := slices.Concat([]string{"-stdin", in, "-stdout", out, "-stderr", errors, "--"}, sh("cat; echo error >&2"))
+
+	r := runToEnd(t, spawnrun(t, append([]string{"-explain"}, args...)...))
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, "execve(")
+	require.NoFileExists(t, out)
+
+	require.Equal(t, result{}, runToEnd(t, spawnrun(t, args...)))
+	text, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, "text\n", string(text))
+	text, err = os.ReadFile(errors)
+	require.NoError(t, err)
+	require.Equal(t, "error\n", string(text))
+}
+
+func TestStandardInputIsPassedOn(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, words("-- cat")...).SetInput([]byte("text")))
+	require.Equal(t, result{stdout: "text"}, r)
+}
+
+func TestPassFDPassesOnlyWhatWasGiven(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	require.NoError(t, err)
+	defer file.Close()
+
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-pass-fd 7:5 -pass-fd 7 --"), sh("echo a >&5; echo b >&7"))...).PassFDAs(file, 7))
+	require.Equal(t, result{}, r)
+	text, err := os.ReadFile(file.Name())
+	require.NoError(t, err)
+	require.Equal(t, "a\nb\n", string(text))
+
+	r = runToEnd(t, spawnrun(t, slices.Concat([]string{"--"}, sh("echo a >&7"))...).PassFDAs(file, 7))
+	require.NotZero(t, r.code, "without a flag it is closed")
+
+	r = runToEnd(t, spawnrun(t, words("-pass-fd 8 -- /bin/true")...).PassFDAs(file, 7))
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "spawnrun was not given a descriptor 8")
+}
+
+func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(plain, nil, 0o644))
+	tests := []struct {
+		args   []string
+		code   int
+		stderr string
+	}{
+		{sh("exit 3"), 3, ""},
+		{sh("kill -9 $$"), 128 + 9, ""},
+		{words("nonexistent-program"), exitNotFound, "not found"},
+		{words("/nonexistent/program"), exitNotFound, "no such file"},
+		{words("-exec /nonexistent/program"), exitNotFound, "no such file"},
+		{[]string{plain}, exitCannotStart, "permission denied"},
+		{words("-dir /nonexistent /bin/true"), exitCannotStart, "chdir"},
+		{nil, exitFailed, "no program"},
+		{words("-nonexistent -- /bin/true"), exitFailed, "not defined: -nonexistent"},
+		{words("-session=false -- /bin/true"), exitFailed, "takes no value"},
+		{words("-umask 9 -- /bin/true"), exitFailed, "-umask: want an octal number"},
+		{words("-umask 1000 -- /bin/true"), exitFailed, "the mask 01000 is not in"},
+		{words("-umask 1000 -explain -- /bin/true"), exitFailed, "the mask 01000 is not in"},
+		{words("-uid x -- /bin/true"), exitFailed, "-uid: want a number"},
+		{words("-groups 1,,2 -- /bin/true"), exitFailed, "-groups: want numbers"},
+		{words("-rlimit files=1 -- /bin/true"), exitFailed, `"files" is not a limit`},
+		{words("-rlimit nofile=2:1 -- /bin/true"), exitFailed, "above the hard limit"},
+		{words("-max-files -1 -- /bin/true"), exitFailed, "want a number or unlimited"},
+		{words("-timeout 3 -- /bin/true"), exitFailed, "want a duration"},
+		{words("-kill-mode all -- /bin/true"), exitFailed, "want process or group"},
+		{words("-secret-env hush -- /bin/true"), exitFailed, "-secret-env: want NAME=VALUE"},
+		{words("-stdin /nonexistent -- /bin/true"), exitFailed, "no such file"},
+		{words("-lines x -stdout y -- /bin/true"), exitFailed, "exclude each other"},
+		{words("-lines x -status -- /bin/true"), exitFailed, "neither"},
+		{words("-exec -timeout 1s -- /bin/true"), exitFailed, "leaves nobody"},
+		{slices.Concat(words("-lines x"), sh("exit 3")), 3, ""},
+	}
+	for _, test := range tests {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			r := runToEnd(t, spawnrun(t, test.args...))
+			require.Equal(t, test.code, r.code, r.stderr)
+			require.Empty(t, r.stdout)
+			require.NotContains(t, r.stderr, "hush")
+			if test.stderr == "" {
+				require.Empty(t, r.stderr)
+			} else {
+				require.Contains(t, r.stderr, test.stderr)
+				require.True(t, strings.HasPrefix(r.stderr, "spawnrun: "), r.stderr)
+			}
+		})
+	}
+}
+
+func TestStatusSaysWhatTheProgramUsed(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-status"), sh("exit 3"))...))
+	require.Equal(t, 3, r.code)
+	require.Regexp(t, `^spawnrun: exit status 3, user .*s, system .*s, peak memory [1-9]\d* KiB\n$`, r.stderr)
+
+	r = runToEnd(t, spawnrun(t, slices.Concat(words("-status"), sh("kill -9 $$"))...))
+	require.Contains(t, r.stderr, "signal: killed")
+}
+
+// runUntilTimeout runs a program with a timeout, which is longer the next time where the program had not even started.
+func runUntilTimeout(t *testing.T, args ...string) result {
+	for timeout := 10 * time.Millisecond; ; timeout *= 4 {
+		r := runToEnd(t, spawnrun(t, append([]string{"-timeout", timeout.String()}, args...)...))
+		if r.code != exitCannotStart {
+			return r
+		}
+		require.Contains(t, r.stderr, "context deadline exceeded")
+	}
+}
+
+func TestTimeoutEndsTheProgram(t *testing.T) {
+	r := runUntilTimeout(t, words("-- sleep 1000")...)
+	require.Equal(t, 128+15, r.code)
+	require.Contains(t, r.stderr, "context deadline exceeded (signal: terminated)")
+}
+
+func TestKillModeGroupEndsTheProgramsChildrenToo(t *testing.T) {
+	// The grandchild keeps standard output open: its end comes when all of the group have ended.
+	r := runUntilTimeout(t, slices.Concat(words("-kill-mode group --"), sh("sleep 1000 & wait"))...)
+	require.Equal(t, 128+15, r.code)
+}
+
+// interactive starts a program that answers each line, waits for the first answer, and sends spawnrun a signal.
+func interactive(t *testing.T, sig syscall.Signal, flags ...string) (*spawn.Process, *bufio.Reader) {
+	script := sh("trap : INT; while read -r line; do echo $line; done")
+	p, err := spawnrun(t, slices.Concat(flags, []string{"--"}, script)...).PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = p.Stdin().Close()
+		_ = p.Stdout().Close()
+		<-p.Done()
+	})
+	out := bufio.NewReader(p.Stdout())
+	answer(t, p, out)
+	require.NoError(t, p.Signal(sig))
+	return p, out
+}
+
+// answer sends the program a line and waits for it to come back.
+func answer(t *testing.T, p *spawn.Process, out *bufio.Reader) {
+	_, err := p.Stdin().Write([]byte("question\n"))
+	require.NoError(t, err)
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "question\n", line)
+}
+
+func TestTerminationEndsTheProgram(t *testing.T) {
+	p, _ := interactive(t, syscall.SIGTERM)
+	_ = p.Wait() // says only that it did not succeed
+	require.Equal(t, 128+15, p.Status().ExitCode)
+}
+
+func TestNoGracePeriodMeansKill(t *testing.T) {
+	p, _ := interactive(t, syscall.SIGTERM, "-grace", "0")
+	_ = p.Wait() // says only that it did not succeed
+	require.Equal(t, 128+9, p.Status().ExitCode)
+}
+
+func TestInterruptIsLeftToTheProgram(t *testing.T) {
+	p, out := interactive(t, syscall.SIGINT)
+	answer(t, p, out)
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+}
+
+func TestInterruptEndsAProgramThatTheTerminalDoesNotReach(t *testing.T) {
+	p, _ := interactive(t, syscall.SIGINT, "-process-group")
+	_ = p.Wait() // says only that it did not succeed
+	require.Equal(t, 128+15, p.Status().ExitCode)
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, "-help"))
+	require.Zero(t, r.code, r.stderr)
+	for _, g := range groups {
+		require.Contains(t, r.stdout, g.title)
+		for _, o := range g.options {
+			require.Contains(t, r.stdout, "  -"+o.name+" ")
+		}
+	}
+}

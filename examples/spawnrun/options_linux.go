@@ -1,0 +1,355 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/virspawn/spawn"
+	"golang.org/x/sys/unix"
+)
+
+// option is a flag of the command line.
+type option struct {
+	name string
+	arg  string // what the value is, for the help; empty for a flag without a value
+	help string
+	// set does what the flag asks for. It is called in the order of the command line, once for each time that the flag
+	// occurs. An error says what is wrong with the value.
+	set func(r *runner, value string) error
+}
+
+// group is some options under a title.
+type group struct {
+	title   string
+	options []option
+}
+
+// groups is every option. To add one takes no more than a row here.
+var groups = []group{
+	{"Arguments", []option{
+		{"arg0", "NAME", "argument 0, in place of PROGRAM", func(r *runner, v string) error {
+			r.cmd.SetArgv0(v)
+			return nil
+		}},
+		{"secret-arg", "TEXT", "a last argument, shown as *** (repeatable)", func(r *runner, v string) error {
+			r.secretArgs = append(r.secretArgs, v)
+			return nil
+		}},
+	}},
+	{"Environment: spawnrun's own, until the first of these; then only what they add", []option{
+		{"env", "NAME=VALUE", "a variable (repeatable)", func(r *runner, v string) error {
+			r.cmd.AddEnvString(v)
+			return nil
+		}},
+		{"secret-env", "NAME=VALUE", "a variable whose value is shown as *** (repeatable)", func(r *runner, v string) error {
+			name, value, ok := strings.Cut(v, "=")
+			if !ok {
+				return errWant("NAME=VALUE")
+			}
+			r.cmd.AddSecretEnv(name, value)
+			return nil
+		}},
+		{"env-pass", "NAME", "a variable of spawnrun's, also when that runs setuid (repeatable)", func(r *runner, v string) error {
+			r.cmd.AddEnvPassAllowSUID(v)
+			return nil
+		}},
+		{"env-pass-block", "NAME[=FALLBACK]", "a variable of spawnrun's, not when that runs setuid (repeatable)", func(r *runner, v string) error {
+			if name, fallback, ok := strings.Cut(v, "="); ok {
+				r.cmd.AddEnvPassBlockSUID(name, fallback)
+			} else {
+				r.cmd.AddEnvPassBlockSUID(name)
+			}
+			return nil
+		}},
+		{"env-common", "", "the variables that most programs need: PATH, HOME and a few more", func(r *runner, _ string) error {
+			r.cmd.AddEnvPassCommon()
+			return nil
+		}},
+		{"env-xdg", "DIR", "XDG base directories below DIR", func(r *runner, v string) error {
+			r.cmd.AddEnvXDG(v)
+			return nil
+		}},
+		{"clear-env", "", "forget the variables that were added so far", func(r *runner, _ string) error {
+			r.cmd.ClearEnv()
+			return nil
+		}},
+	}},
+	{"Standard streams: spawnrun's own, unless said", []option{
+		{"stdin", "FILE", "read standard input from FILE", func(r *runner, v string) error {
+			r.streams[0] = func(c *spawn.Command) error {
+				f, err := r.open(v, os.O_RDONLY)
+				c.SetStdin(f)
+				return err
+			}
+			return nil
+		}},
+		{"input", "TEXT", "standard input is TEXT", func(r *runner, v string) error {
+			r.streams[0] = func(c *spawn.Command) error { c.SetInput([]byte(v)); return nil }
+			return nil
+		}},
+		{"null-stdin", "", "standard input is empty", func(r *runner, _ string) error {
+			r.streams[0] = func(c *spawn.Command) error { c.SetStdin(nil); return nil }
+			return nil
+		}},
+		{"stdout", "FILE", "write standard output to FILE", func(r *runner, v string) error {
+			r.streams[1] = func(c *spawn.Command) error {
+				f, err := r.open(v, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+				c.SetStdout(f)
+				return err
+			}
+			return nil
+		}},
+		{"stderr", "FILE", "write standard error to FILE", func(r *runner, v string) error {
+			r.streams[2] = func(c *spawn.Command) error {
+				f, err := r.open(v, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+				c.SetStderr(f)
+				return err
+			}
+			return nil
+		}},
+		{"merge-stderr", "", "write standard error where standard output goes", func(r *runner, _ string) error {
+			r.streams[2] = func(c *spawn.Command) error { c.MergeStderr(); return nil }
+			return nil
+		}},
+		{"lines", "PREFIX", "print standard output line by line, each behind PREFIX", func(r *runner, v string) error {
+			r.lines, r.linePrefix = true, v
+			return nil
+		}},
+	}},
+	{"Descriptors: all are closed but these", []option{
+		{"pass-fd", "N[:M]", "pass spawnrun's descriptor N, as number M (repeatable)", (*runner).passFD},
+		{"send-buffer", "TEXT", "pass a descriptor from which TEXT can be read; {fd1} in an ARGUMENT is the first one's number (repeatable)", func(r *runner, v string) error {
+			r.buffers = append(r.buffers, r.cmd.SetSendBuffer([]byte(v)))
+			return nil
+		}},
+	}},
+	{"Attributes", []option{
+		{"dir", "DIR", "the working directory", func(r *runner, v string) error {
+			r.cmd.SetWorkingDirectory(v)
+			return nil
+		}},
+		{"umask", "OCTAL", "the file mode creation mask", func(r *runner, v string) error {
+			mask, err := strconv.ParseUint(v, 8, 31)
+			if err != nil {
+				return errWant("an octal number")
+			}
+			r.cmd.SetUmask(int(mask))
+			return nil
+		}},
+		{"user", "NAME", "the user, with the groups that the system's database gives", func(r *runner, v string) error {
+			r.cmd.SetUser(v)
+			return nil
+		}},
+		{"uid", "N", "the user", integer(func(r *runner, n int) { r.cmd.SetUID(n) })},
+		{"gid", "N", "the group", integer(func(r *runner, n int) { r.cmd.SetGID(n) })},
+		{"groups", "N,...", "the supplementary groups; none for an empty value", func(r *runner, v string) error {
+			var gids []int
+			for s := range strings.SplitSeq(v, ",") {
+				if v == "" {
+					break
+				}
+				gid, err := strconv.Atoi(s)
+				if err != nil {
+					return errWant("numbers with commas between")
+				}
+				gids = append(gids, gid)
+			}
+			r.cmd.SetGroups(gids...)
+			return nil
+		}},
+		{"rlimit", "NAME=SOFT[:HARD]", "a limit, named as in prlimit(1); numbers or unlimited (repeatable)", (*runner).setRlimit},
+		{"max-files", "N", "the limit of open descriptors", limit((*spawn.Command).SetMaxFiles)},
+		{"max-processes", "N", "the limit of the user's processes", limit((*spawn.Command).SetMaxProcesses)},
+		{"max-memlock", "BYTES", "the limit of locked memory", limit((*spawn.Command).SetMaxMemLock)},
+		{"max-core", "BYTES", "the limit of the core dump", limit((*spawn.Command).SetMaxCoreSize)},
+		{"session", "", "a new session, without a terminal", func(r *runner, _ string) error {
+			r.cmd.SetSession()
+			r.away = true
+			return nil
+		}},
+		{"process-group", "", "a new process group", func(r *runner, _ string) error {
+			r.cmd.SetProcessGroup()
+			r.away = true
+			return nil
+		}},
+	}},
+	{"Running", []option{
+		{"timeout", "DURATION", "end the program after this time", duration(func(r *runner, d time.Duration) { r.timeout = d })},
+		{"grace", "DURATION", "the time between SIGTERM and SIGKILL; 0 is SIGKILL at once", duration(func(r *runner, d time.Duration) {
+			r.cmd.SetGracePeriod(d)
+		})},
+		{"kill-mode", "process|group", "what to end: the program only, or a new process group", func(r *runner, v string) error {
+			switch v {
+			case "process":
+				r.cmd.SetKillMode(spawn.KillProcess)
+			case "group":
+				r.cmd.SetKillMode(spawn.KillGroup)
+				r.away = true
+			default:
+				return errWant("process or group")
+			}
+			return nil
+		}},
+		{"exec", "", "replace spawnrun by the program", func(r *runner, _ string) error {
+			r.exec = true
+			return nil
+		}},
+		{"status", "", "print how the program ended and what it used to standard error", func(r *runner, _ string) error {
+			r.status = true
+			return nil
+		}},
+		{"string", "", "print the command for a shell; run nothing", func(r *runner, _ string) error {
+			r.print = func() (string, error) { return r.cmd.String() + "\n", nil }
+			return nil
+		}},
+		{"explain", "", "print the system calls of the child; run nothing", func(r *runner, _ string) error {
+			r.print = func() (string, error) { return r.cmd.Explain() }
+			return nil
+		}},
+	}},
+}
+
+// errWant says what a value should have been.
+type errWant string
+
+func (e errWant) Error() string { return "want " + string(e) }
+
+// integer makes the set function of a flag with a number.
+func integer(set func(*runner, int)) func(*runner, string) error {
+	return func(r *runner, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return errWant("a number")
+		}
+		set(r, n)
+		return nil
+	}
+}
+
+// duration makes the set function of a flag with a time.
+func duration(set func(*runner, time.Duration)) func(*runner, string) error {
+	return func(r *runner, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return errWant("a duration, as 1m30s")
+		}
+		set(r, d)
+		return nil
+	}
+}
+
+// limit makes the set function of a flag with a limit.
+func limit(set func(*spawn.Command, uint64) *spawn.Command) func(*runner, string) error {
+	return func(r *runner, v string) error {
+		n, err := parseLimit(v)
+		if err == nil {
+			set(r.cmd, n)
+		}
+		return err
+	}
+}
+
+func parseLimit(s string) (uint64, error) {
+	if s == "unlimited" {
+		return spawn.Unlimited, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, errWant("a number or unlimited")
+	}
+	return n, nil
+}
+
+// resources are the limits by their names in prlimit(1).
+var resources = map[string]int{
+	"as":         unix.RLIMIT_AS,
+	"core":       unix.RLIMIT_CORE,
+	"cpu":        unix.RLIMIT_CPU,
+	"data":       unix.RLIMIT_DATA,
+	"fsize":      unix.RLIMIT_FSIZE,
+	"locks":      unix.RLIMIT_LOCKS,
+	"memlock":    unix.RLIMIT_MEMLOCK,
+	"msgqueue":   unix.RLIMIT_MSGQUEUE,
+	"nice":       unix.RLIMIT_NICE,
+	"nofile":     unix.RLIMIT_NOFILE,
+	"nproc":      unix.RLIMIT_NPROC,
+	"rss":        unix.RLIMIT_RSS,
+	"rtprio":     unix.RLIMIT_RTPRIO,
+	"rttime":     unix.RLIMIT_RTTIME,
+	"sigpending": unix.RLIMIT_SIGPENDING,
+	"stack":      unix.RLIMIT_STACK,
+}
+
+func (r *runner) setRlimit(v string) error {
+	name, values, ok := strings.Cut(v, "=")
+	if !ok {
+		return errWant("NAME=SOFT[:HARD]")
+	}
+	resource, ok := resources[name]
+	if !ok {
+		return fmt.Errorf("%q is not a limit", name)
+	}
+	softText, hardText, both := strings.Cut(values, ":")
+	if !both {
+		hardText = softText
+	}
+	soft, err := parseLimit(softText)
+	if err != nil {
+		return err
+	}
+	hard, err := parseLimit(hardText)
+	if err != nil {
+		return err
+	}
+	r.cmd.SetRlimit(resource, soft, hard)
+	return nil
+}
+
+func (r *runner) passFD(v string) error {
+	from, to, both := strings.Cut(v, ":")
+	n, err := strconv.Atoi(from)
+	if err != nil {
+		return errWant("N or N:M")
+	}
+	// A descriptor that spawnrun got from whoever started it is not close-on-exec. One that it has opened itself is, and is
+	// nobody's business.
+	flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return fmt.Errorf("spawnrun was not given a descriptor %d", n)
+	}
+	f := os.NewFile(uintptr(n), "descriptor "+from)
+	if !both {
+		r.cmd.PassFD(f)
+		return nil
+	}
+	m, err := strconv.Atoi(to)
+	if err != nil {
+		return errWant("N or N:M")
+	}
+	r.cmd.PassFDAs(f, m)
+	return nil
+}
+
+// open opens a file for a stream, as spawnrun's user. It stays open until spawnrun ends. Where nothing is to run, no file is
+// touched, and another one takes its place.
+func (r *runner) open(path string, flags int) (*os.File, error) {
+	if r.print != nil {
+		path = os.DevNull
+	}
+	return os.OpenFile(path, flags, 0o666)
+}
+
+// writeUsage writes the help.
+func writeUsage(w io.Writer) {
+	fmt.Fprint(w, "usage: spawnrun [flags] -- PROGRAM [ARGUMENT...]\n")
+	for _, g := range groups {
+		fmt.Fprintf(w, "\n%s:\n", g.title)
+		for _, o := range g.options {
+			fmt.Fprintf(w, "  -%-31s %s\n", strings.TrimSpace(o.name+" "+o.arg), o.help)
+		}
+	}
+}
