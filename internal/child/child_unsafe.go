@@ -34,6 +34,11 @@ const (
 	flagLeave  = uintptr(program.Leave)
 )
 
+// The assembly is their only user.
+var _ op
+
+const _ = flagIgnore | flagStore | flagExpect | flagRetry | flagLeave
+
 // newFrame allocates a frame in the program's memory.
 //
 // Preconditions: frame has no Go pointers and needs no more than a word's alignment.
