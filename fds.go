@@ -86,13 +86,14 @@ func (p *passedFD) name() string {
 // read it all is no error. The data must not change while the command runs. (virCommandSetSendBuffer)
 func (c *Command) SetSendBuffer(data []byte) int {
 	// From the top of the smallest usual limit downwards: files that are opened later, and then passed, take low numbers.
-	for fd := min(1024, openLimit()) - 1; fd > stderr; fd-- {
+	limit := min(1024, openLimit())
+	for fd := limit - 1; fd > stderr; fd-- {
 		if !c.passes(fd) && !isOpen(fd) {
 			c.passed = append(c.passed, passedFD{fd: fd, data: data})
 			return fd
 		}
 	}
-	c.fail("SetSendBuffer", "no number below 1024 and RLIMIT_NOFILE is free")
+	c.fail("SetSendBuffer", "no number below %d is free", limit)
 	return -1
 }
 

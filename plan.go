@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,11 +23,12 @@ func (c *Command) resolve() (string, error) {
 	if !c.hasDir || filepath.IsAbs(c.name) {
 		return c.name, nil
 	}
-	path, err := filepath.Abs(c.name)
+	dir, err := os.Getwd()
 	if err != nil {
 		return "", &StartError{Op: "getcwd()", Path: c.name, Err: err}
 	}
-	return path, nil
+	// Not filepath.Join, which takes x/.. for nothing where x may be a symbolic link.
+	return dir + "/" + c.name, nil
 }
 
 // search looks the program up in PATH.

@@ -108,6 +108,9 @@ func (pl *plan) open() (err error) {
 		}
 	}
 	if pl.mode != inPlace {
+		if err := initPoller(); err != nil {
+			return pl.failed(err)
+		}
 		low.reserve()
 	}
 	if pl.mode != piped {

@@ -1,0 +1,45 @@
+package spawn
+
+import (
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// initPoller makes Go's poller ready, once. The runtime does that by itself with the first file that needs it, but ends the process
+// when there is no descriptor left for it.
+func initPoller() error {
+	poller.mu.Lock()
+	defer poller.mu.Unlock()
+	if poller.ready {
+		return nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2(O_CLOEXEC)", err)
+	}
+	setNonblock(p[0])
+	defer closeFD(p[1])
+	// What the runtime opens: see that there is room for it.
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		closeFD(p[0])
+		return os.NewSyscallError("epoll_create1(EPOLL_CLOEXEC)", err)
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	closeFD(epoll)
+	if err != nil {
+		closeFD(p[0])
+		return os.NewSyscallError("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)", err)
+	}
+	closeFD(event)
+	os.NewFile(uintptr(p[0]), "pipe").Close()
+	poller.ready = true
+	return nil
+}
+
+var poller struct {
+	mu    sync.Mutex
+	ready bool
+}
