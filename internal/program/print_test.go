@@ -3,8 +3,6 @@
 package program
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,10 +223,9 @@ func TestQuoteEscapesAsStraceDoes(t *testing.T) {
 // FuzzQuote checks that what is quoted can be told from everything else: it is one line of printable ASCII, and C's rules
 // for string literals turn it back into what it was.
 func FuzzQuote(f *testing.F) {
-	for _, s := range slices.Sorted(maps.Keys(map[string]bool{
-		"": true, "plain": true, "\x00": true, "\x000": true, "\x0012": true, "\x018": true, `\`: true, `\\n`: true, `"`: true,
-		"\n\r\t\v": true, "\xff\xfe7": true, "日本": true, "***": true,
-	})) {
+	for _, s := range []string{
+		"", "plain", "\x00", "\x000", "\x0012", "\x018", `\`, `\\n`, `"`, "\n\r\t\v", "\xff\xfe7", "日本", "***",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

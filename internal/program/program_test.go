@@ -79,7 +79,7 @@ func TestMemoryGrowsBeyondTheFirstBlockAndNothingMoves(t *testing.T) {
 		addrs = append(addrs, p.CString(strings.Repeat("x", 3000), fmt.Sprint(i)))
 	}
 	large := p.Alloc(5*firstBlock + 1)
-	p.Bytes(large, 5*firstBlock + 1)[5*firstBlock] = 1
+	p.Bytes(large, 5*firstBlock+1)[5*firstBlock] = 1
 	after := p.CString("after")
 
 	require.Greater(t, len(p.arena.blocks), 2)
