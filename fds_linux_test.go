@@ -1,0 +1,897 @@
+package spawn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["fds-exec"] = execWithDescriptors
+	helpers["fds-no-streams"] = startWithoutStreams
+	helpers["fds-inherit-closed"] = inheritClosedStreams
+	helpers["fds-lock-owner"] = printLockOwner
+}
+
+// waiting is a command whose program is up when it has written a line, and then waits for the end of its standard input. It
+// has no descriptors but those that it was given.
+func waiting() *Command {
+	return New("/bin/sh", "-c", "echo; read x; exit 0").PipeStdin().PipeStdout()
+}
+
+// live starts a command made by waiting, and returns when the program is up.
+func live(t testing.TB, c *Command) *Process {
+	t.Helper()
+	p, err := startLive(c)
+	require.NoError(t, err)
+	return p
+}
+
+func startLive(c *Command) (*Process, error) {
+	p, err := c.Start(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	_, err = bufio.NewReader(p.Stdout()).ReadString('\n')
+	return p, err
+}
+
+// stop ends a process that was started by live.
+func stop(t testing.TB, p *Process) {
+	t.Helper()
+	require.NoError(t, stopLive(p))
+}
+
+func stopLive(p *Process) error {
+	return errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Wait())
+}
+
+// readProc reads a file about a process.
+func readProc(t testing.TB, pid int, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+	require.NoError(t, err)
+	return b
+}
+
+// inode says which file a descriptor refers to.
+type inode struct{ dev, ino uint64 }
+
+func inodeOf(t testing.TB, f *os.File) inode {
+	t.Helper()
+	var st unix.Stat_t
+	require.NoError(t, unix.Fstat(fileNumber(f), &st))
+	return inode{uint64(st.Dev), st.Ino}
+}
+
+func inodeAt(path string) (inode, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	return inode{uint64(st.Dev), st.Ino}, err
+}
+
+// table returns what a live process's descriptors refer to.
+func table(pid int) (map[int]inode, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	fds := map[int]inode{}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if fds[n], err = inodeAt(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return fds, nil
+}
+
+func liveTable(t testing.TB, p *Process) map[int]inode {
+	t.Helper()
+	fds, err := table(p.PID())
+	require.NoError(t, err)
+	return fds
+}
+
+// requireTable starts a command made by waiting and checks that its program has exactly these descriptors, and the
+// standard streams.
+func requireTable(t testing.TB, c *Command, want map[int]inode) {
+	t.Helper()
+	p := live(t, c)
+	defer stop(t, p)
+	got := liveTable(t, p)
+	require.Equal(t, fifo(t, p.Stdin()), got[0], "stdin")
+	require.Equal(t, fifo(t, p.Stdout()), got[1], "stdout")
+	all := map[int]inode{0: got[0], 1: got[1], 2: nullInode(t)}
+	maps.Copy(all, want)
+	require.Equal(t, all, got)
+}
+
+func fifo(t testing.TB, end any) inode { return inodeOf(t, end.(*pipeEnd).File) }
+
+func nullInode(t testing.TB) inode {
+	t.Helper()
+	null, err := inodeAt(os.DevNull)
+	require.NoError(t, err)
+	return null
+}
+
+// memfd returns a file of its own with the lowest free number from min on.
+func memfd(t testing.TB, name string, min int) *os.File {
+	t.Helper()
+	f, err := newMemfd(name, min)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func newMemfd(name string, min int) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, min)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(n), name), nil
+}
+
+// openMany opens n descriptors, every other one without close-on-exec.
+func openMany(t testing.TB, n int) {
+	t.Helper()
+	for i := range n {
+		fd, err := unix.Open(os.DevNull, unix.O_RDWR|i%2*unix.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+	}
+}
+
+// manyDescriptors is as many as a test may open.
+func manyDescriptors(t testing.TB) int {
+	var l unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
+	n := 6000
+	if testing.Short() {
+		n = 1500
+	}
+	if uint64(n)+500 > l.Cur {
+		t.Skipf("the limit of open descriptors is %d; the test needs %d", l.Cur, n+500)
+	}
+	return n
+}
+
+func rounds(long, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return long
+}
+
+func TestAChildHasTheStandardStreamsAndNothingElse(t *testing.T) {
+	checkLeaks(t)
+	openMany(t, 100)
+	var fds [2]int
+	require.NoError(t, unix.Pipe(fds[:]))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer func() {
+		for _, fd := range append(fds[:], pair[:]...) {
+			unix.Close(fd)
+		}
+	}()
+	requireTable(t, waiting(), nil)
+	f := memfd(t, "f", 3)
+	requireTable(t, waiting().SetStderr(f), map[int]inode{2: inodeOf(t, f)})
+}
+
+func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *testing.T) {
+	checkLeaks(t)
+	stopOpening, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		var open []int
+		for {
+			fd, err := unix.Open(os.DevNull, unix.O_RDONLY, 0) // without close-on-exec
+			if err == nil {
+				open = append(open, fd)
+			}
+			select {
+			case <-stopOpening:
+				for _, fd := range open {
+					unix.Close(fd)
+				}
+				return
+			default:
+			}
+			if len(open) == 50 {
+				for _, fd := range open {
+					unix.Close(fd)
+				}
+				open = open[:0]
+			}
+		}
+	}()
+	defer func() { close(stopOpening); <-done }()
+	for range rounds(100, 10) {
+		requireTable(t, waiting(), nil)
+	}
+}
+
+// lsLine is a line of ls -l about a descriptor.
+var lsLine = regexp.MustCompile(` (\d+) -> (.*)`)
+
+// lsCommand is a command whose program prints its own descriptors by ls -l. The shell has opened none of its own.
+func lsCommand() *Command { return New("/bin/sh", "-c", "ls -l /proc/$$/fd; :") }
+
+func parseLs(out []byte) map[int]string {
+	fds := map[int]string{}
+	for _, m := range lsLine.FindAllSubmatch(out, -1) {
+		n, _ := strconv.Atoi(string(m[1])) // digits
+		fds[n] = string(m[2])
+	}
+	return fds
+}
+
+func TestOutputsChildHasTheStandardStreamsAndWhatWasPassed(t *testing.T) {
+	checkLeaks(t)
+	openMany(t, 30)
+	out, err := lsCommand().Output(context.Background())
+	require.NoError(t, err)
+	fds := parseLs(out)
+	require.ElementsMatch(t, []int{0, 1, 2}, slices.Collect(maps.Keys(fds)))
+	require.Equal(t, os.DevNull, fds[0])
+	require.Contains(t, fds[1], "pipe:")
+	require.Contains(t, fds[2], "pipe:", "the end of stderr is kept for the error")
+
+	a, b := memfd(t, "a", 40), memfd(t, "b", 40)
+	out, err = lsCommand().PassFDAs(a, fileNumber(b)).PassFDAs(b, fileNumber(a)).Output(context.Background())
+	require.NoError(t, err)
+	fds = parseLs(out)
+	require.Len(t, fds, 5)
+	require.Equal(t, "/memfd:b (deleted)", fds[fileNumber(a)])
+	require.Equal(t, "/memfd:a (deleted)", fds[fileNumber(b)])
+}
+
+func TestAProgramThatReplacesThisProcessHasWhatAChildWouldHave(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := helperCommand(t, "fds-exec").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	fds := parseLs(out)
+	require.Equal(t, os.DevNull, fds[0])
+	require.Contains(t, fds[1], "pipe:")
+	require.Equal(t, fds[1], fds[2])
+	delete(fds, 0)
+	delete(fds, 1)
+	delete(fds, 2)
+	require.Equal(t, map[int]string{
+		40: "/memfd:b (deleted)", 41: "/memfd:c (deleted)", 42: "/memfd:a (deleted)", 43: "/memfd:a (deleted)",
+	}, fds)
+}
+
+// execWithDescriptors replaces itself by a program that prints its descriptors.
+func execWithDescriptors([]string) int {
+	c := lsCommand().SetStdout(os.Stdout).MergeStderr()
+	for i, name := range []string{"a", "b", "c"} {
+		f, err := newMemfd(name, 40+i)
+		if err != nil || fileNumber(f) != 40+i {
+			return 2
+		}
+		c.PassFDAs(f, 40+(i+2)%3)
+		if i == 0 {
+			c.PassFDAs(f, 43)
+		}
+	}
+	if _, err := unix.Open(os.DevNull, unix.O_RDONLY, 0); err != nil { // without close-on-exec
+		return 3
+	}
+	fmt.Fprintln(os.Stderr, c.Exec())
+	return 4
+}
+
+func TestPassFDKeepsTheNumber(t *testing.T) {
+	checkLeaks(t)
+	f, g := memfd(t, "f", 3), memfd(t, "g", 200)
+	c := waiting()
+	require.Equal(t, fileNumber(f), c.PassFD(f))
+	require.Equal(t, fileNumber(f), c.PassFD(f), "twice is as once")
+	require.Equal(t, fileNumber(g), c.PassFD(g))
+	requireTable(t, c, map[int]inode{fileNumber(f): inodeOf(t, f), fileNumber(g): inodeOf(t, g)})
+	requireTable(t, c, map[int]inode{fileNumber(f): inodeOf(t, f), fileNumber(g): inodeOf(t, g)}) // again
+}
+
+func TestPassFDAsGivesTheNumber(t *testing.T) {
+	checkLeaks(t)
+	f, g, h := memfd(t, "f", 30), memfd(t, "g", 30), memfd(t, "h", 30)
+	nf, ng, nh := fileNumber(f), fileNumber(g), fileNumber(h)
+	F, G, H := inodeOf(t, f), inodeOf(t, g), inodeOf(t, h)
+	for name, c := range map[string]struct {
+		c    *Command
+		want map[int]inode
+	}{
+		"another number":     {waiting().PassFDAs(f, 5), map[int]inode{5: F}},
+		"the same number":    {waiting().PassFDAs(f, nf), map[int]inode{nf: F}},
+		"two numbers":        {waiting().PassFDAs(f, 5).PassFDAs(f, 6).PassFDAs(f, nf), map[int]inode{5: F, 6: F, nf: F}},
+		"a swap":             {waiting().PassFDAs(f, ng).PassFDAs(g, nf), map[int]inode{ng: F, nf: G}},
+		"a cycle":            {waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, nf), map[int]inode{ng: F, nh: G, nf: H}},
+		"a cycle and a copy": {waiting().PassFDAs(f, ng).PassFDAs(g, nf).PassFDAs(f, 5).PassFDAs(g, 6), map[int]inode{ng: F, nf: G, 5: F, 6: G}},
+		"a chain":            {waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, 5), map[int]inode{ng: F, nh: G, 5: H}},
+		"a chain backwards":  {waiting().PassFDAs(h, 5).PassFDAs(g, nh).PassFDAs(f, ng), map[int]inode{ng: F, nh: G, 5: H}},
+		"over each other and a stream": {
+			waiting().PassFDAs(f, ng).PassFDAs(g, nf).SetStderr(f), map[int]inode{ng: F, nf: G, 2: F},
+		},
+		"a stream of this process": {waiting().PassFDAs(os.Stdin, 5), map[int]inode{5: inodeOf(t, os.Stdin)}},
+	} {
+		t.Run(name, func(t *testing.T) { requireTable(t, c.c, c.want) })
+	}
+}
+
+func TestDescriptorsMayHaveTheNumbersThatTheLibraryUses(t *testing.T) {
+	checkLeaks(t)
+	// A change of credentials, be it to the same ones, is reported through a pipe.
+	command := func(c *Command) *Command { return c.SetUID(os.Getuid()) }
+	c0 := command(waiting())
+	pl, err := c0.prepare(context.Background(), c0.streams, watched)
+	require.NoError(t, err)
+	status := pl.childEnds[0]
+	pl.release()
+	require.Less(t, status, 70)
+
+	f := memfd(t, "f", 100)
+	requireTable(t, command(waiting()).PassFDAs(f, status), map[int]inode{status: inodeOf(t, f)})
+	c, d, want := waiting(), command(waiting()), map[int]inode{}
+	for n := 3; n < 80; n++ {
+		c.PassFDAs(f, n)
+		d.PassFDAs(f, n)
+		want[n] = inodeOf(t, f)
+	}
+	requireTable(t, c, want)
+	requireTable(t, d, want)
+
+	// A failure is reported in spite of that.
+	c, d = New("/nonexistent").PassFDAs(f, status), command(New("/nonexistent").PassFDAs(f, status))
+	require.ErrorIs(t, c.Run(context.Background()), unix.ENOENT)
+	require.ErrorIs(t, d.Run(context.Background()), unix.ENOENT)
+	p, err := d.Start(context.Background())
+	require.Nil(t, p)
+	require.ErrorIs(t, err, unix.ENOENT)
+}
+
+func TestHighNumbersArePassed(t *testing.T) {
+	checkLeaks(t)
+	n := manyDescriptors(t)
+	f := memfd(t, "f", n)
+	require.GreaterOrEqual(t, fileNumber(f), n)
+	F := inodeOf(t, f)
+	requireTable(t, waiting().PassFDAs(f, 5), map[int]inode{5: F})
+	requireTable(t, waiting().PassFDAs(f, n+10).PassFDAs(f, 3).SetStderr(f), map[int]inode{n + 10: F, 3: F, 2: F})
+	c := waiting().SetMaxFiles(20).PassFDAs(f, 30) // SetMaxFiles is about what the program opens itself
+	c.PassFD(f)
+	requireTable(t, c, map[int]inode{30: F, fileNumber(f): F})
+}
+
+func TestANumberAboveTheLimitIsAnErrorThatNamesTheCall(t *testing.T) {
+	checkLeaks(t)
+	var l unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
+	f := memfd(t, "f", 3)
+	err := New("/bin/true").PassFDAs(f, int(l.Cur)).Run(context.Background())
+	var start *StartError
+	require.ErrorAs(t, err, &start)
+	require.ErrorIs(t, err, unix.EBADF)
+	require.Equal(t, fmt.Sprintf("dup3(%d, %d, 0)", fileNumber(f), l.Cur), start.Op)
+}
+
+func TestAProcessWithThousandsOfDescriptorsStartsPrograms(t *testing.T) {
+	checkLeaks(t)
+	n := manyDescriptors(t)
+	openMany(t, n)
+	f := memfd(t, "f", 3)
+	require.Greater(t, fileNumber(f), n/2)
+	requireTable(t, waiting(), nil)
+	requireTable(t, waiting().PassFDAs(f, 3).SetStderr(f), map[int]inode{2: inodeOf(t, f), 3: inodeOf(t, f)})
+	for range 3 {
+		var stderr string
+		out, err := New("/bin/sh", "-c", "cat; echo error >&2").SetInput([]byte("input")).SetErrorBuffer(&stderr).Output(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, "input", string(out))
+		require.Equal(t, "error\n", stderr)
+	}
+	// More children at once than there are low numbers in reserve.
+	var all []*Process
+	for range 12 {
+		all = append(all, live(t, waiting()))
+	}
+	for _, p := range all {
+		require.Len(t, liveTable(t, p), 3)
+		stop(t, p)
+	}
+}
+
+func TestPassedFilesStayAsTheyAreInThisProcess(t *testing.T) {
+	checkLeaks(t)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	r.Fd() // makes it blocking, as the passing does
+	w.Fd()
+	f := memfd(t, "f", 50)
+	_, err = f.WriteString("0123456789")
+	require.NoError(t, err)
+	_, err = f.Seek(4, io.SeekStart)
+	require.NoError(t, err)
+	inherited, err := unix.Open(os.DevNull, unix.O_RDONLY, 0)
+	require.NoError(t, err)
+	defer unix.Close(inherited)
+	before := flagsAndOffsets(t)
+
+	for range 3 {
+		c := waiting().PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w)
+		c.PassFD(r)
+		c.PassFD(f)
+		stop(t, live(t, c))
+		require.NoError(t, New("/bin/true").PassFDAs(f, fileNumber(r)).PassFDAs(r, fileNumber(f)).SetStdin(r).SetStdout(w).Run(context.Background()))
+		require.Error(t, New("/nonexistent").PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w).Run(context.Background()))
+		require.NoError(t, New("/bin/true").InheritStdio().Run(context.Background()))
+	}
+	require.Equal(t, before, flagsAndOffsets(t))
+}
+
+// flagsAndOffsets returns the descriptor flags, status flags and offsets of all of this process's descriptors.
+func flagsAndOffsets(t testing.TB) map[string][3]int64 {
+	t.Helper()
+	all := map[string][3]int64{}
+	for _, s := range openFDs(t) {
+		number, _, _ := strings.Cut(s, " ")
+		fd, err := strconv.Atoi(number)
+		require.NoError(t, err)
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		require.NoError(t, err)
+		status, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		require.NoError(t, err)
+		offset, err := unix.Seek(fd, 0, io.SeekCurrent)
+		if err != nil {
+			offset = -1 // a pipe
+		}
+		all[s] = [3]int64{int64(flags), int64(status), offset}
+	}
+	return all
+}
+
+func TestAPassedFileBlocks(t *testing.T) {
+	checkLeaks(t)
+	r, w, err := os.Pipe() // for Go's poller
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	p := live(t, waiting().PassFDAs(r, 50).SetStderr(w))
+	defer stop(t, p)
+	require.Zero(t, openFlags(t, p, 50)&unix.O_NONBLOCK)
+	require.Zero(t, openFlags(t, p, 2)&unix.O_NONBLOCK)
+}
+
+// openFlags returns the flags of a descriptor of a live process.
+func openFlags(t testing.TB, p *Process, fd int) int {
+	t.Helper()
+	info := string(readProc(t, p.PID(), fmt.Sprintf("fdinfo/%d", fd)))
+	m := regexp.MustCompile(`(?m)^flags:\s*([0-7]+)$`).FindStringSubmatch(info)
+	require.NotNil(t, m, info)
+	flags, err := strconv.ParseInt(m[1], 8, 64)
+	require.NoError(t, err)
+	return int(flags)
+}
+
+func TestNothingThatTheLibraryOpensIsInheritable(t *testing.T) {
+	checkLeaks(t)
+	before := flagsAndOffsets(t)
+	p := live(t, waiting().PipeStderr())
+	defer stop(t, p)
+	defer p.Stderr().Close()
+	opened := 0
+	for s, x := range flagsAndOffsets(t) {
+		if _, old := before[s]; !old || strings.HasSuffix(s, " /") { // the reserved numbers are older
+			require.Equal(t, int64(unix.FD_CLOEXEC), x[0], s)
+			opened++
+		}
+	}
+	require.GreaterOrEqual(t, opened, 4, "three pipes and a pidfd")
+}
+
+func TestLocksOfThisProcessSurviveTheStarts(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	path := filepath.Join(t.TempDir(), "locked")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.Equal(t, "0", lockOwner(t, path))
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	require.NoError(t, unix.FcntlFlock(uintptr(fileNumber(f)), unix.F_SETLK, &lock))
+	me := strconv.Itoa(os.Getpid())
+	require.Equal(t, me, lockOwner(t, path))
+
+	for range 3 {
+		require.NoError(t, New("/bin/true").Run(context.Background()))
+		require.NoError(t, New("/bin/true").SetStdin(f).PassFDAs(f, 50).Run(context.Background()))
+		require.Error(t, New("/nonexistent").PassFDAs(f, 50).Run(context.Background()))
+		c := waiting().PassFDAs(f, 51)
+		c.PassFD(f)
+		stop(t, live(t, c))
+	}
+	require.Equal(t, me, lockOwner(t, path))
+}
+
+// lockOwner returns the process id of the owner of a lock on the file, as another process sees it; 0 without a lock.
+func lockOwner(t *testing.T, path string) string {
+	t.Helper()
+	out, err := helperCommand(t, "fds-lock-owner", path).Output(context.Background())
+	require.NoError(t, err)
+	return string(out)
+}
+
+func printLockOwner(args []string) int {
+	f, err := os.OpenFile(args[0], os.O_RDWR, 0)
+	if err != nil {
+		return 2
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
+		return 3
+	}
+	if lock.Type == unix.F_UNLCK {
+		lock.Pid = 0
+	}
+	fmt.Print(lock.Pid)
+	return 0
+}
+
+func TestAFileThatWasClosedBeforeTheStartIsAnError(t *testing.T) {
+	checkLeaks(t)
+	for name, register := range map[string]func(c *Command, f *os.File){
+		"PassFD":   func(c *Command, f *os.File) { c.PassFD(f) },
+		"PassFDAs": func(c *Command, f *os.File) { c.PassFDAs(f, 50) },
+		"stdin":    func(c *Command, f *os.File) { c.SetStdin(f) },
+		"stdout":   func(c *Command, f *os.File) { c.SetStdout(f) },
+		"stderr":   func(c *Command, f *os.File) { c.SetStderr(f) },
+	} {
+		f := memfd(t, "the-file", 3)
+		c := New("/bin/true")
+		register(c, f)
+		require.NoError(t, f.Close())
+		err := c.Run(context.Background())
+		var start *StartError
+		require.ErrorAs(t, err, &start, name)
+		require.ErrorIs(t, err, os.ErrClosed, name)
+		require.ErrorContains(t, err, "the-file", name)
+	}
+}
+
+func TestCloseParentClosesTheFileWhenTheRunningCallReturns(t *testing.T) {
+	checkLeaks(t)
+	ctx := context.Background()
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for name, run := range map[string]func(c *Command) error{
+		"Run":                      func(c *Command) error { return c.Run(ctx) },
+		"RunStatus":                func(c *Command) error { _, err := c.RunStatus(ctx); return err },
+		"Output":                   func(c *Command) error { _, err := c.Output(ctx); return err },
+		"CombinedOutput":           func(c *Command) error { _, err := c.CombinedOutput(ctx); return err },
+		"Lines":                    func(c *Command) error { return lastError(c) },
+		"Start":                    func(c *Command) error { p, err := c.Start(ctx); return errors.Join(err, p.Wait()) },
+		"no program":               func(c *Command) error { c.name = "/nonexistent"; return c.Run(ctx) },
+		"no program, Start":        func(c *Command) error { c.name = "/nonexistent"; _, err := c.Start(ctx); return err },
+		"no program, Lines":        func(c *Command) error { c.name = "/nonexistent"; return lastError(c) },
+		"no program, Exec":         func(c *Command) error { c.name = "/nonexistent"; return c.Exec() },
+		"a context that has ended": func(c *Command) error { return c.Run(ended) },
+		"a bad call":               func(c *Command) error { return c.SetUmask(-1).Run(ctx) },
+		"a bad call, Start":        func(c *Command) error { _, err := c.SetUmask(-1).Start(ctx); return err },
+		"a bad call, Output":       func(c *Command) error { _, err := c.SetUmask(-1).Output(ctx); return err },
+		"a bad call, Lines":        func(c *Command) error { return lastError(c.SetUmask(-1)) },
+		"a bad call, Exec":         func(c *Command) error { return c.SetUmask(-1).Exec() },
+		"a pipe that is refused":   func(c *Command) error { return c.PipeStdout().Run(ctx) },
+		"a stream that is taken":   func(c *Command) error { _, err := c.SetStdout(io.Discard).Output(ctx); return err },
+		"a stream Lines refuses":   func(c *Command) error { return lastError(c.SetStdout(io.Discard)) },
+		"a stream Exec refuses":    func(c *Command) error { return c.SetStdout(io.Discard).Exec() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, g, kept := memfd(t, "f", 40), memfd(t, "g", 40), memfd(t, "kept", 40)
+			c := New("/bin/true").PassFDAs(f, 50, CloseParent).PassFDAs(kept, 51)
+			c.PassFD(g)
+			c.PassFD(g, CloseParent)
+			_, err := c.Explain()
+			require.NoError(t, err)
+			require.True(t, isOpen(fileNumber(f)), "Explain runs nothing")
+			ran := strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "no ")
+			err = run(c)
+			require.Equal(t, ran, err != nil, "%v", err)
+			require.Equal(t, -1, fileNumber(f))
+			require.Equal(t, -1, fileNumber(g))
+			require.NotEqual(t, -1, fileNumber(kept))
+		})
+	}
+}
+
+func TestACommandWithCloseParentRunsOnce(t *testing.T) {
+	checkLeaks(t)
+	c := New("/bin/true").PassFDAs(memfd(t, "f", 3), 50, CloseParent)
+	require.NoError(t, c.Run(context.Background()))
+	require.ErrorIs(t, c.Run(context.Background()), os.ErrClosed)
+}
+
+func TestTheChildReadsWhatWasGivenToSetSendBuffer(t *testing.T) {
+	checkLeaks(t)
+	for _, size := range []int{0, 1, 4096, 65536, 65537, 1 << 20} {
+		data := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
+		c := New("/bin/cat")
+		fd := c.SetSendBuffer(data)
+		require.Greater(t, fd, 2)
+		require.Less(t, fd, 1024)
+		require.False(t, isOpen(fd))
+		c.AddArgf("/proc/self/fd/%d", fd)
+		for range 2 {
+			out, err := c.Output(context.Background())
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, out), "%d bytes of %d", len(out), size)
+		}
+	}
+}
+
+func TestSeveralSendBuffersHaveNumbersOfTheirOwn(t *testing.T) {
+	checkLeaks(t)
+	for _, count := range []int{2, 20} {
+		c, want := New("/bin/cat"), ""
+		for i := range count {
+			data := fmt.Sprintf("buffer %d\n", i) + strings.Repeat("x", i*7000)
+			c.AddArgf("/proc/self/fd/%d", c.SetSendBuffer([]byte(data)))
+			want += data
+		}
+		out, err := c.Output(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, want, string(out))
+	}
+}
+
+func TestASendBufferThatIsNotReadIsNoError(t *testing.T) {
+	checkLeaks(t)
+	for _, size := range []int{1, 1 << 20} {
+		for _, c := range []*Command{New("/bin/true"), New("/bin/sh", "-c", "exec head -c 100 /proc/self/fd/$0")} {
+			c.AddArg(strconv.Itoa(c.SetSendBuffer(make([]byte, size))))
+			require.NoError(t, c.Run(context.Background()))
+			p, err := c.Start(context.Background())
+			require.NoError(t, err)
+			require.NoError(t, p.Wait())
+		}
+	}
+}
+
+func TestASendBufferIsAPipeWhoseOtherEndTheChildDoesNotHave(t *testing.T) {
+	checkLeaks(t)
+	c := waiting()
+	fd := c.SetSendBuffer(make([]byte, 1<<20))
+	p := live(t, c)
+	defer stop(t, p)
+	require.Len(t, liveTable(t, p), 4)
+	require.Zero(t, openFlags(t, p, fd)&(unix.O_ACCMODE|unix.O_NONBLOCK|unix.O_CLOEXEC), "it reads, and blocks")
+}
+
+func TestASendBufferWithoutAFreeNumberIsAnError(t *testing.T) {
+	checkLeaks(t)
+	manyDescriptors(t) // or skip
+	f := memfd(t, "f", 3)
+	c := New("/bin/true")
+	for fd := 3; fd < 1024; fd++ {
+		if !isOpen(fd) {
+			c.PassFDAs(f, fd)
+		}
+	}
+	require.Equal(t, -1, c.SetSendBuffer(nil))
+	require.EqualError(t, c.Run(context.Background()), "spawn: SetSendBuffer: no number below 1024 is free")
+}
+
+// withStreamsClosed runs a helper for every set of standard streams of its own to close.
+func withStreamsClosed(t *testing.T, helper string) {
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	for _, closed := range []string{"0", "1", "2", "01", "02", "12", "012"} {
+		t.Run(closed, func(t *testing.T) {
+			report := memfd(t, "report", 3)
+			status, err := helperCommand(t, helper, closed).InheritStdio().PassFDAs(report, 100).RunStatus(context.Background())
+			require.NoError(t, err)
+			text, err := io.ReadAll(io.NewSectionReader(report, 0, 1<<20))
+			require.NoError(t, err)
+			require.True(t, status.Success(), "%v: %s", status, text)
+		})
+	}
+}
+
+// closeStreams closes what the argument names and returns where to report what is wrong.
+func closeStreams(args []string) *os.File {
+	if r, w, err := os.Pipe(); err == nil { // Go's poller must not take the numbers
+		r.Close()
+		w.Close()
+	}
+	for _, n := range args[0] {
+		unix.Close(int(n - '0'))
+	}
+	return os.NewFile(100, "report")
+}
+
+func TestAProcessWithoutStandardStreamsGivesItsChildrenProperOnes(t *testing.T) {
+	checkLeaks(t)
+	withStreamsClosed(t, "fds-no-streams")
+}
+
+func startWithoutStreams(args []string) int {
+	report := closeStreams(args)
+	if err := checkWithoutStreams(); err != nil {
+		fmt.Fprintln(report, err)
+		return 1
+	}
+	return 0
+}
+
+func checkWithoutStreams() error {
+	f, err := newMemfd("f", 40)
+	if err != nil {
+		return err
+	}
+	want, err := inodeAt(fmt.Sprintf("/proc/self/fd/%d", fileNumber(f)))
+	if err != nil {
+		return err
+	}
+	null, err := inodeAt(os.DevNull)
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		c := waiting().PassFDAs(f, 50)
+		send := c.SetSendBuffer([]byte("data"))
+		p, err := startLive(c)
+		if err != nil {
+			return err
+		}
+		fds, err := table(p.PID())
+		if err != nil {
+			return err
+		}
+		if err := stopLive(p); err != nil {
+			return err
+		}
+		if len(fds) != 5 || fds[0] == fds[1] || fds[2] != null || fds[50] != want {
+			return fmt.Errorf("the child has %v", fds)
+		}
+		if _, ok := fds[send]; !ok {
+			return fmt.Errorf("no send buffer in %v", fds)
+		}
+		out, err := New("/bin/cat").SetInput([]byte("input")).Output(context.Background())
+		if err != nil || string(out) != "input" {
+			return fmt.Errorf("%q, %w", out, err)
+		}
+		if err := New("/nonexistent").Run(context.Background()); !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("no program: %w", err)
+		}
+	}
+	return nil
+}
+
+func TestAStandardStreamThatThisProcessDoesNotHaveCannotBeInherited(t *testing.T) {
+	checkLeaks(t)
+	withStreamsClosed(t, "fds-inherit-closed")
+}
+
+func inheritClosedStreams(args []string) int {
+	report := closeStreams(args)
+	var running []*Process
+	for range 3 {
+		err := New("/bin/true").InheritStdio().Run(context.Background())
+		if !errors.Is(err, unix.EBADF) {
+			links, _ := filepath.Glob("/proc/self/fd/[012]")
+			for _, link := range links {
+				to, _ := os.Readlink(link)
+				fmt.Fprintln(report, link, to)
+			}
+			fmt.Fprintf(report, "not refused: %v\n", err)
+			return 1
+		}
+		// What the library opens must not take the number.
+		p, err := startLive(waiting())
+		if err != nil {
+			fmt.Fprintln(report, err)
+			return 1
+		}
+		running = append(running, p)
+	}
+	for _, p := range running {
+		if err := stopLive(p); err != nil {
+			fmt.Fprintln(report, err)
+			return 1
+		}
+	}
+	return 0
+}
+
+// FuzzDescriptors passes files under random numbers and looks at what the child really has. Of the input, the first byte says
+// where standard error goes and how many files there are; the next ones give their numbers; then each pair of bytes passes a
+// file under a number, or under the number of a file.
+func FuzzDescriptors(f *testing.F) {
+	const byNumber, byFile = 0, 128
+	for _, seed := range [][]byte{
+		{},
+		{0, 0, 0, byNumber + 5},
+		{3, 0, 0, 0, byNumber, 1, byNumber + 1, 2, byNumber + 2},
+		{1, 30, 31, 0, byFile + 1, 1, byFile},                                               // a swap
+		{2, 30, 31, 32, 0, byFile + 1, 1, byFile + 2, 2, byFile},                            // a cycle
+		{3, 40, 41, 42, 43, 0, byFile + 1, 1, byFile, 2, byFile + 3, 3, byFile + 2},         // two
+		{16 + 2, 9, 9, 9, 0, byFile + 1, 1, byFile + 2, 2, byFile, 0, 1, 1, 2, 2, 3},        // and copies
+		{32 + 1, 60, 3, 1, byFile, 0, byFile, 0, byNumber + 1, 0, byNumber + 2, 1, 3, 1, 4}, // stderr too
+		{48 + 3, 1, 2, 3, 4, 3, byFile, 2, byFile + 1, 1, byFile + 2, 0, byFile + 3, 0, 63, 1, 62, 2, 61},
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if len(in) > 200 {
+			t.Skip("too long")
+		}
+		next := func() int {
+			if len(in) == 0 {
+				return 0
+			}
+			b := in[0]
+			in = in[1:]
+			return int(b)
+		}
+		first := next()
+		var files []*os.File
+		for i := range 1 + first%4 {
+			files = append(files, memfd(t, fmt.Sprint(i), 3+next()%64))
+		}
+		c, want := waiting(), map[int]inode{}
+		switch first >> 4 % 4 {
+		case 1:
+			c.SetStderr(files[0])
+			want[2] = inodeOf(t, files[0])
+		case 2:
+			c.SetStderr(files[len(files)-1])
+			want[2] = inodeOf(t, files[len(files)-1])
+		case 3:
+			c.SetStderr(os.Stdin)
+			want[2] = inodeOf(t, os.Stdin)
+		}
+		for len(in) >= 2 {
+			file, to := files[next()%len(files)], next()
+			if to >= byFile {
+				to = fileNumber(files[to%len(files)])
+			} else {
+				to = 3 + to%64
+			}
+			if _, taken := want[to]; !taken {
+				c.PassFDAs(file, to)
+				want[to] = inodeOf(t, file)
+			}
+		}
+		requireTable(t, c, want)
+		for _, file := range files {
+			require.NoError(t, file.Close()) // still this process's
+		}
+	})
+}

@@ -1,0 +1,865 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["security-unprivileged"] = securityHelper(checkUnprivileged)
+	helpers["security-capability"] = securityHelper(checkWithoutSetuidCapability)
+	helpers["security-groups"] = securityHelper(checkGroupRules)
+	helpers["security-window"] = securityHelper(checkDumpableWindow)
+	helpers["security-os-exec"] = securityHelper(checkOsExec)
+	helpers["security-signals"] = securityHelper(checkSignals)
+	helpers["security-signals-exec"] = securityHelper(execWithSignalsIgnored)
+	helpers["security-handlers"] = securityHelper(checkHandlers)
+}
+
+const nobody = 65534
+
+// securityHelper makes a helper of a check that needs a process of its own.
+func securityHelper(check func() error) func([]string) int {
+	return func([]string) int {
+		if err := check(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return 0
+	}
+}
+
+// runSecurityHelper runs a helper, perhaps after changes to its command.
+func runSecurityHelper(t *testing.T, name string, change ...func(*Command)) {
+	t.Helper()
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	c := helperCommand(t, name)
+	for _, f := range change {
+		f(c)
+	}
+	out, err := c.CombinedOutput(context.Background())
+	require.NoError(t, err, "%.3000s", out)
+}
+
+func needRoot(t testing.TB, why string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: " + why)
+	}
+}
+
+// catStatus is a command whose program prints its own status.
+func catStatus() *Command { return New("/bin/cat", "/proc/self/status") }
+
+// status runs a command made by catStatus and returns what it prints, by field.
+func status(c *Command) (map[string]string, error) {
+	out, err := c.Output(context.Background())
+	return parseStatus(out), err
+}
+
+func parseStatus(b []byte) map[string]string {
+	fields := map[string]string{}
+	for _, line := range strings.Split(string(b), "\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			fields[name] = strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return fields
+}
+
+func requireStatus(t testing.TB, c *Command, want map[string]string) {
+	t.Helper()
+	got, err := status(c)
+	require.NoError(t, err)
+	for name, value := range want {
+		require.Equal(t, value, got[name], "%s of %s", name, c)
+	}
+}
+
+// requireStartError checks that a command cannot be started because of this step.
+func requireStartError(t testing.TB, c *Command, op string, errno error) {
+	t.Helper()
+	require.NoError(t, startErrorIs(c, op, errno))
+}
+
+func startErrorIs(c *Command, op string, errno error) error {
+	for name, run := range map[string]func() error{
+		"Run":   func() error { return c.Run(context.Background()) },
+		"Start": func() error { _, err := c.Start(context.Background()); return err },
+	} {
+		err := run()
+		var start *StartError
+		if !errors.As(err, &start) || start.Op != op || !errors.Is(err, errno) {
+			return fmt.Errorf("%s: %v; want %s: %w", name, err, op, errno)
+		}
+	}
+	return nil
+}
+
+func TestUmaskIsTheProgramsAndNotThisProcesss(t *testing.T) {
+	checkLeaks(t)
+	before := unix.Umask(0o31)
+	defer unix.Umask(before)
+	requireStatus(t, catStatus(), map[string]string{"Umask": "0031"})
+	requireStatus(t, catStatus().SetUmask(0o27), map[string]string{"Umask": "0027"})
+	requireStatus(t, catStatus().SetUmask(0), map[string]string{"Umask": "0000"})
+	requireStatus(t, catStatus().SetUmask(0o777), map[string]string{"Umask": "0777"})
+	require.Equal(t, 0o31, unix.Umask(0o31))
+}
+
+// limitRows are the resources, as /proc/PID/limits names them, with limits to set that most systems allow.
+var limitRows = []struct {
+	resource   int
+	name       string
+	soft, hard uint64
+}{
+	{unix.RLIMIT_CPU, "Max cpu time", 1000, 2000},
+	{unix.RLIMIT_FSIZE, "Max file size", 1 << 30, 1 << 31},
+	{unix.RLIMIT_DATA, "Max data size", 1 << 34, 1 << 35},
+	{unix.RLIMIT_STACK, "Max stack size", 4 << 20, 6 << 20},
+	{unix.RLIMIT_CORE, "Max core file size", 1 << 20, 1 << 21},
+	{unix.RLIMIT_RSS, "Max resident set", 1 << 30, 1 << 31},
+	{unix.RLIMIT_NPROC, "Max processes", 20000, 30000},
+	{unix.RLIMIT_NOFILE, "Max open files", 300, 400},
+	{unix.RLIMIT_MEMLOCK, "Max locked memory", 1 << 16, 1 << 17},
+	{unix.RLIMIT_AS, "Max address space", 1 << 34, 1 << 35},
+	{unix.RLIMIT_LOCKS, "Max file locks", 100, 200},
+	{unix.RLIMIT_SIGPENDING, "Max pending signals", 110, 220},
+	{unix.RLIMIT_MSGQUEUE, "Max msgqueue size", 4096, 8192},
+	{unix.RLIMIT_NICE, "Max nice priority", 5, 10},
+	{unix.RLIMIT_RTPRIO, "Max realtime priority", 6, 12},
+	{unix.RLIMIT_RTTIME, "Max realtime timeout", 1000000, 2000000},
+}
+
+// limitsOf runs a command that prints its own limits and returns soft and hard by name.
+func limitsOf(t testing.TB, change func(*Command)) map[string]string {
+	t.Helper()
+	c := New("/bin/cat", "/proc/self/limits")
+	change(c)
+	out, err := c.Output(context.Background())
+	require.NoError(t, err)
+	limits := map[string]string{}
+	for _, row := range limitRows {
+		_, rest, ok := strings.Cut(string(out), "\n"+row.name)
+		require.True(t, ok, row.name)
+		values := strings.Fields(rest)
+		limits[row.name] = values[0] + " " + values[1]
+	}
+	return limits
+}
+
+func TestEveryLimitReachesTheProgram(t *testing.T) {
+	checkLeaks(t)
+	want := map[string]string{}
+	var before [16]unix.Rlimit
+	got := limitsOf(t, func(c *Command) {
+		for _, row := range limitRows {
+			require.NoError(t, unix.Getrlimit(row.resource, &before[row.resource]))
+			have := before[row.resource].Max
+			soft, hard := min(row.soft, have), min(row.hard, have)
+			want[row.name] = fmt.Sprintf("%d %d", soft, hard)
+			c.SetRlimit(row.resource, 0, 0).SetRlimit(row.resource, soft, hard) // the last call counts
+		}
+	})
+	require.Len(t, want, 16)
+	require.Equal(t, want, got)
+	for resource, l := range before {
+		var now unix.Rlimit
+		require.NoError(t, unix.Getrlimit(resource, &now))
+		require.Equal(t, l, now, "this process's own")
+	}
+}
+
+func TestUnlimitedIsNoLimit(t *testing.T) {
+	checkLeaks(t)
+	unlimited := 0
+	for _, row := range limitRows {
+		var l unix.Rlimit
+		require.NoError(t, unix.Getrlimit(row.resource, &l))
+		if l.Max == Unlimited {
+			got := limitsOf(t, func(c *Command) { c.SetRlimit(row.resource, Unlimited, Unlimited) })
+			require.Equal(t, "unlimited unlimited", got[row.name])
+			unlimited++
+		}
+	}
+	if unlimited == 0 {
+		t.Skip("every hard limit of this process is finite")
+	}
+}
+
+func TestTheShortFormsSetBothLimits(t *testing.T) {
+	checkLeaks(t)
+	got := limitsOf(t, func(c *Command) { c.SetMaxFiles(50).SetMaxProcesses(60).SetMaxMemLock(8192).SetMaxCoreSize(0) })
+	require.Equal(t, "50 50", got["Max open files"])
+	require.Equal(t, "60 60", got["Max processes"])
+	require.Equal(t, "8192 8192", got["Max locked memory"])
+	require.Equal(t, "0 0", got["Max core file size"])
+}
+
+// hasCapability reports whether this thread has an effective capability.
+func hasCapability(n uint) (bool, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return data[n/32].Effective&(1<<(n%32)) != 0, err
+}
+
+// aboveHard returns a limit of descriptors above this process's hard one, and the call that sets it.
+func aboveHard() (limit uint64, op string, err error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, "", err
+	}
+	return l.Max + 1, fmt.Sprintf("prlimit64(0, RLIMIT_NOFILE, {soft=100, hard=%d}, NULL)", l.Max+1), nil
+}
+
+func TestALimitAboveTheHardOneNeedsCapSysResource(t *testing.T) {
+	checkLeaks(t)
+	limit, op, err := aboveHard()
+	require.NoError(t, err)
+	privileged, err := hasCapability(unix.CAP_SYS_RESOURCE)
+	require.NoError(t, err)
+	if !privileged {
+		requireStartError(t, New("/bin/true").SetRlimit(unix.RLIMIT_NOFILE, 100, limit), op, unix.EPERM)
+		return
+	}
+	got := limitsOf(t, func(c *Command) { c.SetRlimit(unix.RLIMIT_NOFILE, 100, limit) })
+	require.Equal(t, fmt.Sprintf("100 %d", limit), got["Max open files"])
+}
+
+func TestChangedIdsAreAllChanged(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to change ids")
+	four := func(id int) string { s := strconv.Itoa(id); return strings.Join([]string{s, s, s, s}, " ") }
+	for _, x := range []struct {
+		c    *Command
+		want map[string]string
+	}{
+		{catStatus().SetUID(nobody), map[string]string{"Uid": four(nobody), "Gid": four(os.Getgid()), "Groups": ""}},
+		{catStatus().SetGID(7), map[string]string{"Uid": four(0), "Gid": four(7), "Groups": ""}},
+		{catStatus().SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": ""}},
+		{catStatus().SetGroups(3, 1, 2), map[string]string{"Uid": four(0), "Gid": four(os.Getgid()), "Groups": "1 2 3"}},
+		{catStatus().SetGroups(), map[string]string{"Uid": four(0), "Groups": ""}},
+		{catStatus().SetGroups(9, 8).SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": "8 9"}},
+		{catStatus().SetUID(4294967294).SetGID(4294967294), map[string]string{"Uid": four(4294967294), "Gid": four(4294967294)}},
+	} {
+		requireStatus(t, x.c, x.want)
+		x.want["CapEff"] = strings.Repeat("0", 16)
+		if x.want["Uid"] != four(0) {
+			requireStatus(t, x.c, x.want)
+		}
+	}
+	p := live(t, waiting().SetUID(5).SetGID(7).SetGroups(8))
+	defer stop(t, p)
+	got := parseStatus(readProc(t, p.PID(), "status"))
+	require.Equal(t, []string{four(5), four(7), "8"}, []string{got["Uid"], got["Gid"], got["Groups"]})
+	require.Equal(t, 0, os.Getuid(), "this process's own")
+	require.Equal(t, 0, os.Geteuid())
+}
+
+func TestSupplementaryGroupsGoWhenTheUserOrGroupChanges(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to give a process supplementary groups")
+	runSecurityHelper(t, "security-groups", func(c *Command) { c.SetGroups(10, 20) })
+}
+
+func checkGroupRules() error {
+	for _, x := range []struct {
+		c    *Command
+		want string
+	}{
+		{catStatus(), "10 20"},
+		{catStatus().SetUID(os.Getuid()).SetGID(os.Getgid()), "10 20"},
+		{catStatus().SetUID(os.Getuid()), "10 20"},
+		{catStatus().SetGID(os.Getgid()), "10 20"},
+		{catStatus().SetUID(nobody), ""},
+		{catStatus().SetGID(nobody), ""},
+		{catStatus().SetUID(os.Getuid()).SetGID(nobody), ""},
+		{catStatus().SetUID(os.Getuid()).SetGroups(), ""},
+		{catStatus().SetUID(nobody).SetGroups(5), "5"},
+	} {
+		got, err := status(x.c)
+		if err != nil {
+			return err
+		}
+		if got["Groups"] != x.want {
+			text, _ := x.c.Explain()
+			return fmt.Errorf("groups %q, want %q, of\n%s", got["Groups"], x.want, text)
+		}
+	}
+	return nil
+}
+
+// userWithGroups returns a user that is a member of further groups.
+func userWithGroups(t testing.TB) *user.User {
+	groups, err := os.ReadFile("/etc/group")
+	if err != nil {
+		t.Skipf("no list of groups: %v", err)
+	}
+	for _, line := range strings.Split(string(groups), "\n") {
+		fields := strings.Split(line, ":")
+		if len(fields) < 4 {
+			continue
+		}
+		for _, name := range strings.Split(fields[3], ",") {
+			if u, err := user.Lookup(name); err == nil && u.Uid != "0" {
+				return u
+			}
+		}
+	}
+	t.Skip("no user here is a member of further groups")
+	return nil
+}
+
+func TestSetUserTakesIdsAndGroupsFromTheUserDatabase(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to change ids")
+	u := userWithGroups(t)
+	names, err := u.GroupIds()
+	require.NoError(t, err)
+	var gids []int
+	for _, s := range append(names, u.Gid) {
+		gid, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		gids = append(gids, gid)
+	}
+	slices.Sort(gids)
+	groups := strings.Trim(fmt.Sprint(slices.Compact(gids)), "[]")
+	require.Contains(t, groups, " ", "more than one")
+
+	four := func(id string) string { return strings.Join([]string{id, id, id, id}, " ") }
+	want := map[string]string{"Uid": four(u.Uid), "Gid": four(u.Gid), "Groups": groups}
+	requireStatus(t, catStatus().SetUser(u.Username), want)
+	requireStatus(t, catStatus().SetUser(u.Uid), want)
+	want["Groups"] = "7"
+	requireStatus(t, catStatus().SetUser(u.Username).SetGroups(7), want)
+}
+
+func TestAnUnprivilegedProcessCanKeepItsIdsAndNothingElse(t *testing.T) {
+	checkLeaks(t)
+	runSecurityHelper(t, "security-unprivileged")
+}
+
+// becomeNobody gives up root, in every thread.
+func becomeNobody() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
+
+func checkUnprivileged() error {
+	if err := becomeNobody(); err != nil {
+		return err
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	before, err := status(catStatus())
+	if err != nil {
+		return err
+	}
+	for _, c := range []*Command{catStatus().SetUID(uid), catStatus().SetGID(gid), catStatus().SetUID(uid).SetGID(gid)} {
+		got, err := status(c)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"Uid", "Gid", "Groups"} {
+			if got[name] != before[name] {
+				return fmt.Errorf("%s is %s, was %s", name, got[name], before[name])
+			}
+		}
+	}
+	limit, op, err := aboveHard()
+	if err != nil {
+		return err
+	}
+	other := New("/bin/true")
+	return errors.Join(
+		startErrorIs(other.Clone().SetUID(0), "setgroups(0, [])", unix.EPERM),
+		startErrorIs(other.Clone().SetGID(0), "setgroups(0, [])", unix.EPERM),
+		startErrorIs(other.Clone().SetGroups(), "setgroups(0, [])", unix.EPERM),
+		startErrorIs(other.Clone().SetGroups(1, gid), fmt.Sprintf("setgroups(2, [1, %d])", gid), unix.EPERM),
+		startErrorIs(other.Clone().SetUser("root"), "setgroups(1, [0])", unix.EPERM),
+		startErrorIs(other.Clone().SetRlimit(unix.RLIMIT_NOFILE, 100, limit), op, unix.EPERM),
+	)
+}
+
+func TestAMissingCapabilityIsAnErrorThatNamesTheStep(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to have the other capability")
+	runSecurityHelper(t, "security-capability")
+}
+
+func checkWithoutSetuidCapability() error {
+	runtime.LockOSThread() // the capabilities are the thread's, and the child is cloned from it
+	if err := dropCapability(unix.CAP_SETUID); err != nil {
+		return err
+	}
+	if err := startErrorIs(New("/bin/true").SetUID(5), "setresuid(5, 5, 5)", unix.EPERM); err != nil {
+		return err
+	}
+	if err := New("/bin/true").SetUID(0).SetGID(7).SetGroups(8).Run(context.Background()); err != nil {
+		return err
+	}
+	if err := dropCapability(unix.CAP_SETGID); err != nil {
+		return err
+	}
+	return startErrorIs(New("/bin/true").SetUID(0).SetGID(7).SetGroups(8), "setgroups(1, [8])", unix.EPERM)
+}
+
+func dropCapability(n uint) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	data[n/32].Effective &^= 1 << (n % 32)
+	data[n/32].Permitted &^= 1 << (n % 32)
+	return unix.Capset(&header, &data[0])
+}
+
+// otherIDs changes to other ids where this process can, or to its own; both count for the dumpable flag.
+func otherIDs(c *Command) *Command {
+	if os.Geteuid() == 0 {
+		return c.SetUID(nobody).SetGID(nobody)
+	}
+	return c.SetUID(os.Getuid()).SetGID(os.Getgid())
+}
+
+func TestTheDumpableFlagIsAsBefore(t *testing.T) {
+	checkLeaks(t)
+	flag := getDumpable()
+	defer func() { setDumpable(uintptr(flag)) }()
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, before := range []int{1, 0} {
+		setDumpable(uintptr(before))
+		require.Equal(t, before, getDumpable())
+		require.NoError(t, otherIDs(New("/bin/true")).Run(context.Background()))
+		require.Equal(t, before, getDumpable())
+
+		var wg sync.WaitGroup
+		errs := make(chan error, 1000)
+		for i := range rounds(200, 24) {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				ctx, c, fails := context.Background(), otherIDs(New("/bin/true")), true
+				switch i % 6 {
+				case 0:
+					c = otherIDs(New(missing))
+				case 1:
+					c.SetWorkingDirectory(missing)
+				case 2:
+					ctx = ended
+				case 3:
+					var stop context.CancelFunc
+					ctx, stop = context.WithCancel(ctx)
+					go stop() // at any moment
+					_ = c.Run(ctx)
+					return
+				default:
+					fails = false
+				}
+				var err error
+				if i%2 == 0 {
+					err = c.Run(ctx)
+				} else if p, startErr := c.Start(ctx); startErr != nil {
+					err = startErr
+				} else {
+					err = p.Wait()
+				}
+				if (err != nil) != fails {
+					errs <- fmt.Errorf("%d: %v", i, err)
+				}
+			}()
+		}
+		wg.Wait()
+		close(errs)
+		for err := range errs {
+			require.NoError(t, err)
+		}
+		require.Equal(t, before, getDumpable())
+	}
+}
+
+func TestThisProcessIsNotDumpableWhileAChildWithOtherIdsSharesItsMemory(t *testing.T) {
+	checkLeaks(t)
+	runSecurityHelper(t, "security-window")
+}
+
+// checkDumpableWindow holds children at their chdir, which comes after the change of ids, by a seccomp filter that asks this
+// process what to do.
+func checkDumpableWindow() error {
+	runtime.LockOSThread() // the filter is this thread's and its children's
+	listener, err := notifyOf(unix.SYS_CHDIR)
+	if err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		c    *Command
+		flag int // while the child is held
+	}{
+		{New("/bin/true").SetWorkingDirectory("/"), 1},
+		{otherIDs(New("/bin/true")).SetWorkingDirectory("/"), 0},
+		{New("/bin/true").SetUID(os.Getuid()).SetWorkingDirectory("/"), 0},
+		{New("/bin/true").SetGID(os.Getgid()).SetWorkingDirectory("/"), 0},
+	} {
+		for name, run := range map[string]func() error{
+			"Run": func() error { return x.c.Run(context.Background()) },
+			"Start": func() error {
+				p, err := x.c.Start(context.Background())
+				if err != nil {
+					return err
+				}
+				return p.Wait()
+			},
+		} {
+			held := make(chan error, 1)
+			flag := -1
+			go func() { held <- answer(listener, func() { flag = getDumpable() }) }()
+			if err := run(); err != nil {
+				return err
+			}
+			if err := <-held; err != nil {
+				return err
+			}
+			if flag != x.flag {
+				return fmt.Errorf("%s: dumpable %d while the child is held, want %d", name, flag, x.flag)
+			}
+			if got := getDumpable(); got != 1 {
+				return fmt.Errorf("%s: dumpable %d afterwards", name, got)
+			}
+		}
+	}
+	return nil
+}
+
+// notifyOf makes a system call of this thread, and of the processes that it clones, wait for an answer through the
+// descriptor that it returns. (seccomp_unotify(2))
+//
+// Preconditions: the goroutine is locked to its thread.
+func notifyOf(nr uint32) (int, error) {
+	code := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return -1, fmt.Errorf("no_new_privs: %w", err)
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(code)
+	if errno != 0 {
+		return -1, fmt.Errorf("seccomp: %w", errno)
+	}
+	unix.CloseOnExec(int(fd))
+	return int(fd), nil
+}
+
+// answer waits for a call that a filter of notifyOf holds, and lets it go on after look has returned.
+func answer(listener int, look func()) error {
+	var notification struct {
+		id   uint64
+		pid  uint32
+		rest [68]byte
+	}
+	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&notification)); err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
+	look()
+	response := struct {
+		id    uint64
+		value int64
+		errno int32
+		flags uint32
+	}{id: notification.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&response)); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}
+
+func seccompIoctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+		if errno == 0 {
+			return nil
+		}
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+func TestOsExecLeavesTheDumpableFlagClearedWhereThisPackageDoesNot(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to change ids")
+	runSecurityHelper(t, "security-os-exec")
+}
+
+func checkOsExec() error {
+	if err := otherIDs(New("/bin/true")).Run(context.Background()); err != nil {
+		return err
+	}
+	if flag := getDumpable(); flag != 1 {
+		return fmt.Errorf("dumpable %d after this package's child", flag)
+	}
+	cmd := exec.Command("/bin/true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	if flag := getDumpable(); flag == 1 {
+		return errors.New("dumpable after a child of os/exec: the comparison says nothing any more")
+	}
+	return nil
+}
+
+// groupAndSession returns the process group and the session of a process.
+func groupAndSession(t testing.TB, pid int) (pgrp, session int) {
+	t.Helper()
+	s := string(readProc(t, pid, "stat"))
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // state, parent, group, session
+	pgrp, err := strconv.Atoi(fields[2])
+	require.NoError(t, err)
+	session, err = strconv.Atoi(fields[3])
+	require.NoError(t, err)
+	return pgrp, session
+}
+
+func TestSessionAndProcessGroup(t *testing.T) {
+	checkLeaks(t)
+	pgrp, session := groupAndSession(t, os.Getpid())
+	for name, x := range map[string]struct {
+		c                    *Command
+		ownGroup, ownSession bool
+	}{
+		"inherited":             {waiting(), false, false},
+		"SetProcessGroup":       {waiting().SetProcessGroup(), true, false},
+		"SetSession":            {waiting().SetSession(), true, true},
+		"both":                  {waiting().SetSession().SetProcessGroup(), true, true},
+		"KillGroup":             {waiting().SetKillMode(KillGroup), true, false},
+		"KillGroup and session": {waiting().SetKillMode(KillGroup).SetSession(), true, true},
+		"KillProcess":           {waiting().SetKillMode(KillGroup).SetKillMode(KillProcess), false, false},
+	} {
+		p := live(t, x.c)
+		wantGroup, wantSession := pgrp, session
+		if x.ownGroup {
+			wantGroup = p.PID()
+		}
+		if x.ownSession {
+			wantSession = p.PID()
+		}
+		gotGroup, gotSession := groupAndSession(t, p.PID())
+		require.Equal(t, wantGroup, gotGroup, name)
+		require.Equal(t, wantSession, gotSession, name)
+		stop(t, p)
+	}
+}
+
+func TestTheWorkingDirectoryIsTheProgramsAndNotThisProcesss(t *testing.T) {
+	checkLeaks(t)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a b", "c"), 0o755))
+	t.Chdir(dir)
+	for want, c := range map[string]*Command{
+		dir:                            waiting(),
+		"/":                            waiting().SetWorkingDirectory("/"),
+		filepath.Join(dir, "a b"):      waiting().SetWorkingDirectory(filepath.Join(dir, "a b")),
+		filepath.Join(dir, "a b", "c"): waiting().SetWorkingDirectory("a b/../a b/c"), // relative to this process's
+	} {
+		p := live(t, c)
+		got, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID()))
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		stop(t, p)
+	}
+	now, err := os.Getwd()
+	require.NoError(t, err)
+	require.Equal(t, dir, now)
+}
+
+func TestARelativeProgramIsTakenFromThisProcesssDirectory(t *testing.T) {
+	checkLeaks(t)
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "here", "bin"), 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "there", "bin"), 0o755))
+	require.NoError(t, os.Symlink("/bin/sh", filepath.Join(dir, "here", "bin", "sh")))
+	require.NoError(t, os.Symlink("/bin/false", filepath.Join(dir, "there", "bin", "sh")))
+	t.Chdir(filepath.Join(dir, "here"))
+	out, err := New("bin/sh", "-c", "echo $0; cd ..; ls").SetWorkingDirectory(filepath.Join(dir, "there", "bin")).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "bin/sh\nbin\n", string(out))
+}
+
+func TestABadWorkingDirectoryIsAnErrorThatNamesTheCall(t *testing.T) {
+	checkLeaks(t)
+	dir := t.TempDir()
+	missing, file := filepath.Join(dir, "missing"), filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	requireStartError(t, New("/bin/true").SetWorkingDirectory(missing), fmt.Sprintf("chdir(%q)", missing), unix.ENOENT)
+	requireStartError(t, New("/bin/true").SetWorkingDirectory(file), fmt.Sprintf("chdir(%q)", file), unix.ENOTDIR)
+}
+
+func TestTheWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
+	checkLeaks(t)
+	needRoot(t, "to change ids")
+	dir := t.TempDir() // below a directory that only root may enter
+	require.NoError(t, New("/bin/true").SetWorkingDirectory(dir).Run(context.Background()))
+	requireStartError(t, New("/bin/true").SetWorkingDirectory(dir).SetUID(nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
+}
+
+func TestEverySignalHasItsDefaultDispositionAndNoneIsBlocked(t *testing.T) {
+	checkLeaks(t)
+	runSecurityHelper(t, "security-signals")
+}
+
+// ignoreSignals ignores and blocks every signal, as far as Go knows them and as far as the kernel does.
+func ignoreSignals() error {
+	signal.Ignore()
+	for n := syscall.Signal(1); n <= maxSignal; n++ {
+		// What would change how this process waits for its children is for later.
+		if n != unix.SIGCHLD {
+			setDisposition(n, sigIgn)
+		}
+	}
+	setDisposition(unix.SIGCHLD, sigDfl)
+	runtime.LockOSThread() // and its children
+	all := unix.Sigset_t{}
+	all.Val[0] = ^uint64(0)
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
+		return err
+	}
+	if n := len(ignoredSignals()); n < 60 {
+		return fmt.Errorf("only %d signals are ignored", n)
+	}
+	return nil
+}
+
+func checkSignals() error {
+	if err := ignoreSignals(); err != nil {
+		return err
+	}
+	if err := allDefault(status(catStatus())); err != nil {
+		return err
+	}
+	p, err := startLive(waiting())
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err := errors.Join(allDefault(parseStatus(b), err), stopLive(p)); err != nil {
+		return err
+	}
+
+	// Who ignores SIGCHLD gets no status of children (waitid(2)). Their output and signals are as ever.
+	setDisposition(unix.SIGCHLD, sigIgn)
+	got, err := status(catStatus())
+	if !errors.Is(err, unix.ECHILD) {
+		return fmt.Errorf("SIGCHLD is ignored: %w", err)
+	}
+	return allDefault(got, nil)
+}
+
+// allDefault checks the status of a process.
+func allDefault(got map[string]string, err error) error {
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"SigIgn", "SigBlk", "SigPnd", "ShdPnd"} {
+		if got[name] != strings.Repeat("0", 16) {
+			return fmt.Errorf("%s is %s", name, got[name])
+		}
+	}
+	return nil
+}
+
+func TestAProgramThatReplacesThisProcessHasDefaultSignalsToo(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := helperCommand(t, "security-signals-exec").Output(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, allDefault(parseStatus(out), nil))
+}
+
+func execWithSignalsIgnored() error {
+	if err := ignoreSignals(); err != nil {
+		return err
+	}
+	setDisposition(unix.SIGCHLD, sigIgn)
+	return catStatus().SetStdout(os.Stdout).Exec()
+}
+
+// TestNoHandlerOfThisProcessRunsInAChild sends signals to a process group all the time, while its leader, which has handlers for
+// them, starts children. Were one run in a child, on the shared memory, the process would hardly survive it.
+func TestNoHandlerOfThisProcessRunsInAChild(t *testing.T) {
+	checkLeaks(t)
+	runSecurityHelper(t, "security-handlers", func(c *Command) {
+		c.SetProcessGroup()
+		if testing.Short() {
+			c.AddEnvPassAllowSUID("GORACE").AddEnv("SPAWN_SHORT", "1")
+		}
+	})
+}
+
+func checkHandlers() error {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGWINCH, unix.SIGURG) // ignored by default, so the children survive them
+	n := 300
+	if os.Getenv("SPAWN_SHORT") != "" {
+		n = 40
+	}
+	stopSending, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stopSending:
+				return
+			case <-caught:
+			default:
+				_ = unix.Kill(0, unix.SIGWINCH)
+				_ = unix.Kill(0, unix.SIGURG)
+				runtime.Gosched()
+			}
+		}
+	}()
+	defer func() { close(stopSending); <-done }()
+	for i := range n {
+		c := New("/bin/true").SetUmask(0o22)
+		if i%3 == 0 {
+			otherIDs(c)
+		}
+		if err := c.Run(context.Background()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
