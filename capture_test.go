@@ -1,0 +1,150 @@
+package spawn
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// counters is 8 MiB of a counter, 8 bytes each.
+var counters = sync.OnceValue(func() []byte {
+	b := make([]byte, 8<<20)
+	for i := range len(b) / 8 {
+		binary.BigEndian.PutUint64(b[i*8:], uint64(i)*0x0101_0101)
+	}
+	return b
+})
+
+// pattern returns n bytes in which any shift, loss or repetition shows. They must not be changed.
+func pattern(n int) []byte {
+	b := counters()
+	if n > len(b) {
+		b = bytes.Repeat(b, n/len(b)+1)
+	}
+	return b[:n]
+}
+
+// feed gives data to c as reads of at most chunk bytes would.
+func feed(t *testing.T, c *capture, data []byte, chunk int) {
+	t.Helper()
+	for len(data) > 0 {
+		room := c.room()
+		require.NotEmpty(t, room)
+		n := copy(room[:min(chunk, len(room))], data)
+		c.add(n)
+		data = data[n:]
+	}
+}
+
+// captureSizes are the sizes around every boundary of a capture: its blocks are 64 KiB, 256 KiB, 1 MiB, 4 MiB, 4 MiB long.
+func captureSizes() (sizes []int) {
+	sizes = []int{0, 1, 5*blockSize + 1<<20 + maxChunk + 1}
+	for _, n := range []int{
+		tailSize, blockSize, blockSize + tailSize, 2 * blockSize, 5 * blockSize, 5*blockSize + tailSize,
+		5*blockSize + 1<<20,
+	} {
+		sizes = append(sizes, n-1, n, n+1)
+	}
+	return sizes
+}
+
+// captureChunks returns the sizes of reads to try for n bytes.
+func captureChunks(n int) []int {
+	if n <= tailSize+1 {
+		return []int{1, 997, maxChunk}
+	}
+	return []int{4093, maxChunk}
+}
+
+func TestCaptureReturnsAllThatItWasGiven(t *testing.T) {
+	for _, n := range captureSizes() {
+		data := pattern(n)
+		for _, chunk := range captureChunks(n) {
+			var c capture
+			feed(t, &c, data, chunk)
+			what := fmt.Sprintf("%d bytes by %d", n, chunk)
+			require.Equal(t, n, c.len(), what)
+			require.True(t, string(data) == string(c.bytes()), what)
+			require.True(t, string(data) == c.string(), what)
+			require.True(t, string(data[max(0, n-tailSize):]) == string(c.last()), what)
+			c.free()
+			require.Zero(t, c.len(), what)
+		}
+	}
+}
+
+func TestCaptureOfATailKeepsExactlyItsLast32KiB(t *testing.T) {
+	for _, n := range captureSizes() {
+		data := pattern(n)
+		for _, chunk := range captureChunks(n) {
+			c := capture{tail: true}
+			feed(t, &c, data, chunk)
+			require.True(t, string(data[max(0, n-tailSize):]) == string(c.last()), "%d bytes by %d", n, chunk)
+			require.Empty(t, c.full, "a tail needs one block")
+			require.LessOrEqual(t, cap(c.cur), blockSize, "a tail needs one block")
+			c.free()
+			require.True(t, c.tail, "a tail stays one")
+		}
+	}
+}
+
+func TestCaptureOfNothingIsNothing(t *testing.T) {
+	for _, c := range []capture{{}, {tail: true}} {
+		for _, roomy := range []bool{false, true} {
+			if roomy {
+				require.NotEmpty(t, c.room())
+			}
+			require.Nil(t, c.bytes())
+			require.Nil(t, c.last())
+			require.Empty(t, c.string())
+		}
+		c.free()
+	}
+}
+
+func TestCaptureGivesItsFirstBlockBackWipedAndItsResultsAreCopies(t *testing.T) {
+	for _, tail := range []bool{false, true} {
+		c := capture{tail: tail}
+		feed(t, &c, []byte("secret"), 6)
+		b, s, last := c.bytes(), c.string(), c.last()
+		first := c.first
+		c.free()
+		require.Equal(t, [blockSize]byte{}, *first)
+		require.Equal(t, []string{"secret", "secret", "secret"}, []string{string(b), s, string(last)})
+	}
+}
+
+func TestCaptureTakesMemoryInProportionToTheOutput(t *testing.T) {
+	for _, n := range captureSizes() {
+		var c capture
+		feed(t, &c, make([]byte, n), maxChunk)
+		taken := cap(c.cur)
+		for _, b := range c.full {
+			require.Len(t, b, cap(b), "a full block")
+			taken += cap(b)
+		}
+		// The last block is at most four times the one before.
+		require.LessOrEqual(t, taken, 5*n+blockSize, "%d bytes", n)
+		require.LessOrEqual(t, taken, n+blockSize+maxChunk, "%d bytes", n)
+		c.free()
+	}
+}
+
+func TestLastLineSkipsWhatIsEmpty(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "",
+		"\n \t\r\n":               "",
+		"one":                     "one",
+		"one\n":                   "one",
+		"one\ntwo":                "two",
+		"one\n  two \r\n\n \t \n": "two",
+		"\n\none\n\n":             "one",
+		"a\x00b\n":                "a\x00b",
+	} {
+		require.Equal(t, want, lastLine([]byte(text)), "%q", text)
+	}
+}

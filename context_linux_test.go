@@ -1,0 +1,562 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// calls are the ways to run a command to its end, each with what it returned of the standard output.
+var calls = map[string]func(c *Command, ctx context.Context) (out string, err error){
+	"Run": func(c *Command, ctx context.Context) (s string, err error) {
+		err = c.SetOutputBuffer(&s).Run(ctx)
+		return s, err
+	},
+	"Run with a writer": func(c *Command, ctx context.Context) (string, error) {
+		var b bytes.Buffer
+		err := c.SetStdout(&b).Run(ctx)
+		return b.String(), err
+	},
+	"RunStatus": func(c *Command, ctx context.Context) (s string, err error) {
+		status, err := c.SetOutputBuffer(&s).RunStatus(ctx)
+		if err == nil && !status.Success() {
+			err = &ExitError{Status: status} // for tests that are the same for all
+		}
+		return s, err
+	},
+	"Output": func(c *Command, ctx context.Context) (string, error) {
+		out, err := c.Output(ctx)
+		return string(out), err
+	},
+	"CombinedOutput": func(c *Command, ctx context.Context) (string, error) {
+		out, err := c.CombinedOutput(ctx)
+		return string(out), err
+	},
+	"Lines": func(c *Command, ctx context.Context) (out string, err error) {
+		for line, e := range c.Lines(ctx) {
+			if e == nil {
+				out += line + "\n"
+			}
+			err = e
+		}
+		return out, err
+	},
+	"Start and Wait": func(c *Command, ctx context.Context) (s string, err error) {
+		p, err := c.SetOutputBuffer(&s).Start(ctx)
+		if err != nil {
+			return s, err
+		}
+		err = p.Wait()
+		return s, err
+	},
+}
+
+// forEachCall runs a test for every way to run a command.
+func forEachCall(t *testing.T, f func(t *testing.T, call func(*Command, context.Context) (string, error))) {
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			f(t, call)
+		})
+	}
+}
+
+// during makes a call, and something happen while it lasts.
+func during(call func(*Command, context.Context) (string, error), c *Command, ctx context.Context, event func()) (string, error) {
+	type result struct {
+		out string
+		err error
+	}
+	results := make(chan result, 1)
+	go func() {
+		out, err := call(c, ctx)
+		results <- result{out, err}
+	}()
+	event()
+	r := <-results
+	return r.out, r.err
+}
+
+// passPipe passes the end of a new pipe that the program writes to, for this run only, and returns the other end.
+func passPipe(t testing.TB, c *Command, fd int) *os.File {
+	r, w := newPipe(t)
+	c.PassFDAs(w, fd, CloseParent)
+	return r
+}
+
+// readyAt3 is like trap and says on descriptor 3 that it is ready.
+var readyAt3 = strings.Replace(trap, "echo ready", "echo ready >&3", 1)
+
+func TestAContextThatHasEndedStartsNothing(t *testing.T) {
+	cause := errors.New("the cause")
+	past := time.Now().Add(-time.Hour)
+	contexts := map[string]struct {
+		make func() (context.Context, context.CancelFunc)
+		is   []error
+		text string
+	}{
+		"canceled": {func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			return ctx, cancel
+		}, []error{context.Canceled}, "context canceled"},
+		"canceled with a cause": {func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			cancel(cause)
+			return ctx, func() {}
+		}, []error{context.Canceled, cause}, "context canceled: the cause"},
+		"deadline": {func() (context.Context, context.CancelFunc) {
+			return context.WithDeadline(context.Background(), past)
+		}, []error{context.DeadlineExceeded}, "context deadline exceeded"},
+		"deadline with a cause": {func() (context.Context, context.CancelFunc) {
+			return context.WithDeadlineCause(context.Background(), past, cause)
+		}, []error{context.DeadlineExceeded, cause}, "context deadline exceeded: the cause"},
+	}
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		for name, c := range contexts {
+			ctx, cancel := c.make()
+			defer cancel()
+			ran := filepath.Join(t.TempDir(), "ran")
+			_, err := call(shell(`echo >"$1"`, ran), ctx)
+			var start *StartError
+			require.ErrorAs(t, err, &start, name)
+			for _, is := range c.is {
+				require.ErrorIs(t, err, is, name)
+			}
+			require.Equal(t, c.text, start.Err.Error(), name)
+			require.NoFileExists(t, ran)
+		}
+	})
+}
+
+func TestTheEndOfTheContextAsksTheProgramToEndFirst(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			cause := errors.New("the cause")
+			ctx, cancel := context.WithCancelCause(context.Background())
+			defer cancel(nil)
+			c := shell(readyAt3, "TERM", "echo caught; exit 7").SetGracePeriod(time.Hour)
+			ready := passPipe(t, c, 3)
+			out, err := during(call, c, ctx, func() {
+				readLine(t, ready)
+				cancel(cause)
+			})
+			require.ErrorIs(t, err, context.Canceled)
+			require.ErrorIs(t, err, cause)
+			requireExit(t, err, 7)
+			require.ErrorContains(t, err, "context canceled: the cause (exit status 7)")
+			require.Equal(t, "caught\n", out)
+		})
+	})
+}
+
+func TestTheEndOfTheContextIsAnErrorAlsoWhereTheProgramThenSucceeds(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := shell(readyAt3, "TERM", "echo caught; exit 0")
+		ready := passPipe(t, c, 3)
+		out, err := during(call, c, ctx, func() {
+			readLine(t, ready)
+			cancel()
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		requireExit(t, err, 0)
+		require.Equal(t, "caught\n", out)
+	})
+}
+
+func TestTheEndOfTheContextKillsAfterTheGracePeriod(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+			defer cancel()
+			_, err := call(shell(ignoreTERM).SetGracePeriod(20*time.Millisecond), ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			var start *StartError
+			if errors.As(err, &start) { // on a machine so slow that it had not started by then
+				return
+			}
+			if requireAnySignal(t, err) == unix.SIGTERM { // the same, and it did not yet ignore SIGTERM
+				return
+			}
+			requireSignal(t, err, unix.SIGKILL)
+		})
+	})
+}
+
+func requireAnySignal(t testing.TB, err error) unix.Signal {
+	t.Helper()
+	var exit *ExitError
+	require.ErrorAs(t, err, &exit)
+	require.NotZero(t, exit.Status.Signal, "%v", err)
+	return exit.Status.Signal
+}
+
+func TestTheEndOfTheContextKillsAtOnceWithoutAGracePeriod(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := shell("echo ready >&3; exec sleep 1000").SetGracePeriod(0)
+		ready := passPipe(t, c, 3)
+		_, err := during(call, c, ctx, func() {
+			readLine(t, ready)
+			cancel()
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		requireSignal(t, err, unix.SIGKILL)
+		require.ErrorContains(t, err, "context canceled (signal: killed)")
+	})
+}
+
+func TestAContextThatEndsAfterTheProgramChangesNothing(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	p, err := shell("exit 3").Start(ctx)
+	require.NoError(t, err)
+	first := p.Wait()
+	cancel()
+	require.Same(t, first, p.Wait())
+	requireExit(t, first, 3)
+}
+
+// heldProgram is a program whose execve blocks for the time being: its file has a lease, which the child has to wait for.
+// (F_SETLEASE in fcntl(2))
+type heldProgram struct {
+	path string
+	file *os.File
+}
+
+func newHeldProgram(t testing.TB) *heldProgram {
+	path := filepath.Join(t.TempDir(), "held")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho out\n"), 0o755))
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("no lease to be had on a file in %s: %v", filepath.Dir(path), err)
+	}
+	return &heldProgram{path, f}
+}
+
+// await waits until a child is in its execve.
+func (h *heldProgram) await(t testing.TB) {
+	t.Helper()
+	eventually(t, "a child is between clone and exec", func() bool {
+		lease, err := unix.FcntlInt(h.file.Fd(), unix.F_GETLEASE, 0)
+		require.NoError(t, err)
+		return lease != unix.F_WRLCK
+	})
+}
+
+// release lets the program run.
+func (h *heldProgram) release(t testing.TB) {
+	_, err := unix.FcntlInt(h.file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	require.NoError(t, err)
+}
+
+func TestAProgramThatTakesLongToExecStillRuns(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		h := newHeldProgram(t)
+		out, err := during(call, New(h.path), ctx, func() {
+			h.await(t)
+			h.release(t)
+		})
+		require.NoError(t, err)
+		require.Equal(t, "out\n", out)
+	})
+}
+
+func TestAContextThatEndsBetweenCloneAndExec(t *testing.T) {
+	for _, mode := range []KillMode{KillProcess, KillGroup} {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			h := newHeldProgram(t)
+			c := New(h.path).SetStdin(zeros{}).SetKillMode(mode).SetGracePeriod(time.Hour)
+			out, err := during(call, c, ctx, func() {
+				h.await(t)
+				cancel()
+			})
+			require.ErrorIs(t, err, context.Canceled)
+			require.Empty(t, out)
+			requireNoChild(t)
+		})
+	}
+}
+
+func TestAStartThatIsStuckDoesNotHoldUpOthers(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h := newHeldProgram(t)
+	const stuck = maxBlocked
+	results := make(chan error, stuck)
+	for range stuck {
+		go func() {
+			_, err := New(h.path).Start(ctx)
+			results <- err
+		}()
+	}
+	eventually(t, "all are stuck", func() bool { return children(t) == stuck })
+	h.await(t)
+	others := make(chan error, 1)
+	go func() {
+		p, err := New("/bin/true").Start(context.Background())
+		if err == nil {
+			err = p.Wait()
+		}
+		others <- errors.Join(err, New("/bin/true").SetStdout(io.Discard).Run(context.Background()))
+	}()
+	var err error
+	eventually(t, "others are started", func() bool {
+		select {
+		case err = <-others:
+			return true
+		default:
+			return false
+		}
+	})
+	require.NoError(t, err)
+	cancel()
+	for range stuck {
+		require.ErrorIs(t, <-results, context.Canceled)
+	}
+}
+
+// children returns how many children this process has.
+func children(t testing.TB) (n int) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(text), ") ")
+		if fields := strings.Fields(rest); fields[1] == strconv.Itoa(os.Getpid()) {
+			n++
+		}
+	}
+	return n
+}
+
+// grandchild is a script that leaves a process behind, which keeps the standard streams: once there is a line to read from
+// descriptor 3 it writes to both outputs, and says on descriptor 4 that it still lives.
+const grandchild = `echo started >&4; { read x <&3; echo late; echo late >&2; echo alive >&4; } & echo early; exit 3`
+
+// startGrandchild returns the command and the ends of the pipes to the grandchild.
+func startGrandchild(t testing.TB) (c *Command, to, from *os.File) {
+	c = shell(grandchild)
+	r, to := newPipe(t)
+	c.PassFDAs(r, 3, CloseParent)
+	return c, to, passPipe(t, c, 4)
+}
+
+func TestAGrandchildThatKeepsStderrDoesNotHoldUpTheCallAndSurvivesIt(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		for name, run := range map[string]func(*Command) error{
+			"Run":       func(c *Command) error { return c.Run(context.Background()) },
+			"RunStatus": func(c *Command) error { _, err := c.RunStatus(context.Background()); return err },
+			"a context": func(c *Command) error {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				return c.Run(ctx)
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				checkLeaks(t)
+				c, to, from := startGrandchild(t)
+				err := run(c)
+				require.Equal(t, "started", readLine(t, from))
+				if name != "RunStatus" {
+					requireExit(t, err, 3)
+				}
+				_, err = io.WriteString(to, "go\n")
+				require.NoError(t, err)
+				require.Equal(t, "alive", readLine(t, from), "it was not ended by SIGPIPE")
+			})
+		}
+	})
+}
+
+func TestAGrandchildThatKeepsStdoutIsWaitedForWhileTheContextLasts(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			c, to, from := startGrandchild(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			out, err := during(call, c, ctx, func() {
+				require.Equal(t, "started", readLine(t, from))
+				waitForNoChild(t)
+				_, err := io.WriteString(to, "go\n")
+				require.NoError(t, err)
+			})
+			requireExit(t, err, 3)
+			require.True(t, strings.HasPrefix(out, "early\nlate\n"), out) // CombinedOutput has another "late"
+			require.Equal(t, "alive", readLine(t, from))
+		})
+	})
+}
+
+func TestAGrandchildThatKeepsStdoutDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			c, to, from := startGrandchild(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			out, err := during(call, c, ctx, func() {
+				require.Equal(t, "started", readLine(t, from))
+				waitForNoChild(t)
+				cancel()
+			})
+			require.ErrorIs(t, err, context.Canceled)
+			requireExit(t, err, 3)
+			require.Equal(t, "early\n", out)
+			require.NoError(t, to.Close()) // the grandchild ends
+		})
+	})
+}
+
+func TestPipesOfAProcessAreClosedOnceItAndItsContextHaveEnded(t *testing.T) {
+	checkLeaks(t)
+	c, to, from := startGrandchild(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p, err := c.PipeStdout().PipeStderr().Start(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "started", readLine(t, from))
+	requireExit(t, p.Wait(), 3)
+	require.Equal(t, "early", readLine(t, p.Stdout()))
+
+	results := make(chan error)
+	for _, r := range []io.Reader{p.Stdout(), p.Stderr()} {
+		go func() {
+			_, err := r.Read(make([]byte, 1))
+			results <- err
+		}()
+	}
+	cancel()
+	require.ErrorIs(t, <-results, os.ErrClosed)
+	require.ErrorIs(t, <-results, os.ErrClosed)
+	require.NoError(t, to.Close()) // the grandchild ends
+}
+
+func TestPipesOfAProcessStayOpenWhileItsContextLasts(t *testing.T) {
+	checkLeaks(t)
+	c, to, from := startGrandchild(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p, err := c.PipeStdout().PipeStderr().Start(ctx)
+	require.NoError(t, err)
+	requireExit(t, p.Wait(), 3)
+	_, err = io.WriteString(to, "go\n")
+	require.NoError(t, err)
+	require.Equal(t, "started", readLine(t, from))
+	require.Equal(t, "alive", readLine(t, from))
+	for r, want := range map[io.ReadCloser]string{p.Stdout(): "early\nlate\n", p.Stderr(): "late\n"} {
+		out, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, want, string(out))
+		require.NoError(t, r.Close())
+	}
+}
+
+// family is a script with a grandchild. Both keep descriptor 3 open, and neither minds SIGTERM where $1 says so.
+const family = `$1; { echo ready >&4; exec sleep 1000 4>&-; } & wait; exit 5`
+
+func TestKillGroupEndsGrandchildrenToo(t *testing.T) {
+	for name, first := range map[string]string{
+		"that end on SIGTERM": ":", "that ignore it, and so does the child": "trap '' TERM", "that ignore it": "trap 'exit 7' TERM",
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				c := shell(strings.Replace(family, "$1", first, 1)).SetKillMode(KillGroup)
+				if strings.Contains(name, "child") {
+					c.SetGracePeriod(20 * time.Millisecond)
+				} else {
+					c.SetGracePeriod(time.Hour)
+				}
+				alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+				_, err := during(call, c, ctx, func() {
+					require.Equal(t, "ready", readLine(t, ready))
+					cancel()
+				})
+				require.ErrorIs(t, err, context.Canceled)
+				_, err = alive.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF, "both have ended")
+			})
+		})
+	}
+}
+
+func TestKillGroupMakesTheChildLeadAGroup(t *testing.T) {
+	checkLeaks(t)
+	for _, c := range []*Command{
+		New("/bin/cat").SetKillMode(KillGroup), New("/bin/cat").SetProcessGroup(), New("/bin/cat").SetKillMode(KillGroup).SetSession(),
+	} {
+		p, err := c.PipeStdin().Start(context.Background())
+		require.NoError(t, err)
+		group, err := unix.Getpgid(p.PID())
+		require.NoError(t, err)
+		require.Equal(t, p.PID(), group)
+		session, err := unix.Getsid(p.PID())
+		require.NoError(t, err)
+		require.Equal(t, c.session, session == p.PID())
+		require.NoError(t, p.Abort())
+		requireSignal(t, p.Wait(), unix.SIGTERM)
+		require.NoError(t, p.Stdin().Close())
+	}
+}
+
+func TestKillProcessLeavesTheChildsGroupAlone(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := shell(`{ exec >&- 2>&-; echo ready >&4; read x <&3; echo alive >&4; } & wait`).SetProcessGroup()
+		r, to := newPipe(t)
+		from := passPipe(t, c.PassFDAs(r, 3), 4)
+		_, err := during(call, c, ctx, func() {
+			require.Equal(t, "ready", readLine(t, from))
+			cancel()
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		requireSignal(t, err, unix.SIGTERM)
+		_, err = io.WriteString(to, "go\n")
+		require.NoError(t, err)
+		require.Equal(t, "alive", readLine(t, from))
+	})
+}
+
+func TestAStoppedGroupIsEnded(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := shell(strings.Replace(family, "$1", ":", 1)).SetKillMode(KillGroup).SetGracePeriod(time.Hour)
+	alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+	p, err := c.Start(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "ready", readLine(t, ready))
+	require.NoError(t, unix.Kill(-p.PID(), unix.SIGSTOP))
+	eventually(t, "the child has stopped", func() bool { return processState(p.PID()) == 'T' })
+	cancel()
+	err = p.Wait()
+	require.ErrorIs(t, err, context.Canceled)
+	requireSignal(t, err, unix.SIGTERM)
+	_, err = alive.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "both have ended")
+}

@@ -1,0 +1,956 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["io-without-streams"] = runWithoutStreams
+}
+
+// shell returns a command that runs a script with arguments.
+func shell(script string, args ...string) *Command {
+	return New("/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
+}
+
+// dataFile writes data to a file and returns its path.
+func dataFile(t testing.TB, data []byte) string {
+	path := filepath.Join(t.TempDir(), "data")
+	require.NoError(t, os.WriteFile(path, data, 0o644))
+	return path
+}
+
+// requireSame compares without printing megabytes.
+func requireSame(t testing.TB, want []byte, got string, what string) {
+	t.Helper()
+	require.Len(t, []byte(got), len(want), what)
+	require.True(t, string(want) == got, "%s: %d bytes differ from those expected", what, len(want))
+}
+
+// inBothWaits runs a test twice: waits block a thread, and waits are all parked.
+func inBothWaits(t *testing.T, f func(t *testing.T)) {
+	t.Run("blocked", f)
+	t.Run("parked", func(t *testing.T) {
+		for range maxBlocked {
+			require.True(t, tryBlock())
+		}
+		t.Cleanup(func() {
+			for range maxBlocked {
+				unblock()
+			}
+		})
+		f(t)
+	})
+}
+
+// pipeSizes are the sizes around what a pipe holds, and one far above.
+func pipeSizes(large int) []int {
+	if testing.Short() {
+		large = 1 << 20
+	}
+	return []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, large}
+}
+
+// slowly returns a command that reads n bytes in many small pieces, and writes them.
+func slowly(n int) *Command {
+	if n <= 1 || n == 64<<10+1 {
+		return New("dd", "bs=1")
+	}
+	return New("dd", "bs=1021")
+}
+
+func TestInputOfAnySizeReachesAChildThatReadsSlowly(t *testing.T) {
+	ctx := context.Background()
+	ways := map[string]func(t *testing.T, c *Command, data []byte){
+		"SetInput":           func(_ *testing.T, c *Command, data []byte) { c.SetInput(data) },
+		"SetStdin of memory": func(_ *testing.T, c *Command, data []byte) { c.SetStdin(bytes.NewReader(data)) },
+		"SetStdin in pieces": func(_ *testing.T, c *Command, data []byte) {
+			c.SetStdin(io.MultiReader(bytes.NewReader(data[:len(data)/3]), bytes.NewReader(data[len(data)/3:])))
+		},
+		"SetStdin of a file": func(t *testing.T, c *Command, data []byte) {
+			f, err := os.Open(dataFile(t, data))
+			require.NoError(t, err)
+			t.Cleanup(func() { f.Close() })
+			c.SetStdin(f)
+		},
+	}
+	inBothWaits(t, func(t *testing.T) {
+		for name, set := range ways {
+			t.Run(name, func(t *testing.T) {
+				checkLeaks(t)
+				for _, n := range pipeSizes(8 << 20) {
+					data := pattern(n)
+					c := slowly(n)
+					set(t, c, data)
+					out, err := c.Output(ctx)
+					require.NoError(t, err)
+					requireSame(t, data, string(out), fmt.Sprint(n))
+				}
+			})
+		}
+	})
+}
+
+func TestInputThatTheChildDoesNotReadIsNoError(t *testing.T) {
+	children := map[string]*Command{
+		"reads nothing":          New("/bin/true"),
+		"reads a little":         New("dd", "bs=10", "count=1"),
+		"closes it and lives on": shell("exec <&-; dd bs=10 count=1 </dev/zero; exit 0"),
+	}
+	inBothWaits(t, func(t *testing.T) {
+		for name, child := range children {
+			t.Run(name, func(t *testing.T) {
+				checkLeaks(t)
+				for _, n := range pipeSizes(8 << 20) {
+					data := pattern(n)
+					require.NoError(t, child.Clone().SetInput(data).Run(context.Background()))
+					require.NoError(t, child.Clone().SetStdin(bytes.NewReader(data)).Run(context.Background()))
+				}
+				// One that has no end.
+				require.NoError(t, child.Clone().SetStdin(zeros{}).Run(context.Background()))
+			})
+		}
+	})
+}
+
+// zeros is a reader without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
+	ctx := context.Background()
+	const out, err = "cat \"$1\"", "cat \"$1\" >&2"
+	ways := []struct {
+		name   string
+		script string
+		take   func(t *testing.T, c *Command) (string, error)
+	}{
+		{"Output", out, func(_ *testing.T, c *Command) (string, error) {
+			b, err := c.Output(ctx)
+			return string(b), err
+		}},
+		{"CombinedOutput", out, func(_ *testing.T, c *Command) (string, error) {
+			b, err := c.CombinedOutput(ctx)
+			return string(b), err
+		}},
+		{"CombinedOutput of stderr", err, func(_ *testing.T, c *Command) (string, error) {
+			b, err := c.CombinedOutput(ctx)
+			return string(b), err
+		}},
+		{"SetOutputBuffer", out, func(_ *testing.T, c *Command) (s string, err error) {
+			err = c.SetOutputBuffer(&s).Run(ctx)
+			return s, err
+		}},
+		{"SetErrorBuffer", err, func(_ *testing.T, c *Command) (s string, err error) {
+			err = c.SetErrorBuffer(&s).Run(ctx)
+			return s, err
+		}},
+		{"SetOutputBuffer of a Process", out, func(t *testing.T, c *Command) (s string, err error) {
+			p, err := c.SetOutputBuffer(&s).Start(ctx)
+			require.NoError(t, err)
+			err = p.Wait()
+			return s, err
+		}},
+		{"SetStdout", out, func(_ *testing.T, c *Command) (string, error) {
+			var b bytes.Buffer
+			err := c.SetStdout(&b).Run(ctx)
+			return b.String(), err
+		}},
+		{"SetStderr", err, func(_ *testing.T, c *Command) (string, error) {
+			var b bytes.Buffer
+			err := c.SetStderr(&b).Run(ctx)
+			return b.String(), err
+		}},
+		{"SetStdout of a file", out, func(t *testing.T, c *Command) (string, error) {
+			f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+			require.NoError(t, err)
+			defer f.Close()
+			err = c.SetStdout(f).Run(ctx)
+			b, readErr := os.ReadFile(f.Name())
+			require.NoError(t, readErr)
+			return string(b), err
+		}},
+		{"PipeStdout", out, func(t *testing.T, c *Command) (string, error) {
+			p, err := c.PipeStdout().Start(ctx)
+			require.NoError(t, err)
+			b, err := io.ReadAll(p.Stdout())
+			require.NoError(t, err)
+			require.NoError(t, p.Stdout().Close())
+			return string(b), p.Wait()
+		}},
+		{"PipeStderr", err, func(t *testing.T, c *Command) (string, error) {
+			p, err := c.PipeStderr().Start(ctx)
+			require.NoError(t, err)
+			var b bytes.Buffer
+			_, err = io.Copy(&b, p.Stderr())
+			require.NoError(t, err)
+			require.NoError(t, p.Stderr().Close())
+			return b.String(), p.Wait()
+		}},
+		{"Lines", out, func(t *testing.T, c *Command) (string, error) {
+			var b strings.Builder
+			n := 0
+			for line, err := range c.Lines(ctx) {
+				require.NoError(t, err)
+				if n++; n > 1 {
+					b.WriteByte('\n')
+				}
+				b.WriteString(line)
+			}
+			return b.String(), nil
+		}},
+	}
+	sizes := append(pipeSizes(1<<20), 320<<10-1, 320<<10, 320<<10+1)
+	huge := 32 << 20
+	if testing.Short() {
+		huge = 1 << 20
+	}
+	data, files := map[int][]byte{}, map[int]string{}
+	for _, n := range append(sizes, huge) {
+		data[n] = unterminated(n)
+		files[n] = dataFile(t, data[n])
+	}
+	run := func(t *testing.T, n int, i int) {
+		got, err := ways[i].take(t, shell(ways[i].script, files[n]))
+		require.NoError(t, err)
+		requireSame(t, data[n], got, fmt.Sprint(n))
+	}
+	inBothWaits(t, func(t *testing.T) {
+		for i := range ways {
+			t.Run(ways[i].name, func(t *testing.T) {
+				checkLeaks(t)
+				for _, n := range sizes {
+					run(t, n, i)
+				}
+			})
+		}
+		t.Run("Output of 32 MiB", func(t *testing.T) {
+			checkLeaks(t)
+			run(t, huge, 0)
+		})
+	})
+}
+
+// unterminated is a pattern that does not end with a line feed, which Lines would not tell from none.
+func unterminated(n int) []byte {
+	b := bytes.Clone(pattern(n))
+	if n > 0 {
+		b[n-1] = '.'
+	}
+	return b
+}
+
+func TestAllStreamsFlowAtOnce(t *testing.T) {
+	ctx := context.Background()
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		for _, n := range pipeSizes(4 << 20) {
+			data := pattern(n)
+			both := func() *Command { return New("tee", "/dev/stderr") }
+
+			var s, e string
+			require.NoError(t, both().SetInput(data).SetOutputBuffer(&s).SetErrorBuffer(&e).Run(ctx))
+			requireSame(t, data, s, "SetOutputBuffer")
+			requireSame(t, data, e, "SetErrorBuffer")
+
+			var o, w bytes.Buffer
+			require.NoError(t, both().SetStdin(bytes.NewReader(data)).SetStdout(&o).SetStderr(&w).Run(ctx))
+			requireSame(t, data, o.String(), "SetStdout")
+			requireSame(t, data, w.String(), "SetStderr")
+
+			out, err := both().SetInput(data).SetStderr(io.Discard).Output(ctx)
+			require.NoError(t, err)
+			requireSame(t, data, string(out), "Output")
+
+			w.Reset()
+			p, err := both().SetStdin(bytes.NewReader(data)).SetOutputBuffer(&s).SetStderr(&w).Start(ctx)
+			require.NoError(t, err)
+			require.NoError(t, p.Wait())
+			requireSame(t, data, s, "SetOutputBuffer of a Process")
+			requireSame(t, data, w.String(), "SetStderr of a Process")
+		}
+	})
+}
+
+func TestPipesOfAProcessFlowAtOnce(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		for _, n := range pipeSizes(4 << 20) {
+			data := pattern(n)
+			p, err := New("tee", "/dev/stderr").PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
+			require.NoError(t, err)
+			var out, errOut []byte
+			var wg sync.WaitGroup
+			for _, f := range []func() error{
+				func() error {
+					_, err := p.Stdin().Write(data)
+					return errors.Join(err, p.Stdin().Close())
+				},
+				func() (err error) { out, err = io.ReadAll(p.Stdout()); return err },
+				func() (err error) { errOut, err = io.ReadAll(p.Stderr()); return err },
+			} {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					if err := f(); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+			wg.Wait()
+			require.NoError(t, p.Wait())
+			requireSame(t, data, string(out), "stdout")
+			requireSame(t, data, string(errOut), "stderr")
+			require.NoError(t, p.Stdout().Close())
+			require.NoError(t, p.Stderr().Close())
+		}
+	})
+}
+
+// exclusive is a writer that notices when two goroutines write at once.
+type exclusive struct {
+	busy    atomic.Bool
+	clashed atomic.Bool
+	buf     bytes.Buffer
+}
+
+func (w *exclusive) Write(b []byte) (int, error) {
+	if !w.busy.CompareAndSwap(false, true) {
+		w.clashed.Store(true)
+	}
+	defer w.busy.Store(false)
+	runtime.Gosched()
+	return w.buf.Write(b)
+}
+
+// inTurns writes 200 lines, alternately to stdout and stderr.
+const inTurns = "i=0; while [ $i -lt 100 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done"
+
+func inTurnsOutput() string {
+	var b strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&b, "out %d\nerr %d\n", i, i)
+	}
+	return b.String()
+}
+
+func TestOneTargetForBothOutputsKeepsTheirOrder(t *testing.T) {
+	ctx := context.Background()
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		want := inTurnsOutput()
+
+		w := new(exclusive)
+		require.NoError(t, shell(inTurns).SetStdout(w).SetStderr(w).Run(ctx))
+		require.Equal(t, want, w.buf.String(), "same writer")
+		require.False(t, w.clashed.Load())
+
+		w = new(exclusive)
+		require.NoError(t, shell(inTurns).SetStderr(w).SetStdout(w).Run(ctx))
+		require.Equal(t, want, w.buf.String(), "same writer, set in the other order")
+		require.False(t, w.clashed.Load())
+
+		w = new(exclusive)
+		require.NoError(t, shell(inTurns).SetStdout(w).MergeStderr().Run(ctx))
+		require.Equal(t, want, w.buf.String(), "MergeStderr")
+
+		var s string
+		require.NoError(t, shell(inTurns).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx))
+		require.Equal(t, want, s, "same string")
+
+		out, err := shell(inTurns).CombinedOutput(ctx)
+		require.NoError(t, err)
+		require.Equal(t, want, string(out), "CombinedOutput")
+
+		f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		require.NoError(t, err)
+		require.NoError(t, shell(inTurns).SetStdout(f).SetStderr(f).Run(ctx))
+		require.NoError(t, f.Close())
+		b, err := os.ReadFile(f.Name())
+		require.NoError(t, err)
+		require.Equal(t, want, string(b), "same file")
+	})
+}
+
+// boxed is a writer that can be compared, though it is no pointer.
+type boxed struct{ w *exclusive }
+
+func (b boxed) Write(p []byte) (int, error) { return b.w.Write(p) }
+
+// writerFunc is a writer that cannot be compared.
+type writerFunc func(b []byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestWritersAreComparedByValueWhereTheyCanBe(t *testing.T) {
+	checkLeaks(t)
+	w := new(exclusive)
+	require.NoError(t, shell(inTurns).SetStdout(boxed{w}).SetStderr(boxed{w}).Run(context.Background()))
+	require.Equal(t, inTurnsOutput(), w.buf.String())
+	require.False(t, w.clashed.Load())
+
+	var mu sync.Mutex
+	var b bytes.Buffer
+	f := writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return b.Write(p)
+	})
+	require.NoError(t, shell(inTurns).SetStdout(f).SetStderr(f).Run(context.Background()))
+	require.Len(t, b.String(), len(inTurnsOutput()), "two copies, in any order")
+}
+
+func TestOutputBufferIsEmptiedAtOnceAndSetAtTheEnd(t *testing.T) {
+	ctx := context.Background()
+	checkLeaks(t)
+	for _, set := range []func(c *Command, s *string) *Command{(*Command).SetOutputBuffer, (*Command).SetErrorBuffer} {
+		s := "old"
+		c := set(shell("tee /dev/stderr; exit 4").SetInput([]byte("new")), &s)
+		require.Empty(t, s, "at registration")
+
+		var exit *ExitError
+		for range 2 {
+			s = "old"
+			require.ErrorAs(t, c.Run(ctx), &exit)
+			require.Equal(t, "new", s, "the call fails")
+		}
+
+		for script, want := range map[string]unix.Signal{"exit 0": 0, "kill -9 $$": unix.SIGKILL} {
+			c := set(shell(script), &s)
+			s = "old"
+			status, _ := c.RunStatus(ctx)
+			require.Equal(t, want, status.Signal)
+			require.Empty(t, s, "no output")
+		}
+	}
+}
+
+func TestOutputBufferIsEmptyWhenTheProgramCannotBeStarted(t *testing.T) {
+	checkLeaks(t)
+	var s, e string
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho out\necho err >&2\n"), 0o755))
+	c := New(path).SetOutputBuffer(&s).SetErrorBuffer(&e)
+	require.NoError(t, c.Run(context.Background()))
+	require.Equal(t, []string{"out\n", "err\n"}, []string{s, e})
+
+	require.NoError(t, os.Remove(path))
+	require.ErrorIs(t, c.Run(context.Background()), os.ErrNotExist)
+	require.Equal(t, []string{"", ""}, []string{s, e}, "not the output of the run before")
+
+	s, e = "old", "old"
+	_, err := c.Start(context.Background())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, []string{"", ""}, []string{s, e})
+}
+
+var errBoom = errors.New("boom")
+
+// failAfter is a writer that fails once it has n bytes.
+type failAfter struct {
+	n   int
+	err error
+}
+
+func (w *failAfter) Write(b []byte) (int, error) {
+	if len(b) <= w.n {
+		w.n -= len(b)
+		return len(b), nil
+	}
+	return w.n, w.err
+}
+
+func TestAWriterThatFailsFailsTheCall(t *testing.T) {
+	// What the writer returns may well be what a broken pipe of the child's would be.
+	for _, reason := range []error{errBoom, unix.EPIPE, os.ErrClosed, io.ErrShortWrite, io.ErrClosedPipe} {
+		t.Run(reason.Error(), func(t *testing.T) {
+			checkLeaks(t)
+			var exit *ExitError
+
+			err := shell("echo text").SetStdout(&failAfter{0, reason}).Run(context.Background())
+			require.ErrorIs(t, err, reason)
+			require.ErrorAs(t, err, &exit)
+			require.ErrorContains(t, err, "stdout: "+reason.Error())
+			require.True(t, exit.Status.Success(), "the writer failed, and not the program")
+
+			err = shell("echo text >&2").SetStderr(&failAfter{0, reason}).Run(context.Background())
+			require.ErrorIs(t, err, reason)
+			require.ErrorContains(t, err, "stderr: "+reason.Error())
+
+			status, err := shell("echo text").SetStdout(&failAfter{0, reason}).RunStatus(context.Background())
+			require.ErrorIs(t, err, reason)
+			require.True(t, status.Success())
+		})
+	}
+}
+
+func TestAWriterThatFailsDoesNotHoldUpTheChild(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		err := New("cat", "/dev/zero").SetStdout(&failAfter{1 << 20, errBoom}).Run(context.Background())
+		require.ErrorIs(t, err, errBoom)
+		var exit *ExitError
+		require.ErrorAs(t, err, &exit)
+		require.Equal(t, unix.SIGPIPE, exit.Status.Signal)
+	})
+}
+
+func TestAWriterThatTakesTooLittleFailsTheCall(t *testing.T) {
+	checkLeaks(t)
+	short := writerFunc(func(b []byte) (int, error) { return len(b) - 1, nil })
+	require.ErrorIs(t, shell("echo text").SetStdout(short).Run(context.Background()), io.ErrShortWrite)
+}
+
+func TestAWritersErrorDoesNotRunTheProgramAgain(t *testing.T) {
+	checkLeaks(t)
+	log := filepath.Join(t.TempDir(), "log")
+	err := shell(`echo run >>"$1"; echo text`, log).SetStdout(&failAfter{0, unix.ETXTBSY}).Run(context.Background())
+	require.ErrorIs(t, err, unix.ETXTBSY)
+	runs, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.Equal(t, "run\n", string(runs))
+}
+
+func TestAReaderThatFailsEndsTheInputAndFailsTheCall(t *testing.T) {
+	for _, reason := range []error{errBoom, unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF} {
+		t.Run(reason.Error(), func(t *testing.T) {
+			checkLeaks(t)
+			r := io.MultiReader(strings.NewReader("text"), failingReader{reason})
+			out, err := New("/bin/cat").SetStdin(r).Output(context.Background())
+			require.ErrorIs(t, err, reason)
+			require.ErrorContains(t, err, "stdin: "+reason.Error())
+			require.Equal(t, "text", string(out))
+			var exit *ExitError
+			require.ErrorAs(t, err, &exit)
+			require.True(t, exit.Status.Success(), "the reader failed, and not the program")
+		})
+	}
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+func TestAReaderThatBlocksDoesNotHoldUpTheCall(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		r, w := io.Pipe()
+		require.NoError(t, New("/bin/true").SetStdin(r).Run(context.Background()))
+
+		p, err := shell("exit 3").SetStdin(r).Start(context.Background())
+		require.NoError(t, err)
+		var exit *ExitError
+		require.ErrorAs(t, p.Wait(), &exit)
+		require.Equal(t, 3, exit.Status.ExitCode)
+		require.NoError(t, exit.Err)
+		require.NoError(t, w.Close()) // what was left behind ends
+	})
+}
+
+func TestAWriterThatBlocksIsWaitedForWhileTheContextLasts(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		r, w := io.Pipe()
+		result := make(chan error)
+		go func() { result <- shell("echo text").SetStdout(w).Run(context.Background()) }()
+		_, err := r.Read(make([]byte, 1))
+		require.NoError(t, err)
+		waitForNoChild(t)
+		require.Empty(t, result, "the call has not returned")
+		rest := make([]byte, 4)
+		_, err = io.ReadFull(r, rest)
+		require.NoError(t, err)
+		require.Equal(t, "ext\n", string(rest))
+		require.NoError(t, <-result)
+	})
+}
+
+func TestAWriterThatBlocksDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		r, w := io.Pipe()
+		result := make(chan error)
+		go func() { result <- shell("echo text").SetStdout(w).Run(ctx) }()
+		_, err := r.Read(make([]byte, 1))
+		require.NoError(t, err)
+		waitForNoChild(t)
+		cancel()
+		err = <-result
+		require.ErrorIs(t, err, context.Canceled)
+		var exit *ExitError
+		require.ErrorAs(t, err, &exit)
+		require.True(t, exit.Status.Success())
+		require.NoError(t, r.Close()) // what was left behind ends
+	})
+}
+
+// waitForNoChild waits until the library has waited for the only child.
+func waitForNoChild(t testing.TB) {
+	t.Helper()
+	eventually(t, "no child left", func() bool {
+		var info unix.Siginfo
+		return unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD
+	})
+}
+
+func TestNoReaderAndNoWriterAreDevNull(t *testing.T) {
+	checkLeaks(t)
+	// -ef: the same file.
+	c := shell("for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] || exit 9; done")
+	for _, c := range []*Command{c, c.Clone().SetInput(nil).SetStdin(nil).SetStdout(nil).SetStderr(io.Discard).SetStderr(nil)} {
+		p, err := c.Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+	}
+
+	var f *os.File
+	require.ErrorContains(t, New("/bin/true").SetStdin(f).Run(context.Background()), "SetStdin: the file is nil")
+	require.ErrorContains(t, New("/bin/true").SetStdout(f).Run(context.Background()), "SetStdout: the file is nil")
+	require.ErrorContains(t, New("/bin/true").SetStderr(f).Run(context.Background()), "SetStderr: the file is nil")
+	require.ErrorContains(t, New("/bin/true").SetOutputBuffer(nil).Run(context.Background()), "SetOutputBuffer: the string pointer is nil")
+	require.ErrorContains(t, New("/bin/true").SetErrorBuffer(nil).Run(context.Background()), "SetErrorBuffer: the string pointer is nil")
+}
+
+// lines collects what Lines yields.
+func lines(c *Command) (got []string, err error) {
+	for line, e := range c.Lines(context.Background()) {
+		if e != nil {
+			err = e
+			got = append(got, "ERROR"+line)
+			continue
+		}
+		got = append(got, line)
+	}
+	return got, err
+}
+
+func TestLinesSplitsAtLineFeedsOnly(t *testing.T) {
+	long := strings.Repeat("long", 1<<18)
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		for text, want := range map[string][]string{
+			"":                       nil,
+			"\n":                     {""},
+			"\n\n":                   {"", ""},
+			"a":                      {"a"},
+			"a\n":                    {"a"},
+			"a\nb":                   {"a", "b"},
+			"a\r\n\x00\n b \n":       {"a\r", "\x00", " b "},
+			long:                     {long},
+			long + "\n":              {long},
+			"a\n" + long + "\n\nend": {"a", long, "", "end"},
+		} {
+			got, err := lines(New("/bin/cat").SetInput([]byte(text)))
+			require.NoError(t, err)
+			require.True(t, slices.Equal(want, got), "%.20q", text)
+		}
+	})
+}
+
+func TestLinesYieldsTheErrorLast(t *testing.T) {
+	checkLeaks(t)
+	got, err := lines(shell("echo a; echo reason >&2; printf b; exit 3"))
+	require.Equal(t, []string{"a", "b", "ERROR"}, got)
+	var exit *ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 3, exit.Status.ExitCode)
+	require.ErrorContains(t, err, "exit status 3: reason")
+
+	got, err = lines(New("/nonexistent/program"))
+	require.Equal(t, []string{"ERROR"}, got)
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	got, err = lines(New(""))
+	require.Equal(t, []string{"ERROR"}, got)
+	require.ErrorContains(t, err, "name is empty")
+
+	got, err = lines(New("/bin/cat").SetStdin(failingReader{errBoom}))
+	require.Equal(t, []string{"ERROR"}, got)
+	require.ErrorIs(t, err, errBoom)
+}
+
+func TestLinesRefusesAnOutputThatGoesElsewhere(t *testing.T) {
+	checkLeaks(t)
+	var s string
+	for _, c := range []*Command{
+		New("/bin/echo").SetOutputBuffer(&s), New("/bin/echo").SetStdout(io.Discard), New("/bin/echo").PipeStdout(),
+		New("/bin/echo").InheritStdio(), New("/bin/echo").SetStdout(os.Stdout),
+	} {
+		got, err := lines(c)
+		require.Equal(t, []string{"ERROR"}, got)
+		require.EqualError(t, err, "spawn: Lines: stdout is directed elsewhere already")
+		_, err = c.Output(context.Background())
+		require.EqualError(t, err, "spawn: Output: stdout is directed elsewhere already")
+		_, err = c.CombinedOutput(context.Background())
+		require.EqualError(t, err, "spawn: CombinedOutput: stdout is directed elsewhere already")
+	}
+	for _, c := range []*Command{
+		New("/bin/echo").SetErrorBuffer(&s), New("/bin/echo").SetStderr(io.Discard), New("/bin/echo").SetStderr(os.Stderr),
+	} {
+		_, err := c.CombinedOutput(context.Background())
+		require.EqualError(t, err, "spawn: CombinedOutput: stderr is directed elsewhere already")
+	}
+}
+
+func TestPipesAreForStartOnly(t *testing.T) {
+	checkLeaks(t)
+	for name, c := range map[string]*Command{
+		"stdin": New("/bin/cat").PipeStdin(), "stdout": New("/bin/cat").PipeStdout(), "stderr": New("/bin/cat").PipeStderr(),
+	} {
+		err := c.Run(context.Background())
+		require.ErrorContains(t, err, "spawn: Run: the pipe for "+name)
+	}
+	_, err := New("/bin/cat").PipeStdin().Output(context.Background())
+	require.ErrorContains(t, err, "spawn: Output: the pipe for stdin")
+}
+
+func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {
+	endless := func() *Command { return shell("while :; do echo line; done") }
+	leave := map[string]func(){
+		"break": func() {
+			for line, err := range endless().Lines(context.Background()) {
+				require.NoError(t, err)
+				require.Equal(t, "line", line)
+				break
+			}
+		},
+		"return": func() {
+			for range endless().Lines(context.Background()) {
+				return
+			}
+		},
+		"panic": func() {
+			defer func() { _ = recover() }()
+			for range endless().Lines(context.Background()) {
+				panic("left")
+			}
+		},
+		"Goexit": func() {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for range endless().Lines(context.Background()) {
+					runtime.Goexit()
+				}
+			}()
+			<-done
+		},
+	}
+	for name, f := range leave {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			f()
+			requireNoChild(t)
+		})
+	}
+}
+
+func TestLinesCanBeRangedOverAgain(t *testing.T) {
+	checkLeaks(t)
+	seq := shell("echo a; echo b").Lines(context.Background())
+	for range 2 {
+		var got []string
+		for line, err := range seq {
+			require.NoError(t, err)
+			got = append(got, line)
+		}
+		require.Equal(t, []string{"a", "b"}, got)
+	}
+}
+
+func TestExitErrorKeepsExactlyTheLast32KiBOfStderr(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		for _, n := range []int{0, 1, tailSize - 1, tailSize, tailSize + 1, 64 << 10, 64<<10 + 1, 1<<20 + 7} {
+			data := pattern(n)
+			err := shell("cat >&2; exit 3").SetInput(data).Run(context.Background())
+			var exit *ExitError
+			require.ErrorAs(t, err, &exit)
+			requireSame(t, data[max(0, n-tailSize):], string(exit.Stderr), fmt.Sprint(n))
+		}
+	})
+}
+
+func TestExitErrorShowsTheLastLineOfStderrThatIsNotEmpty(t *testing.T) {
+	checkLeaks(t)
+	var exit *ExitError
+	err := New("/bin/sh", "-c", `printf 'first\n  last line \n\n \t\n' >&2; exit 3`).Run(context.Background())
+	require.ErrorAs(t, err, &exit)
+	require.True(t, strings.HasSuffix(err.Error(), ": exit status 3: last line"), err.Error())
+	require.Equal(t, "first\n  last line \n\n \t\n", string(exit.Stderr))
+
+	err = New("/bin/false").Run(context.Background())
+	require.EqualError(t, err, "spawn: /bin/false: exit status 1")
+	require.ErrorAs(t, err, &exit)
+	require.Nil(t, exit.Stderr)
+}
+
+func TestExitErrorHasNoStderrWhereItGoesElsewhere(t *testing.T) {
+	checkLeaks(t)
+	var exit *ExitError
+	fails := func() *Command { return shell("echo reason >&2; exit 3") }
+	for _, c := range []*Command{fails().SetStderr(new(bytes.Buffer)), fails().MergeStderr()} {
+		err := c.Run(context.Background())
+		require.ErrorAs(t, err, &exit)
+		require.Nil(t, exit.Stderr)
+		require.NotContains(t, strings.TrimPrefix(err.Error(), "spawn: "+c.String()), "reason")
+	}
+	p, err := fails().Start(context.Background())
+	require.NoError(t, err)
+	require.ErrorAs(t, p.Wait(), &exit)
+	require.Nil(t, exit.Stderr, "Start keeps nothing")
+}
+
+func TestOutputIsReturnedWithAnError(t *testing.T) {
+	checkLeaks(t)
+	out, err := shell("echo text; echo reason >&2; exit 3").Output(context.Background())
+	require.ErrorContains(t, err, "exit status 3: reason")
+	require.Equal(t, "text\n", string(out))
+	out, err = shell("echo text; echo reason >&2; kill -9 $$").CombinedOutput(context.Background())
+	require.ErrorContains(t, err, "signal: killed")
+	require.Equal(t, "text\nreason\n", string(out))
+}
+
+func TestRunStatusTakesAnExitCodeOrASignalForNoError(t *testing.T) {
+	checkLeaks(t)
+	for script, want := range map[string]Status{
+		"exit 0": {}, "exit 255": {ExitCode: 255}, "kill -9 $$": {ExitCode: -1, Signal: unix.SIGKILL},
+	} {
+		status, err := shell(script).RunStatus(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, want.ExitCode, status.ExitCode)
+		require.Equal(t, want.Signal, status.Signal)
+		require.Equal(t, script == "exit 0", status.Success())
+	}
+	status, err := New("/nonexistent/program").RunStatus(context.Background())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, -1, status.ExitCode)
+}
+
+func TestACommandRunsAnyNumberOfTimesAndAtOnce(t *testing.T) {
+	checkLeaks(t)
+	data := pattern(100 << 10)
+	c := shell("cat; echo reason >&2; exit 3").SetInput(data)
+	const runners = 24 // more than the waits that may block
+	rounds := 5
+	if testing.Short() {
+		rounds = 2
+	}
+	var wg sync.WaitGroup
+	for range runners {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range rounds {
+				out, err := c.Output(context.Background())
+				var exit *ExitError
+				switch {
+				case !errors.As(err, &exit) || exit.Status.ExitCode != 3 || string(exit.Stderr) != "reason\n":
+					t.Errorf("unexpected error %v", err)
+				case !bytes.Equal(out, data):
+					t.Errorf("%d bytes differ from those expected", len(out))
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+func TestAProcessWithoutStandardStreamsCanRunPrograms(t *testing.T) {
+	checkLeaks(t)
+	report := filepath.Join(t.TempDir(), "report")
+	require.NoError(t, helperCommand(t, "io-without-streams", report).Run(context.Background()))
+	text, err := os.ReadFile(report)
+	require.NoError(t, err)
+	require.Equal(t, "good", string(text))
+}
+
+// runWithoutStreams closes this process's standard streams, so that pipes get their numbers, and then runs programs.
+func runWithoutStreams(args []string) int {
+	for n := range 3 {
+		_ = unix.Close(n)
+	}
+	report := "good"
+	if err := useStreams(); err != nil {
+		report = err.Error()
+	}
+	if os.WriteFile(args[0], []byte(report), 0o644) != nil {
+		return 1
+	}
+	return 0
+}
+
+func useStreams() error {
+	ctx := context.Background()
+	const text = "some text"
+	var b, e bytes.Buffer
+	var s string
+	out, err := New("tee", "/dev/stderr").SetInput([]byte(text)).SetErrorBuffer(&s).Output(ctx)
+	if err != nil || string(out) != text || s != text {
+		return fmt.Errorf("buffers: %q %q %w", out, s, err)
+	}
+	err = New("tee", "/dev/stderr").SetStdin(strings.NewReader(text)).SetStdout(&b).SetStderr(&e).Run(ctx)
+	if err != nil || b.String() != text || e.String() != text {
+		return fmt.Errorf("reader and writers: %q %q %w", b.String(), e.String(), err)
+	}
+	// The pipe breaks: the signal must not end this process because the pipe has the number of its standard output.
+	for range 5 {
+		if err := New("/bin/true").SetStdin(zeros{}).Run(ctx); err != nil {
+			return fmt.Errorf("endless reader: %w", err)
+		}
+		if err := New("/bin/true").SetInput(make([]byte, 1<<20)).Run(ctx); err != nil {
+			return fmt.Errorf("large input: %w", err)
+		}
+	}
+	p, err := New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
+	if err != nil {
+		return fmt.Errorf("pipes: %w", err)
+	}
+	if _, err := io.WriteString(p.Stdin(), text); err != nil {
+		return fmt.Errorf("pipes: %w", err)
+	}
+	if err := p.Stdin().Close(); err != nil {
+		return fmt.Errorf("pipes: %w", err)
+	}
+	out, err = io.ReadAll(p.Stdout())
+	if err != nil || string(out) != text {
+		return fmt.Errorf("pipes: %q %w", out, err)
+	}
+	if err := p.Stdout().Close(); err != nil {
+		return fmt.Errorf("pipes: %w", err)
+	}
+	if err := p.Wait(); err != nil {
+		return fmt.Errorf("pipes: %w", err)
+	}
+
+	// The same for the end in the caller's hands.
+	p, err = New("/bin/true").PipeStdin().Start(ctx)
+	if err != nil {
+		return fmt.Errorf("broken pipe: %w", err)
+	}
+	if err := p.Wait(); err != nil {
+		return fmt.Errorf("broken pipe: %w", err)
+	}
+	if _, err := io.WriteString(p.Stdin(), text); !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("broken pipe: %w", err)
+	}
+	return p.Stdin().Close()
+}

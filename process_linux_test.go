@@ -1,0 +1,798 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["process-busy"] = beBusy
+	helpers["process-touch"] = touchMemory
+	helpers["process-host"] = hostThatReaps
+	helpers["process-many"] = manyChildren
+	// Otherwise each helper that was built with the race detector ends with a pause of a second.
+	os.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
+}
+
+// newPipe returns a pipe that is closed when the test ends. What hangs in a Read fails in the end.
+func newPipe(t testing.TB) (r, w *os.File) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+	})
+	return r, w
+}
+
+// readLine reads up to a line feed, and no further.
+func readLine(t testing.TB, r io.Reader) string {
+	t.Helper()
+	var line []byte
+	for b := make([]byte, 1); ; {
+		_, err := io.ReadFull(r, b)
+		require.NoError(t, err, "after %q", line)
+		if b[0] == '\n' {
+			return string(line)
+		}
+		line = append(line, b[0])
+	}
+}
+
+// startReady starts a script that says on its standard output when it is ready.
+func startReady(t testing.TB, c *Command) *Process {
+	t.Helper()
+	p, err := c.PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { p.Stdout().Close() })
+	require.Equal(t, "ready", readLine(t, p.Stdout()))
+	return p
+}
+
+// trap is a script that handles a signal, $1, with the commands in $2, and waits for it.
+const trap = `trap 'kill $s; '"$2" $1; sleep 1000 </dev/null >/dev/null 2>&1 3>&- 4>&- & s=$!; echo ready; wait $s; exit 99`
+
+// ignoreTERM is a script that can be ended by SIGKILL only.
+const ignoreTERM = `trap '' TERM; echo ready; exec sleep 1000`
+
+func requireExit(t testing.TB, err error, code int) *ExitError {
+	t.Helper()
+	var exit *ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, code, exit.Status.ExitCode, "%v", err)
+	require.Zero(t, exit.Status.Signal)
+	return exit
+}
+
+func requireSignal(t testing.TB, err error, sig syscall.Signal) *ExitError {
+	t.Helper()
+	var exit *ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, sig, exit.Status.Signal, "%v", err)
+	require.Equal(t, -1, exit.Status.ExitCode)
+	return exit
+}
+
+func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p, err := shell("cat; exit 3").PipeStdin().Start(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, Status{}, p.Status(), "nothing is known yet")
+		results := make(chan error)
+		for range 16 {
+			go func() { results <- p.Wait() }()
+		}
+		select {
+		case <-p.Done():
+			t.Error("Done is closed while the program runs")
+		case err := <-results:
+			t.Errorf("Wait returned %v while the program runs", err)
+		default:
+		}
+		require.NoError(t, p.Stdin().Close())
+		first := p.Wait()
+		requireExit(t, first, 3)
+		for range 16 {
+			require.Same(t, first, <-results)
+		}
+		require.Same(t, first, p.Wait())
+		<-p.Done()
+		require.Equal(t, 3, p.Status().ExitCode)
+	})
+}
+
+func TestPIDIsThatOfTheProgram(t *testing.T) {
+	checkLeaks(t)
+	var s string
+	p, err := shell("echo $$").SetOutputBuffer(&s).Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, p.Wait())
+	require.Equal(t, strconv.Itoa(p.PID())+"\n", s)
+}
+
+func TestSignalReachesTheProgram(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p := startReady(t, shell(trap, "USR1", "echo caught; exit 5"))
+		require.NoError(t, p.Signal(unix.Signal(0)), "it lives")
+		require.NoError(t, p.Signal(unix.SIGUSR1))
+		require.Equal(t, "caught", readLine(t, p.Stdout()))
+		requireExit(t, p.Wait(), 5)
+	})
+}
+
+func TestSignalAfterTheEndIsErrProcessDone(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/true").Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, p.Wait())
+	require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
+	require.ErrorIs(t, p.Signal(os.Interrupt), os.ErrProcessDone)
+}
+
+// notASignal is an os.Signal that is no number.
+type notASignal struct{}
+
+func (notASignal) Signal()        {}
+func (notASignal) String() string { return "no signal" }
+
+func TestSignalRefusesWhatIsNoSignal(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/cat").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	for _, sig := range []os.Signal{notASignal{}, nil, syscall.Signal(-1), syscall.Signal(65), syscall.Signal(1 << 20)} {
+		require.ErrorContains(t, p.Signal(sig), "is not a signal")
+	}
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+}
+
+func TestAbortLetsTheProgramEndByItself(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p := startReady(t, shell(trap, "TERM", "echo caught; exit 7").SetGracePeriod(time.Hour))
+		require.NoError(t, p.Abort())
+		select {
+		case <-p.Done():
+		default:
+			t.Error("Abort returned before the end")
+		}
+		require.Equal(t, "caught", readLine(t, p.Stdout()))
+		exit := requireExit(t, p.Wait(), 7)
+		require.NoError(t, exit.Err, "the caller knows that it was aborted")
+	})
+}
+
+func TestAbortKillsAfterTheGracePeriod(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p := startReady(t, shell(ignoreTERM).SetGracePeriod(20*time.Millisecond))
+		require.NoError(t, p.Abort())
+		requireSignal(t, p.Wait(), unix.SIGKILL)
+	})
+}
+
+func TestAbortWithoutAGracePeriodKillsAtOnce(t *testing.T) {
+	checkLeaks(t)
+	p := startReady(t, shell("echo ready; exec sleep 1000").SetGracePeriod(0))
+	require.NoError(t, p.Abort())
+	requireSignal(t, p.Wait(), unix.SIGKILL)
+}
+
+func TestAbortIsForAnyNumberOfCallersAndTimes(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p := startReady(t, shell(ignoreTERM).SetGracePeriod(20*time.Millisecond))
+		results := make(chan error)
+		for range 16 {
+			go func() { results <- p.Abort() }()
+		}
+		for range 16 {
+			require.NoError(t, <-results)
+		}
+		requireSignal(t, p.Wait(), unix.SIGKILL)
+		require.NoError(t, p.Abort(), "after the end")
+		requireSignal(t, p.Wait(), unix.SIGKILL)
+	})
+}
+
+func TestAbortAfterTheEndChangesNothing(t *testing.T) {
+	checkLeaks(t)
+	for _, mode := range []KillMode{KillProcess, KillGroup} {
+		p, err := shell("exit 3").SetKillMode(mode).Start(context.Background())
+		require.NoError(t, err)
+		requireExit(t, p.Wait(), 3)
+		require.NoError(t, p.Abort())
+		requireExit(t, p.Wait(), 3)
+	}
+}
+
+func TestAbortDoesNotWaitForAGrandchild(t *testing.T) {
+	checkLeaks(t)
+	alive, w := newPipe(t)
+	var s string
+	c := shell("sleep 1000 3>&4 & echo $! >&3; exit 0").SetOutputBuffer(&s)
+	ready, readyW := newPipe(t)
+	c.PassFDAs(readyW, 3, CloseParent).PassFDAs(w, 4, CloseParent)
+	p, err := c.Start(context.Background())
+	require.NoError(t, err)
+	pid := killAtEnd(t, readLine(t, ready))
+	waitForNoChild(t)
+	select {
+	case <-p.Done():
+		t.Error("the grandchild may still write to standard output")
+	default:
+	}
+	require.NoError(t, p.Abort())
+	require.NoError(t, p.Wait(), "the program has exited with code 0")
+	require.NoError(t, unix.Kill(pid, 0), "the grandchild lives")
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	_, err = alive.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// killAtEnd kills the process, a grandchild, when the test ends. It returns its pid.
+func killAtEnd(t testing.TB, line string) int {
+	pid, err := strconv.Atoi(line)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGKILL) })
+	return pid
+}
+
+func TestStatusTellsExitCodesFromSignals(t *testing.T) {
+	checkLeaks(t)
+	for script, want := range map[string]string{
+		"exit 0":        "exit status 0",
+		"exit 1":        "exit status 1",
+		"exit 255":      "exit status 255",
+		"kill -TERM $$": "signal: terminated",
+		"kill -KILL $$": "signal: killed",
+		"kill -USR2 $$": "signal: user defined signal 2",
+	} {
+		p, err := shell(script).Start(context.Background())
+		require.NoError(t, err)
+		err = p.Wait()
+		require.Equal(t, want, p.Status().String())
+		require.False(t, p.Status().CoreDumped)
+		require.Equal(t, want == "exit status 0", p.Status().Success())
+		require.Equal(t, want == "exit status 0", err == nil)
+	}
+}
+
+func TestStatusSaysWhetherCoreWasDumped(t *testing.T) {
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	require.NoError(t, err)
+	if bytes.ContainsAny(pattern, "|/") {
+		t.Skipf("the kernel does not write core dumps to the working directory: core_pattern is %q", pattern)
+	}
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_CORE, &limit))
+	if limit.Max < 1<<20 {
+		t.Skipf("the hard limit RLIMIT_CORE is %d", limit.Max)
+	}
+	checkLeaks(t)
+	dir := t.TempDir()
+	crash := func(size uint64) *Command {
+		return shell("kill -ABRT $$").SetWorkingDirectory(dir).SetMaxCoreSize(size)
+	}
+	err = crash(limit.Max).Run(context.Background())
+	require.True(t, requireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
+	require.ErrorContains(t, err, "signal: aborted (core dumped)")
+
+	err = crash(0).Run(context.Background())
+	require.False(t, requireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
+}
+
+// beBusy uses processor time until this process has used args[0] of it, both as user and as system.
+func beBusy(args []string) int {
+	want, err := time.ParseDuration(args[0])
+	if err != nil {
+		return 1
+	}
+	var usage unix.Rusage
+	for time.Duration(usage.Utime.Nano()) < want || time.Duration(usage.Stime.Nano()) < want {
+		for range 1000 {
+			_ = unix.Getppid()
+		}
+		if unix.Getrusage(unix.RUSAGE_SELF, &usage) != nil {
+			return 1
+		}
+	}
+	return 0
+}
+
+func TestStatusHasTheProcessorTime(t *testing.T) {
+	checkLeaks(t)
+	const least = 10 * time.Millisecond
+	status, err := helperCommand(t, "process-busy", least.String()).RunStatus(context.Background())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, status.UserTime, least)
+	require.GreaterOrEqual(t, status.SystemTime, least)
+	require.Less(t, status.UserTime, time.Hour)
+	require.Less(t, status.SystemTime, time.Hour)
+}
+
+// touchMemory uses args[0] bytes of memory and prints the peak of what this process has used, in bytes.
+func touchMemory(args []string) int {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return 1
+	}
+	b := make([]byte, n)
+	for i := 0; i < n; i += 4096 {
+		b[i] = 1
+	}
+	fmt.Println(peakMemory())
+	runtime.KeepAlive(b)
+	return 0
+}
+
+// peakMemory returns the peak memory of this process, in bytes. (VmHWM in proc_pid_status(5))
+func peakMemory() int64 {
+	text, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib << 10
+}
+
+func TestStatusHasThePeakMemoryInBytes(t *testing.T) {
+	checkLeaks(t)
+	const touched = 64 << 20
+	var s string
+	status, err := helperCommand(t, "process-touch", strconv.Itoa(touched)).SetOutputBuffer(&s).RunStatus(context.Background())
+	require.NoError(t, err)
+	own, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+	require.NoError(t, err)
+	require.Greater(t, own, int64(touched))
+	const slack = 32 << 20
+	require.Greater(t, status.MaxRSS, own-slack)
+	// A child begins on this process's memory, which the kernel takes into account.
+	require.Less(t, status.MaxRSS, max(own, peakMemory())+slack)
+}
+
+func TestPipesOfAProcessAreADialogue(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p, err := shell(`while read x; do echo "out $x"; echo "err $x" >&2; done`).
+			PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
+		require.NoError(t, err)
+		for i := range 100 {
+			_, err := fmt.Fprintln(p.Stdin(), i)
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint("out ", i), readLine(t, p.Stdout()))
+			require.Equal(t, fmt.Sprint("err ", i), readLine(t, p.Stderr()))
+		}
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
+		for _, r := range []io.ReadCloser{p.Stdout(), p.Stderr()} {
+			rest, err := io.ReadAll(r)
+			require.NoError(t, err)
+			require.Empty(t, rest)
+			require.NoError(t, r.Close())
+		}
+	})
+}
+
+func TestEndsOfPipesAreNilWithoutPipes(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/true").Start(context.Background())
+	require.NoError(t, err)
+	// Interfaces that hold a nil pointer would not do.
+	require.True(t, p.Stdin() == nil)
+	require.True(t, p.Stdout() == nil)
+	require.True(t, p.Stderr() == nil)
+	require.NoError(t, p.Wait())
+}
+
+func TestOutputLeftInAPipeCanBeReadAfterWait(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, ctx := range []context.Context{context.Background(), ctx} {
+		p, err := shell("echo out; echo err >&2").PipeStdout().PipeStderr().Start(ctx)
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+		require.Equal(t, "out", readLine(t, p.Stdout()))
+		require.Equal(t, "err", readLine(t, p.Stderr()))
+		require.NoError(t, p.Stdout().Close())
+		require.NoError(t, p.Stderr().Close())
+	}
+}
+
+func TestWritingToAProgramThatHasEndedIsEPIPE(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/true").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, p.Wait())
+	_, err = io.WriteString(p.Stdin(), "text")
+	require.ErrorIs(t, err, unix.EPIPE)
+	require.NoError(t, p.Stdin().Close())
+}
+
+func TestAForgottenProcessLeavesNothing(t *testing.T) {
+	checkLeaks(t)
+	before := openFDs(t)
+	for range 20 {
+		_, err := shell("echo text >&2").PipeStderr().SetInput([]byte("text")).Start(context.Background())
+		require.NoError(t, err)
+	}
+	waitForNoChild(t)
+	eventually(t, "the garbage collector closes the pipes", func() bool {
+		runtime.GC()
+		return slices.Equal(openFDs(t), before)
+	})
+}
+
+func TestAStoppedChildIsEnded(t *testing.T) {
+	inBothWaits(t, func(t *testing.T) {
+		checkLeaks(t)
+		p, err := New("/bin/sleep", "1000").SetGracePeriod(time.Hour).Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Signal(unix.SIGSTOP))
+		eventually(t, "the child has stopped", func() bool { return processState(p.PID()) == 'T' })
+		require.NoError(t, p.Abort())
+		requireSignal(t, p.Wait(), unix.SIGTERM)
+	})
+}
+
+// processState returns the state of a process as proc_pid_stat(5) has it, and 0 when there is no such process.
+func processState(pid int) byte {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, here without a parenthesis
+	return rest[0]
+}
+
+// A host program that waits for every child itself, by the disposition of SIGCHLD or by a loop around wait4.
+var hosts = map[string]func(){
+	"ignores SIGCHLD": func() { setDisposition(unix.SIGCHLD, sigIgn) },
+	"calls wait4":     func() { go reapForever(0) },
+	"calls wait4 all": func() { go reapForever(unix.WALL) },
+}
+
+// reapForever takes the status of every child, as soon as there is one.
+func reapForever(options int) {
+	for {
+		if _, err := unix.Wait4(-1, nil, options, nil); err == unix.ECHILD {
+			runtime.Gosched()
+		}
+	}
+}
+
+func TestAHostThatWaitsForEveryChildGetsAClearErrorAndNoHang(t *testing.T) {
+	rounds := 20
+	if testing.Short() {
+		rounds = 5
+	}
+	for host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			checkLeaks(t)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // for a hang
+			defer cancel()
+			out, err := helperCommand(t, "process-host", host, strconv.Itoa(rounds)).Output(ctx)
+			require.NoError(t, err)
+			require.Equal(t, "good\n", string(out))
+		})
+	}
+}
+
+// hostThatReaps runs programs while something else takes their status, in most cases before the library does.
+func hostThatReaps(args []string) int {
+	rounds, err := strconv.Atoi(args[1])
+	if err != nil {
+		return 1
+	}
+	hosts[args[0]]()
+	always := args[0] == "ignores SIGCHLD"
+	for range rounds {
+		if err := useHost(always); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	fmt.Println("good")
+	return 0
+}
+
+// useHost runs programs in each way. The status must be lost where always says so, and may be lost elsewhere.
+func useHost(always bool) error {
+	ctx := context.Background()
+	lost := func(err error) bool {
+		var exit *ExitError
+		return errors.Is(err, unix.ECHILD) && errors.As(err, &exit) && exit.Status.ExitCode == -1 && exit.Status.Signal == 0 &&
+			strings.Contains(err.Error(), "other code of this process has waited for process")
+	}
+	check := func(what string, err error) error {
+		if lost(err) || !always && err == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: unexpected error %v", what, err)
+	}
+	if err := check("Run", New("/bin/true").Run(ctx)); err != nil {
+		return err
+	}
+	out, err := shell("echo out").Output(ctx)
+	if err := check("Output", err); err != nil || string(out) != "out\n" {
+		return fmt.Errorf("Output: %q %w", out, err)
+	}
+	var b bytes.Buffer
+	if err := check("SetStdout", shell("cat").SetStdin(strings.NewReader("in")).SetStdout(&b).Run(ctx)); err != nil || b.String() != "in" {
+		return fmt.Errorf("SetStdout: %q %w", b.String(), err)
+	}
+	if err := New("/nonexistent/program").Run(ctx); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("missing program: %w", err)
+	}
+	if _, err := New("/nonexistent/program").Start(ctx); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("missing program: %w", err)
+	}
+	for _, mode := range []KillMode{KillProcess, KillGroup} {
+		p, err := New("/bin/sleep", "1000").SetKillMode(mode).Start(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.Abort(); err != nil {
+			return fmt.Errorf("Abort: %w", err)
+		}
+		var exit *ExitError
+		if err := p.Wait(); !lost(err) && (always || !errors.As(err, &exit) || exit.Status.Signal != unix.SIGTERM) {
+			return fmt.Errorf("Abort: %w", err)
+		}
+	}
+
+	// One of which the status is lost for sure.
+	p, err := New("/bin/cat").PipeStdin().Start(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock() // the library takes the status under this lock
+	err = p.Stdin().Close()
+	for {
+		var info unix.Siginfo
+		if unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD {
+			break
+		}
+	}
+	p.mu.Unlock()
+	if err := p.Wait(); !lost(err) {
+		return fmt.Errorf("Wait: unexpected error %v", err)
+	}
+	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("Signal: unexpected error %v", err)
+	}
+	return err
+}
+
+// gate holds children back: each reads from r until w is closed, after it has written a line to started.
+type gate struct{ r, w, startedR, startedW *os.File }
+
+func newGate(t testing.TB) *gate {
+	var g gate
+	g.r, g.w = newPipe(t)
+	g.startedR, g.startedW = newPipe(t)
+	return &g
+}
+
+// hold makes a script wait at the gate before it goes on.
+func (g *gate) hold(script string) *Command {
+	return shell("echo >&3; read x; "+script).SetStdin(g.r).PassFDAs(g.startedW, 3)
+}
+
+// await waits until n children stand at the gate.
+func (g *gate) await(t testing.TB, n int) {
+	_, err := io.CopyN(io.Discard, g.startedR, int64(n))
+	require.NoError(t, err)
+}
+
+// open lets all children go on.
+func (g *gate) open(t testing.TB) { require.NoError(t, g.w.Close()) }
+
+func TestHundredsOfChildrenAtOnce(t *testing.T) {
+	checkLeaks(t)
+	n := 240
+	if testing.Short() {
+		n = 64
+	}
+	g := newGate(t)
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for i := range n {
+		c := g.hold(fmt.Sprintf("echo out %d; echo err %d >&2; exit %d", i, i, i%2*3))
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			var s string
+			var b bytes.Buffer
+			var err error
+			switch i / 2 % 5 {
+			case 0:
+				var out []byte
+				out, err = c.Output(ctx)
+				s = string(out)
+			case 1:
+				err = c.SetOutputBuffer(&s).Run(ctx)
+			case 2:
+				err = c.SetStdout(&b).Run(ctx)
+				s = b.String()
+			case 3:
+				var p *Process
+				if p, err = c.SetOutputBuffer(&s).Start(ctx); err == nil {
+					err = p.Wait()
+				}
+			case 4:
+				for line, e := range c.Lines(ctx) {
+					if e == nil {
+						s += line + "\n"
+					}
+					err = e
+				}
+			}
+			if s != fmt.Sprintf("out %d\n", i) {
+				t.Errorf("output %q of child %d", s, i)
+			}
+			var exit *ExitError
+			switch {
+			case i%2 == 0 && err == nil:
+			case i%2 == 1 && errors.As(err, &exit) && exit.Status.ExitCode == 3:
+			default:
+				t.Errorf("error of child %d: %v", i, err)
+			}
+		}()
+	}
+	g.await(t, n)
+	eventually(t, "no wait blocks a thread", func() bool { return blockedWaits.Load() == 0 })
+	g.open(t)
+	wg.Wait()
+}
+
+func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
+	large := pattern(1 << 20)
+	file := dataFile(t, large)
+	for _, late := range []string{"small", "large", "none"} {
+		t.Run(late, func(t *testing.T) {
+			checkLeaks(t)
+			script := map[string]string{
+				"small": "echo out; echo err >&2; exit 3",
+				"large": "cat " + file + "; echo err >&2; exit 3",
+				"none":  "exec >&-; echo err >&2; exit 3",
+			}[late]
+			want := map[string]string{"small": "out\n", "large": string(large)}[late]
+			g := newGate(t)
+			type result struct {
+				out []byte
+				err error
+			}
+			run := make(chan result)
+			go func() {
+				out, err := g.hold(script).Output(context.Background())
+				run <- result{out, err}
+			}()
+			var s, e string
+			p, err := g.hold(script).SetOutputBuffer(&s).SetErrorBuffer(&e).Start(context.Background())
+			require.NoError(t, err)
+			g.await(t, 2)
+			eventually(t, "no wait blocks a thread", func() bool { return blockedWaits.Load() == 0 })
+			g.open(t)
+
+			r := <-run
+			exit := requireExit(t, r.err, 3)
+			require.Equal(t, "err\n", string(exit.Stderr))
+			requireSame(t, []byte(want), string(r.out), "Output")
+			requireExit(t, p.Wait(), 3)
+			requireSame(t, []byte(want), s, "SetOutputBuffer")
+			require.Equal(t, "err\n", e)
+		})
+	}
+}
+
+func TestThousandsOfChildrenTakeFewThreads(t *testing.T) {
+	n := 4000
+	if testing.Short() {
+		n = 400
+	}
+	var files unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &files))
+	if files.Cur < uint64(n)+100 {
+		t.Skipf("RLIMIT_NOFILE is %d", files.Cur)
+	}
+	// A static program that reads one byte: thousands of it take little memory.
+	reader := writeProgram(t, "reader", map[string][]byte{
+		"amd64": {
+			0x31, 0xc0, // xor eax, eax: SYS_read
+			0x31, 0xff, // xor edi, edi
+			0x48, 0x89, 0xe6, // mov rsi, rsp
+			0xba, 1, 0, 0, 0, // mov edx, 1
+			0x0f, 0x05, // syscall
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+		},
+		"arm64": {
+			0xe8, 0x07, 0x80, 0xd2, // mov x8, SYS_read
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0xe1, 0x03, 0x00, 0x91, // mov x1, sp
+			0x22, 0x00, 0x80, 0xd2, // mov x2, 1
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+		},
+	})
+	checkLeaks(t)
+	// In a process of its own, whose threads are not those of other tests.
+	out, err := helperCommand(t, "process-many", reader, strconv.Itoa(n)).Output(context.Background())
+	require.NoError(t, err)
+	threads, err := strconv.Atoi(string(out))
+	require.NoError(t, err)
+	t.Logf("%d children, %d threads", n, threads)
+	require.LessOrEqual(t, threads, 40)
+}
+
+// manyChildren starts children that are all alive at once, waits for each in a goroutine of its own, and prints the highest
+// number of threads of this process.
+func manyChildren(args []string) int {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return 1
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 1
+	}
+	most := 0
+	count := func() {
+		if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
+			most = max(most, len(tasks))
+		}
+	}
+	c := New(args[0]).SetStdin(r)
+	var failed atomic.Int32
+	var wg sync.WaitGroup
+	for i := range n {
+		p, err := c.Start(context.Background())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if p.Wait() != nil {
+				failed.Add(1)
+			}
+		}()
+		if i%100 == 0 {
+			count()
+		}
+	}
+	count()
+	w.Close()
+	wg.Wait()
+	count()
+	if failed.Load() > 0 {
+		fmt.Fprintln(os.Stderr, failed.Load(), "children failed")
+		return 1
+	}
+	fmt.Print(most)
+	return 0
+}
