@@ -1,0 +1,331 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["exec-from-a-mess"] = execFromAMess
+	helpers["exec-fails"] = execFails
+	helpers["exec-streams"] = execStreams
+}
+
+// makeAMess gives this process what a program should not inherit.
+func makeAMess() error {
+	unix.Umask(0)
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.Signal(40)} {
+		setDisposition(sig, sigIgn)
+	}
+	for _, flags := range []int{unix.O_RDONLY, unix.O_RDONLY | unix.O_CLOEXEC} {
+		if _, err := unix.Open("/", flags, 0); err != nil {
+			return err
+		}
+	}
+	if _, err := unix.FcntlInt(0, unix.F_DUPFD, 500); err != nil {
+		return err
+	}
+	return errors.Join(os.Setenv("MESS", "1"), os.Chdir("/"))
+}
+
+// tidy are the attributes of a program that is started from a mess, in dir.
+func tidy(c *Command, dir string) *Command {
+	c.InheritStdio().AddEnv("A", "value").AddSecretEnv("B", "secret").SetWorkingDirectory(dir).SetUmask(0o27).
+		SetRlimit(unix.RLIMIT_CORE, 0, 0).SetRlimit(unix.RLIMIT_NOFILE, 200, 300)
+	if os.Geteuid() == 0 {
+		c.SetUID(65534).SetGID(65533).SetGroups(1, 2)
+	}
+	return c
+}
+
+// publicDir returns a new directory that other users may enter.
+func publicDir(t testing.TB) string {
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	return dir
+}
+
+func TestExecReplacesThisProcessByWhatAChildWouldBe(t *testing.T) {
+	checkLeaks(t)
+	dir := publicDir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "marker"), []byte("marker\n"), 0o644))
+	run := func(how string, program ...string) string {
+		args := append([]string{how, dir}, program...)
+		out, err := helperCommand(t, "exec-from-a-mess", args...).SetErrorBuffer(new(string)).Output(context.Background())
+		require.NoError(t, err)
+		return string(out)
+	}
+	for _, program := range [][]string{
+		{"/bin/cat", "marker", "/proc/self/limits"},
+		{"/bin/cat", "/proc/self/environ", "/proc/self/cmdline"},
+		{"/bin/ls", "/proc/self/fd"},
+		{"/bin/sh", "-c", "umask; pwd; exit 0"},
+	} {
+		require.Equal(t, run("child", program...), run("exec", program...))
+	}
+
+	limits := run("exec", "/bin/cat", "marker", "/proc/self/limits")
+	require.True(t, strings.HasPrefix(limits, "marker\n"), "the working directory")
+	require.Regexp(t, `Max open files +200 +300 `, limits)
+	require.Regexp(t, `Max core file size +0 +0 `, limits)
+	require.Equal(t, "A=value\x00B=secret\x00", run("exec", "/bin/cat", "/proc/self/environ"))
+
+	status := run("exec", "/bin/cat", "/proc/self/status")
+	for name, want := range map[string]string{"SigIgn": "0000000000000000", "SigBlk": "0000000000000000", "Umask": "0027"} {
+		require.Equal(t, want, statusField(status, name), name)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the rest needs root, to become another user")
+	}
+	require.Equal(t, "65534\t65534\t65534\t65534", statusField(status, "Uid"))
+	require.Equal(t, "65533\t65533\t65533\t65533", statusField(status, "Gid"))
+	require.Equal(t, "1 2", statusField(status, "Groups"))
+	require.Equal(t, "0000000000000000", statusField(status, "CapEff"))
+}
+
+// statusField returns a field of proc_pid_status(5).
+func statusField(status, name string) string {
+	for line := range strings.Lines(status) {
+		if field, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(field)
+		}
+	}
+	return ""
+}
+
+// execFromAMess runs the program args[2:] in the directory args[1], as a child or in place of this process.
+func execFromAMess(args []string) int {
+	if err := makeAMess(); err != nil {
+		return fail(err)
+	}
+	c := tidy(New(args[2], args[3:]...), args[1])
+	if args[0] == "exec" {
+		return fail(c.Exec())
+	}
+	if err := c.Run(context.Background()); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+func TestExecKeepsTheProcessAndCanMakeItLead(t *testing.T) {
+	checkLeaks(t)
+	for _, lead := range []string{"", "group", "session"} {
+		var s string
+		p, err := helperCommand(t, "exec-streams", "lead "+lead).SetOutputBuffer(&s).Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+		_, rest, _ := strings.Cut(s, ") ")
+		fields := strings.Fields(rest) // state, parent, group, session
+		pid := strconv.Itoa(p.PID())
+		require.True(t, strings.HasPrefix(s, pid+" "))
+		require.Equal(t, strconv.Itoa(os.Getpid()), fields[1])
+		require.Equal(t, lead != "", fields[2] == pid, "group")
+		require.Equal(t, lead == "session", fields[3] == pid, "session")
+	}
+}
+
+func TestExecGivesTheProgramItsInputAndDescriptors(t *testing.T) {
+	checkLeaks(t)
+	out, err := helperCommand(t, "exec-streams", "input").Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "input, sent, file\n", string(out))
+	out, err = helperCommand(t, "exec-streams", "null").Output(context.Background())
+	require.NoError(t, err)
+	require.Empty(t, out, "standard output is /dev/null unless said")
+}
+
+// execStreams replaces this process by a program with certain streams.
+func execStreams(args []string) int {
+	switch args[0] {
+	case "input":
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(err)
+		}
+		if _, err := io.WriteString(w, "file"); err != nil {
+			return fail(err)
+		}
+		c := New("/bin/sh")
+		fd := c.SetInput([]byte("input, ")).SetSendBuffer([]byte("sent, "))
+		c.AddArg("-c", fmt.Sprintf("cat; cat /dev/fd/%d; cat /dev/fd/7; echo", fd)).PassFDAs(r, 7).SetStdout(os.Stdout)
+		w.Close()
+		return fail(c.Exec())
+	case "null":
+		return fail(New("/bin/sh", "-c", "echo text; echo text >&2").Exec())
+	}
+	c := New("/bin/cat", "/proc/self/stat").InheritStdio()
+	switch args[0] {
+	case "lead group":
+		c.SetProcessGroup()
+	case "lead session":
+		c.SetSession()
+	}
+	return fail(c.Exec())
+}
+
+func TestExecRefusesWhatNeedsThisProcess(t *testing.T) {
+	checkLeaks(t)
+	var s string
+	full := make([]byte, 1<<20)
+	tooMuch := New("/bin/true")
+	tooMuch.SetSendBuffer(full)
+	for text, c := range map[string]*Command{
+		"stdin":           New("/bin/true").SetStdin(new(bytes.Buffer)),
+		"stdout":          New("/bin/true").SetStdout(new(bytes.Buffer)),
+		"stderr":          New("/bin/true").SetStderr(new(bytes.Buffer)),
+		" stdin":          New("/bin/true").PipeStdin(),
+		" stdout":         New("/bin/true").PipeStdout(),
+		" stderr":         New("/bin/true").PipeStderr(),
+		"of stdout":       New("/bin/true").SetOutputBuffer(&s),
+		"of stderr":       New("/bin/true").SetErrorBuffer(&s),
+		"what is to read": New("/bin/true").SetInput(full),
+		"pipe":            tooMuch,
+	} {
+		before := openFDs(t)
+		err := c.Exec()
+		require.Error(t, err, text)
+		require.ErrorContains(t, err, "spawn: ", text)
+		require.Equal(t, before, openFDs(t), text)
+	}
+}
+
+func TestAProcessWorksAsBeforeWhenExecHasFailed(t *testing.T) {
+	checkLeaks(t)
+	out, err := helperCommand(t, "exec-fails", publicDir(t)).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good\n", string(out))
+}
+
+// execFails fails to replace this process in many ways, and compares this process before and after.
+func execFails(args []string) int {
+	if err := makeAMess(); err != nil {
+		return fail(err)
+	}
+	child := func() string {
+		out, err := shell("umask; pwd; ulimit -n; ulimit -c; cat").SetInput([]byte("text")).Output(context.Background())
+		return fmt.Sprint(string(out), err)
+	}
+	childBefore := child()
+	before, err := describeSelf()
+	if err != nil {
+		return fail(err)
+	}
+	threads := len(tasks())
+	tidy := func(c *Command) *Command {
+		tidy(c, args[0])
+		for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_NOFILE} {
+			var limit unix.Rlimit
+			if unix.Getrlimit(resource, &limit) == nil { // a hard limit could not be raised again
+				c.SetRlimit(resource, limit.Cur/2, limit.Max)
+			}
+		}
+		return c
+	}
+	commands := map[string]*Command{
+		`execve("/nonexistent/program")`: tidy(New("/nonexistent/program")),
+		`execve("/")`:                    tidy(New("/")).SetProcessGroup(),
+		`chdir("/nonexistent")`:          tidy(New("/bin/true")).SetWorkingDirectory("/nonexistent"),
+		"search in PATH":                 tidy(New("no-such-program")),
+		`prlimit64(0, RLIMIT_NOFILE, `:   tidy(New("/bin/true")).SetMaxFiles(1 << 40),
+		`execve("/nonexistent/program`:   New("/nonexistent/program"),
+	}
+	for round := range 10 {
+		for op, c := range commands {
+			err := c.Exec()
+			var start *StartError
+			if !errors.As(err, &start) || !strings.HasPrefix(start.Op, op) {
+				return fail(fmt.Errorf("%s: unexpected error %v", op, err))
+			}
+			if round > 1 && round < 9 {
+				continue
+			}
+			if err := waitForSame(before); err != nil {
+				return fail(fmt.Errorf("%s: %w", op, err))
+			}
+		}
+	}
+	if now := len(tasks()); now > threads+8 {
+		return fail(fmt.Errorf("%d threads, before: %d", now, threads))
+	}
+	if now := child(); now != childBefore {
+		return fail(fmt.Errorf("a child is %q and was %q", now, childBefore))
+	}
+	if err := waitForSame(before); err != nil {
+		return fail(err)
+	}
+	fmt.Println("good")
+	return 0
+}
+
+func tasks() []string {
+	dirs, _ := filepath.Glob("/proc/self/task/*")
+	return dirs
+}
+
+// waitForSame waits until this process is as it was. The thread that has failed may take a moment to end.
+func waitForSame(before string) error {
+	var now string
+	for range 1000 {
+		var err error
+		if now, err = describeSelf(); err == nil && now == before {
+			return nil
+		}
+	}
+	return fmt.Errorf("this process is\n%s\nand was\n%s", now, before)
+}
+
+// describeSelf tells what matters of this process; it must be the same for every thread.
+func describeSelf() (string, error) {
+	var all []string
+	for _, task := range tasks() {
+		var b strings.Builder
+		status, err := os.ReadFile(task + "/status")
+		if err != nil {
+			return "", err
+		}
+		for _, name := range []string{"Umask", "Uid", "Gid", "Groups", "SigIgn", "CapEff", "CapPrm", "NoNewPrivs"} {
+			fmt.Fprintln(&b, name, statusField(string(status), name))
+		}
+		cwd, err := os.Readlink(task + "/cwd")
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(&b, cwd, openNumbersOf(task))
+		all = append(all, b.String())
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(all) != 1 {
+		return "", fmt.Errorf("threads differ:\n%s", strings.Join(all, "\n"))
+	}
+	limits, err := os.ReadFile("/proc/self/limits")
+	return all[0] + string(limits) + fmt.Sprint("dumpable ", getDumpable()), err
+}
+
+// openNumbersOf returns the descriptors of a thread, but not those of this function.
+func openNumbersOf(task string) (open []string) {
+	entries, err := os.ReadDir(task + "/fd")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(task, "fd", e.Name())); err == nil && !strings.HasSuffix(target, "/fd") {
+			open = append(open, e.Name())
+		}
+	}
+	return open
+}

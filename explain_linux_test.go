@@ -1,0 +1,210 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/program"
+)
+
+func init() {
+	helpers["explain-and-start"] = explainAndStart
+}
+
+func TestExplainStartsAndOpensNothing(t *testing.T) {
+	checkLeaks(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	s := "untouched"
+	c := shell(`echo >"$1"`, ran).SetInput([]byte("text")).SetOutputBuffer(new(string)).SetStderr(io.Discard)
+	c.streams[stdout].v = &s
+	before := openFDs(t)
+	first, err := c.Explain()
+	require.NoError(t, err)
+	for range 50 {
+		text, err := c.Explain()
+		require.NoError(t, err)
+		require.Equal(t, first, text)
+	}
+	requireNoChild(t)
+	require.Zero(t, program.InUse())
+	require.Equal(t, before, openFDs(t))
+	require.NoFileExists(t, ran)
+	require.Equal(t, "untouched", s)
+
+	_, err = New("/bin/cat").PipeStdin().PipeStdout().Explain()
+	require.NoError(t, err)
+}
+
+func TestExplainSaysWhyThereIsNothingToExplain(t *testing.T) {
+	checkLeaks(t)
+	_, err := New("").Explain()
+	require.ErrorContains(t, err, "spawn: New: the program's name is empty")
+	_, err = New("no-such-program-anywhere").Explain()
+	require.ErrorIs(t, err, exec.ErrNotFound)
+}
+
+func TestExplainAndStringHideSecretsAndData(t *testing.T) {
+	checkLeaks(t)
+	c := New("/bin/true", "shown").AddSecretArg("hidden1").AddEnv("A", "shown").AddSecretEnv("B", "hidden2").SetInput([]byte("hidden3"))
+	c.SetSendBuffer([]byte("hidden4"))
+	text, err := c.Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, `execve("/bin/true", ["/bin/true", "shown", "***"], ["A=shown", "B=***"])`)
+	require.NotContains(t, text, "hidden")
+	require.Equal(t, "A=shown B=*** /bin/true shown ***", c.String())
+
+	c.name = "/nonexistent/program"
+	for _, err := range []error{c.Run(context.Background()), c.Exec()} {
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.NotContains(t, err.Error(), "hidden")
+	}
+	c.name = "/bin/false"
+	err = c.Run(context.Background())
+	requireExit(t, err, 1)
+	require.NotContains(t, err.Error(), "hidden")
+}
+
+// callNames returns the names of the system calls in a text of Explain, each run of the same one once.
+func callNames(text string) (names []string) {
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(line, "(")
+		names = append(names, name)
+	}
+	return slices.Compact(names)
+}
+
+func TestExplainListsTheStepsInTheirOrder(t *testing.T) {
+	checkLeaks(t)
+	f, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer f.Close()
+	c := New("/bin/true", "a b\n").ClearEnv().AddEnv("A", "value").SetInput([]byte("text")).
+		PassFDAs(f, 200).SetUmask(0o27).SetMaxCoreSize(0).SetProcessGroup().
+		SetGroups(7, 8).SetGID(9).SetUID(10).SetWorkingDirectory("/tmp")
+	text, err := c.Explain()
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"close_range", "setpgid", "dup3", "close_range", "openat", "dup3", "umask", "prlimit64",
+		"setgroups", "setresgid", "setresuid", "chdir", "rt_sigaction", "rt_sigprocmask", "execve",
+	}, callNames(text))
+
+	lines := strings.Split(text, "\n")
+	require.Regexp(t, `^close_range\(\d+, ~0U, CLOSE_RANGE_UNSHARE\)$`, lines[0])
+	for _, line := range []string{
+		"setpgid(0, 0)", "umask(027)", "prlimit64(0, RLIMIT_CORE, {soft=0, hard=0}, NULL)", "setgroups(2, [7, 8])",
+		"setresgid(9, 9, 9)", "setresuid(10, 10, 10)", `chdir("/tmp")`, `openat(AT_FDCWD, "/dev/null", O_RDWR) = 1`,
+		"dup3(1, 2, 0)", fmt.Sprintf("dup3(%d, 200, 0)", fileNumber(f)),
+		"rt_sigaction(SIGHUP, {sa_handler=SIG_DFL}, NULL, 8)", "rt_sigprocmask(SIG_SETMASK, [], NULL, 8)",
+		`execve("/bin/true", ["/bin/true", "a b\n"], ["A=value"])`,
+	} {
+		require.Contains(t, lines, line)
+	}
+	require.Equal(t, 62, strings.Count(text, "rt_sigaction("), "every signal but SIGKILL and SIGSTOP")
+	require.NotContains(t, text, "SIGKILL")
+	require.NotContains(t, text, "SIGSTOP")
+	require.True(t, strings.HasSuffix(text, ")\n"))
+
+	text, err = New("/bin/true").SetSession().Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, "\nsetsid()\n")
+}
+
+func TestExplainShowsTheInheritedEnvironment(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("SPAWN_TEST_VARIABLE", "its value")
+	text, err := New("/bin/true").Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, `"SPAWN_TEST_VARIABLE=its value"`)
+}
+
+// explained is a command whose program has many different calls.
+func explained() (*Command, error) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	c := New("/bin/true", "a b\n\"").AddEnv("A", "value").SetArgv0("argument 0").
+		SetInput([]byte("text")).SetUmask(0o27).SetMaxCoreSize(0).SetRlimit(rlimitNofile, 100, 200).
+		SetProcessGroup().SetWorkingDirectory("/tmp").PassFDAs(f, 100)
+	c.PassFD(f)
+	return c, nil
+}
+
+// explainAndStart explains a command, starts it and prints the child's pid and the explanation.
+func explainAndStart([]string) int {
+	c, err := explained()
+	if err != nil {
+		return fail(err)
+	}
+	text, err := c.Explain()
+	if err != nil {
+		return fail(err)
+	}
+	p, err := c.Start(context.Background())
+	if err != nil {
+		return fail(err)
+	}
+	if err := p.Wait(); err != nil {
+		return fail(err)
+	}
+	fmt.Printf("%d\n%s", p.PID(), text)
+	return 0
+}
+
+func TestExplainShowsWhatStraceShows(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	if err := exec.Command(strace, "-o", trace, "/bin/true").Run(); err != nil {
+		t.Skip("strace cannot trace here: ", err)
+	}
+	checkLeaks(t)
+	// -ff: a file for each process, so that no line is interrupted by another process.
+	out, err := New(strace, "-ff", "-v", "-s", "1000", "-o", trace, self(t), helperPrefix+"explain-and-start").
+		Output(context.Background())
+	require.NoError(t, err)
+	pid, text, _ := strings.Cut(string(out), "\n")
+	traced, err := os.ReadFile(trace + "." + pid)
+	require.NoError(t, err)
+
+	var calls []string
+	for line := range strings.Lines(string(traced)) {
+		calls = append(calls, likeExplain(strings.TrimSpace(line)))
+		if strings.HasPrefix(line, "execve(") {
+			break
+		}
+	}
+	var want []string
+	for line := range strings.Lines(text) {
+		want = append(want, withoutResult.ReplaceAllString(strings.TrimSpace(line), ")"))
+	}
+	require.Equal(t, want, calls)
+}
+
+var signalMask = regexp.MustCompile(`, sa_mask=[^}]*\}`)
+
+var withoutResult = regexp.MustCompile(`\)\s+= [^)]*$`)
+
+// likeExplain writes what strace prints the way Explain does, where they differ.
+func likeExplain(line string) string {
+	line = withoutResult.ReplaceAllString(line, ")")
+	for _, r := range []struct{ from, to string }{
+		{"rlim_cur=", "soft="},
+		{"rlim_max=", "hard="},
+		{"4294967295", "~0U"},
+	} {
+		line = strings.ReplaceAll(line, r.from, r.to)
+	}
+	return signalMask.ReplaceAllString(line, "}")
+}

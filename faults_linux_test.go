@@ -1,0 +1,917 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["faults-no-descriptors"] = withoutDescriptors
+	helpers["faults-no-processes"] = withoutProcesses
+	helpers["faults-denied"] = withDeniedCall
+	helpers["faults-in-place"] = failInPlace
+}
+
+// requireNotStarted checks that nothing was started because of this step and this error.
+func requireNotStarted(t testing.TB, err error, op string, is error) *StartError {
+	t.Helper()
+	var start *StartError
+	require.ErrorAs(t, err, &start)
+	require.Equal(t, op, start.Op)
+	require.ErrorIs(t, err, is)
+	requireNoChild(t)
+	return start
+}
+
+func TestBadInputIsReportedByEveryCallAndStartsNothing(t *testing.T) {
+	closed, err := os.Open("/dev/null")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	tests := map[string]*Command{
+		`New: the argument "a\x00b" has a NUL byte`:        New("/bin/echo", "a\x00b"),
+		`New: the program name "/bin/\x00" has a NUL byte`: New("/bin/\x00"),
+		`AddArg: the argument "\x00" has a NUL byte`:       New("/bin/echo").AddArg("ok", "\x00"),
+		`AddSecretArg: the argument has a NUL byte`:        New("/bin/echo").AddSecretArg("hidden\x00"),
+		`AddEnv: the value of A "\x00" has a NUL byte`:     New("/bin/echo").AddEnv("A", "\x00"),
+		`AddEnv: the variable's name "A\x00" has a NUL`:    New("/bin/echo").AddEnv("A\x00", ""),
+		`AddSecretEnv: the value of A has a NUL byte`:      New("/bin/echo").AddSecretEnv("A", "hidden\x00"),
+		`SetWorkingDirectory: the directory "/\x00" has`:   New("/bin/echo").SetWorkingDirectory("/\x00"),
+		`SetArgv0: the argument "\x00" has a NUL byte`:     New("/bin/echo").SetArgv0("\x00"),
+		"New: the program's name is empty":                 New(""),
+		"SetArgv0: argument 0 is empty":                    New("/bin/echo").SetArgv0(""),
+		"SetWorkingDirectory: the directory is empty":      New("/bin/echo").SetWorkingDirectory(""),
+		"SetUser: user: unknown user no-such-user":         New("/bin/echo").SetUser("no-such-user"),
+		"SetUID: the uid -1 is not in":                     New("/bin/echo").SetUID(-1),
+		"PassFDAs: the file /dev/null is closed":           New("/bin/echo").PassFDAs(closed, 5),
+		"PassFDAs: two descriptors for the number 5":       New("/bin/echo").PassFDAs(os.Stdin, 5).PassFDAs(os.Stdout, 5),
+		"SetMaxFiles: the soft limit":                      New("/bin/echo").setRlimit("SetMaxFiles", rlimitNofile, 2, 1),
+	}
+	check := func(t *testing.T, text string, err error) {
+		t.Helper()
+		require.ErrorContains(t, err, "spawn: "+text)
+		require.NotContains(t, err.Error(), "hidden")
+	}
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		for text, c := range tests {
+			out, err := call(c.Clone(), context.Background())
+			check(t, text, err)
+			require.Empty(t, out)
+		}
+	})
+	t.Run("Exec and Explain", func(t *testing.T) {
+		checkLeaks(t)
+		for text, c := range tests {
+			check(t, text, c.Exec())
+			_, err := c.Explain()
+			check(t, text, err)
+		}
+	})
+}
+
+// unusable makes programs that cannot be started, in dir, and returns for each name the error.
+func unusable(t testing.TB, dir string) map[string]error {
+	write := func(name, text string, mode os.FileMode) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), mode))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "directory"), 0o755))
+	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o755))
+	require.NoError(t, os.Symlink("loop", filepath.Join(dir, "loop")))
+	require.NoError(t, os.Symlink("missing", filepath.Join(dir, "dangling")))
+	write("not-executable", "#!/bin/sh\n", 0o644)
+	write("text", "echo text\n", 0o755)
+	write("empty", "", 0o755)
+	write("truncated", "\x7fELF\x02\x01\x01", 0o755)
+	write("no-interpreter", "#!"+filepath.Join(dir, "missing")+"\n", 0o755)
+	write("interpreter-not-executable", "#!"+filepath.Join(dir, "not-executable")+"\n", 0o755)
+	return map[string]error{
+		"missing":                    unix.ENOENT,
+		"missing/program":            unix.ENOENT,
+		"text/program":               unix.ENOTDIR,
+		"directory":                  unix.EACCES,
+		"fifo":                       unix.EACCES,
+		"loop":                       unix.ELOOP,
+		"dangling":                   unix.ENOENT,
+		"not-executable":             unix.EACCES,
+		"text":                       unix.ENOEXEC,
+		"empty":                      unix.ENOEXEC,
+		"truncated":                  unix.ENOEXEC,
+		"no-interpreter":             unix.ENOENT,
+		"interpreter-not-executable": unix.EACCES,
+		strings.Repeat("n", 300):     unix.ENAMETOOLONG,
+	}
+}
+
+func TestAProgramThatCannotBeExecutedIsReportedByExecve(t *testing.T) {
+	dir := t.TempDir()
+	errs := unusable(t, dir)
+	t.Chdir(dir)
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		for name, want := range errs {
+			path := filepath.Join(dir, name)
+			_, err := call(New(path), context.Background())
+			start := requireNotStarted(t, err, "execve("+strconv.Quote(path)+")", want)
+			require.Equal(t, path, start.Path)
+			require.Equal(t, fmt.Sprintf("spawn: cannot start %q: execve(%q): %v", path, path, want), err.Error())
+
+			_, err = call(New("./"+name), context.Background())
+			requireNotStarted(t, err, "execve("+strconv.Quote("./"+name)+")", want)
+		}
+	})
+}
+
+func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 0\n"), 0o755))
+	open := func(t *testing.T) *os.File {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		if exec.Command(path).Run() == nil {
+			t.Skip("this kernel executes a file that is open for writing")
+		}
+		return f
+	}
+	t.Run("in vain", func(t *testing.T) {
+		open(t)
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			_, err := call(New(path), context.Background())
+			requireNotStarted(t, err, "execve("+strconv.Quote(path)+")", unix.ETXTBSY)
+		})
+	})
+	t.Run("until it is closed", func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			f := open(t)
+			_, err := during(call, New(path), context.Background(), func() {
+				// A program in use and then none: a try, and the pause that follows.
+				eventually(t, "a first try", func() bool { return program.InUse() > 0 })
+				eventually(t, "a pause", func() bool { return program.InUse() == 0 })
+				require.NoError(t, f.Close())
+			})
+			require.NoError(t, err)
+		})
+	})
+}
+
+func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {
+	tries := 0
+	busy := &StartError{Err: unix.ETXTBSY}
+	require.Same(t, busy, again(func() error { tries++; return busy }))
+	require.Equal(t, busyTries, tries)
+
+	tries = 0
+	require.NoError(t, again(func() error {
+		if tries++; tries < 3 {
+			return busy
+		}
+		return nil
+	}))
+	require.Equal(t, 3, tries)
+
+	for _, err := range []error{&StartError{Err: unix.ENOENT}, &ExitError{Err: unix.ETXTBSY}} {
+		tries = 0
+		require.Same(t, err, again(func() error { tries++; return err }))
+		require.Equal(t, 1, tries)
+	}
+}
+
+func TestAProgramIsSearchedInPATH(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a/prog": "echo a", "b/prog": "echo b", "c/only-c": "echo c"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a/only-c"), nil, 0o644))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "b/only-c"), 0o755))
+	checkLeaks(t)
+	path := func(elements ...string) {
+		t.Setenv("PATH", strings.Join(elements, ":"))
+	}
+	run := func(name string) (string, error) {
+		out, err := New(name).Output(context.Background())
+		return string(out), err
+	}
+	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+
+	path(a, b)
+	out, err := run("prog")
+	require.NoError(t, err)
+	require.Equal(t, "a\n", out)
+
+	path(b, a)
+	out, err = run("prog")
+	require.NoError(t, err)
+	require.Equal(t, "b\n", out)
+
+	path(a, b, c) // what is no executable file does not count
+	out, err = run("only-c")
+	require.NoError(t, err)
+	require.Equal(t, "c\n", out)
+
+	path(a, b)
+	for _, name := range []string{"only-c", "missing", ".", ".."} {
+		_, err = run(name)
+		start := requireNotStarted(t, err, "search in PATH", exec.ErrNotFound)
+		require.Equal(t, name, start.Path)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
+
+	path()
+	_, err = run("prog")
+	requireNotStarted(t, err, "search in PATH", exec.ErrNotFound)
+}
+
+func TestAProgramFoundThroughARelativeElementOfPATHIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o755))
+	for _, name := range []string{"prog", "sub/prog", "ls"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nexit 0\n"), 0o755))
+	}
+	t.Chdir(dir)
+	for _, godebug := range []string{"", "execerrdot=0"} {
+		t.Run(godebug, func(t *testing.T) {
+			t.Setenv("GODEBUG", godebug)
+			for _, path := range []string{".", "", "sub", "./sub", "/nonexistent:", ":/nonexistent", "/nonexistent::/nonexistent2"} {
+				t.Setenv("PATH", path)
+				forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+					if path == "" { // PATH is not set: there is no element
+						return
+					}
+					_, err := call(New("prog"), context.Background())
+					requireNotStarted(t, err, "search in PATH", exec.ErrDot)
+				})
+			}
+		})
+	}
+	checkLeaks(t)
+	require.NoError(t, New("./prog").Run(context.Background()), "with a slash it is meant")
+	t.Setenv("PATH", ".:/bin:/usr/bin")
+	requireNotStarted(t, New("ls").Run(context.Background()), "search in PATH", exec.ErrDot)
+	t.Setenv("PATH", "/bin:/usr/bin:.")
+	require.NoError(t, New("ls").Run(context.Background()))
+}
+
+func TestARelativeProgramIsTheSameWithAndWithoutAWorkingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"prog": "here", "elsewhere/prog": "elsewhere", "other/prog": "other", "a/b/none": ""} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho "+text+"; pwd\n"), 0o755))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "other/sub"), 0o755))
+	require.NoError(t, os.Symlink("other/sub", filepath.Join(dir, "link")))
+	t.Chdir(dir)
+	checkLeaks(t)
+	elsewhere, err := filepath.EvalSymlinks(filepath.Join(dir, "elsewhere"))
+	require.NoError(t, err)
+	for name, want := range map[string]string{
+		"./prog":             "here",
+		"elsewhere/prog":     "elsewhere",
+		"./a/b/../../prog":   "here",
+		"link/../prog":       "other", // .. of where the link leads to
+		"./elsewhere/./prog": "elsewhere",
+	} {
+		out, err := New(name).Output(context.Background())
+		require.NoError(t, err, name)
+		require.Equal(t, want, strings.Split(string(out), "\n")[0], name)
+
+		out, err = New(name).SetWorkingDirectory("elsewhere").Output(context.Background())
+		require.NoError(t, err, name)
+		require.Equal(t, want+"\n"+elsewhere+"\n", string(out), name)
+	}
+	_, err = New("./none").SetWorkingDirectory("a/b").Output(context.Background())
+	require.ErrorIs(t, err, fs.ErrNotExist, "it is in the new directory only")
+}
+
+func TestAWorkingDirectoryThatCannotBeEnteredIsReportedByChdir(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "locked"), 0))
+	errs := map[string]error{"missing": unix.ENOENT, "file": unix.ENOTDIR}
+	if os.Geteuid() != 0 {
+		errs["locked"] = unix.EACCES
+	}
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		for name, want := range errs {
+			path := filepath.Join(dir, name)
+			_, err := call(New("/bin/true").SetWorkingDirectory(path), context.Background())
+			start := requireNotStarted(t, err, "chdir("+strconv.Quote(path)+")", want)
+			require.Equal(t, "/bin/true", start.Path)
+		}
+	})
+}
+
+func TestAWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become another user")
+	}
+	checkLeaks(t)
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	c := New("/bin/true").SetUID(65534).SetGID(65534).SetWorkingDirectory(dir)
+	requireNotStarted(t, c.Run(context.Background()), "chdir("+strconv.Quote(dir)+")", unix.EACCES)
+}
+
+func TestAnArgumentMayBeAsLongAsTheKernelTakes(t *testing.T) {
+	const longest = 128<<10 - 1 // MAX_ARG_STRLEN, less the NUL
+	const op = `execve("/bin/true")`
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		out, err := call(shell(`echo ${#1}`, strings.Repeat("a", longest)), context.Background())
+		require.NoError(t, err)
+		require.Equal(t, strconv.Itoa(longest)+"\n", out)
+		_, err = call(New("/bin/true", strings.Repeat("a", longest+1)), context.Background())
+		requireNotStarted(t, err, op, unix.E2BIG)
+		_, err = call(New("/bin/true").AddEnv("A", strings.Repeat("a", longest-len("A="))), context.Background())
+		require.NoError(t, err)
+		_, err = call(New("/bin/true").AddEnv("A", strings.Repeat("a", longest-len("A=")+1)), context.Background())
+		requireNotStarted(t, err, op, unix.E2BIG)
+	})
+}
+
+func TestAllArgumentsMayBeAsLongAsTheKernelTakes(t *testing.T) {
+	const stack = 1 << 20 // of which a quarter is for arguments
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_STACK, &limit))
+	if limit.Max < stack {
+		t.Skipf("the hard limit RLIMIT_STACK is %d", limit.Max)
+	}
+	checkLeaks(t)
+	run := func(n int) error {
+		c := New("/bin/true").ClearEnv().SetRlimit(unix.RLIMIT_STACK, stack, stack)
+		for range n {
+			c.AddArg("0123456")
+		}
+		return c.Run(context.Background())
+	}
+	good, bad := 0, stack/4/len("0123456\x00") // pointers count too, on kernels from 4.13 on
+	require.NoError(t, run(good))
+	requireNotStarted(t, run(bad), `execve("/bin/true")`, unix.E2BIG)
+	for bad-good > 1 {
+		n := (good + bad) / 2
+		if err := run(n); err == nil {
+			good = n
+		} else {
+			requireNotStarted(t, err, `execve("/bin/true")`, unix.E2BIG)
+			bad = n
+		}
+	}
+	require.Greater(t, good, stack/4/len("0123456\x00")/4, "near the kernel's limit")
+	require.NoError(t, run(good))
+	requireNotStarted(t, run(bad), `execve("/bin/true")`, unix.E2BIG)
+}
+
+func TestAFileThatIsClosedBeforeTheStartIsReported(t *testing.T) {
+	for name, set := range map[string]func(*Command, *os.File){
+		"stdin":  func(c *Command, f *os.File) { c.SetStdin(f) },
+		"stdout": func(c *Command, f *os.File) { c.SetStdout(f) },
+		"stderr": func(c *Command, f *os.File) { c.SetStderr(f) },
+		"passed": func(c *Command, f *os.File) { c.PassFDAs(f, 5) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			require.NoError(t, err)
+			c := New("/bin/true").SetInput([]byte("text"))
+			set(c, f)
+			require.NoError(t, f.Close())
+			for _, run := range []func() error{
+				func() error { return c.Run(context.Background()) },
+				func() error { _, err := c.Start(context.Background()); return err },
+				func() error { _, err := c.Explain(); return err },
+			} {
+				err := run()
+				require.ErrorIs(t, err, os.ErrClosed)
+				require.ErrorContains(t, err, os.DevNull)
+				var start *StartError
+				require.ErrorAs(t, err, &start)
+			}
+		})
+	}
+}
+
+func TestALimitAboveTheHardLimitIsReportedByPrlimit(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		// One that nobody may have.
+		text, err := os.ReadFile("/proc/sys/fs/nr_open")
+		require.NoError(t, err)
+		most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		require.NoError(t, err)
+		_, err = call(New("/bin/true").SetMaxFiles(most+1), context.Background())
+		op := fmt.Sprintf("prlimit64(0, RLIMIT_NOFILE, {soft=%d, hard=%d}, NULL)", most+1, most+1)
+		requireNotStarted(t, err, op, unix.EPERM)
+	})
+	t.Run("without privileges", func(t *testing.T) {
+		checkLeaks(t)
+		if os.Geteuid() == 0 {
+			t.Skip("root may have the capability CAP_SYS_RESOURCE")
+		}
+		var limit unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		err := New("/bin/true").SetRlimit(unix.RLIMIT_NOFILE, 10, limit.Max+1).Run(context.Background())
+		op := fmt.Sprintf("prlimit64(0, RLIMIT_NOFILE, {soft=10, hard=%d}, NULL)", limit.Max+1)
+		requireNotStarted(t, err, op, unix.EPERM)
+	})
+}
+
+func TestAUserOverTheLimitOfProcessesIsReportedByExecve(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become another user")
+	}
+	checkLeaks(t)
+	nobody := func(name string) *Command { return New(name).SetUID(65534).SetGID(65534) }
+	other, err := nobody("/bin/cat").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	c := nobody("/bin/true").SetMaxProcesses(0)
+	err = c.Run(context.Background())
+	_, startErr := c.Start(context.Background())
+	require.NoError(t, other.Stdin().Close())
+	require.NoError(t, other.Wait())
+	requireNotStarted(t, err, `execve("/bin/true")`, unix.EAGAIN)
+	requireNotStarted(t, startErr, `execve("/bin/true")`, unix.EAGAIN)
+}
+
+// starts are runs that need more and more descriptors.
+var starts = map[string]func() error{
+	"Run": func() error { return New("/bin/true").Run(context.Background()) },
+	"Output with input": func() error {
+		out, err := New("/bin/cat").SetInput(make([]byte, 100<<10)).Output(context.Background())
+		if err == nil && len(out) != 100<<10 {
+			err = fmt.Errorf("%d bytes", len(out))
+		}
+		return err
+	},
+	"Start with three pipes": func() error {
+		p, err := New("/bin/cat").PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
+		if err != nil {
+			return err
+		}
+		return errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Stderr().Close(), p.Wait())
+	},
+	"reader and writers": func() error {
+		var out, errOut bytes.Buffer
+		err := New("tee", "/dev/stderr").SetStdin(strings.NewReader("in")).SetStdout(&out).SetStderr(&errOut).Run(context.Background())
+		if err == nil && out.String()+errOut.String() != "inin" {
+			err = fmt.Errorf("output %q %q", out.String(), errOut.String())
+		}
+		return err
+	},
+}
+
+func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
+	for name := range starts {
+		for _, state := range []string{"warm", "cold"} {
+			t.Run(name+", "+state, func(t *testing.T) {
+				checkLeaks(t)
+				out, err := helperCommand(t, "faults-no-descriptors", name, state).CombinedOutput(context.Background())
+				require.NoError(t, err, "%s", out)
+				// The helper prints the step that failed with 0, 1, 2... descriptors.
+				steps := strings.Split(strings.TrimSpace(string(out)), "\n")
+				require.Contains(t, steps[0], "pipe2(O_CLOEXEC)")
+				require.Contains(t, string(out), "clone3(")
+				require.NotContains(t, string(out), "start:")
+			})
+		}
+	}
+}
+
+// openNumbers returns this process's descriptors, without opening one.
+func openNumbers() (open []int) {
+	for fd := range 1024 {
+		if isOpen(fd) {
+			open = append(open, fd)
+		}
+	}
+	return open
+}
+
+// withoutDescriptors starts a program with no descriptor left, with one, and so on, until it can be started. It prints what failed
+// each time.
+func withoutDescriptors(args []string) int {
+	start, warm := starts[args[0]], args[1] == "warm"
+	if warm { // what the library and the runtime open once is open
+		if err := start(); err != nil {
+			return fail(err)
+		}
+	}
+	limit := unix.Rlimit{}
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fail(err)
+	}
+	// No gaps: the limit is on the numbers.
+	open := openNumbers()
+	for highest := open[len(open)-1]; ; {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fail(err)
+		}
+		if fd > highest {
+			closeFD(fd)
+			break
+		}
+	}
+	open = openNumbers()
+	for k := range 100 {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(open) + k), Max: limit.Max}); err != nil {
+			return fail(err)
+		}
+		err := start()
+		if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); e != nil {
+			return fail(e)
+		}
+		if err == nil {
+			return 0
+		}
+		var s *StartError
+		if !errors.As(err, &s) || s.Err != unix.EMFILE {
+			return fail(fmt.Errorf("%d descriptors left: %w", k, err))
+		}
+		fmt.Println(s.Op)
+		if err := leftBehind(open, warm); err != nil {
+			return fail(fmt.Errorf("%d descriptors left, after %w: %w", k, err, err))
+		}
+	}
+	return fail(errors.New("a program needs more than 100 descriptors"))
+}
+
+// leftBehind looks for what a start that failed may have left.
+func leftBehind(open []int, warm bool) error {
+	now := openNumbers()
+	if warm && !slices.Equal(now, open) || len(now) > len(open)+2 { // Go's poller has two
+		return fmt.Errorf("open descriptors: %v, before: %v", now, open)
+	}
+	if n := program.InUse(); n != 0 {
+		return fmt.Errorf("%d programs in use", n)
+	}
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil); err != unix.ECHILD {
+		return fmt.Errorf("a child is left: %w", err)
+	}
+	return nil
+}
+
+// fail ends a helper.
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
+	checkLeaks(t)
+	out, err := helperCommand(t, "faults-no-processes").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good\n", string(out))
+}
+
+// withoutProcesses starts programs where this process's user may have no more processes.
+func withoutProcesses([]string) int {
+	if os.Geteuid() == 0 { // whom no limit binds
+		if err := errors.Join(syscall.Setgroups(nil), syscall.Setresgid(65534, 65534, 65534), syscall.Setresuid(65534, 65534, 65534)); err != nil {
+			return fail(err)
+		}
+	}
+	if err := New("/bin/true").Run(context.Background()); err != nil {
+		return fail(err)
+	}
+	// The runtime dies when it cannot have a thread that it wants, so it gets some before.
+	var wg sync.WaitGroup
+	all := make(chan struct{})
+	for i := range 20 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			if i == 19 {
+				close(all)
+			}
+			<-all
+		}()
+	}
+	wg.Wait()
+
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		return fail(err)
+	}
+	open := openNumbers()
+	for range 3 {
+		for name, start := range starts {
+			if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: limit.Max}); err != nil {
+				return fail(err)
+			}
+			err := start()
+			if e := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); e != nil {
+				return fail(e)
+			}
+			var s *StartError
+			if !errors.As(err, &s) || s.Err != unix.EAGAIN || !strings.HasPrefix(s.Op, "clone3(") {
+				return fail(fmt.Errorf("%s: unexpected error %v", name, err))
+			}
+			if err := leftBehind(open, false); err != nil {
+				return fail(fmt.Errorf("%s: %w", name, err))
+			}
+			if err := start(); err != nil {
+				return fail(fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	fmt.Println("good")
+	return 0
+}
+
+func TestASystemCallThatASeccompFilterDeniesIsNamed(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM, unix.EINVAL} {
+		for call, nr := range map[string]int{"close_range": unix.SYS_CLOSE_RANGE, "dup3": unix.SYS_DUP3, "execve": unix.SYS_EXECVE, "umask": unix.SYS_UMASK} {
+			t.Run(call+", "+errno.Error(), func(t *testing.T) {
+				checkLeaks(t)
+				out, err := helperCommand(t, "faults-denied", strconv.Itoa(nr), strconv.Itoa(int(errno)), call+"(").CombinedOutput(context.Background())
+				require.NoError(t, err, "%s", out)
+			})
+		}
+		t.Run("clone3, "+errno.Error(), func(t *testing.T) {
+			checkLeaks(t)
+			out, err := helperCommand(t, "faults-denied", strconv.Itoa(unix.SYS_CLONE3), strconv.Itoa(int(errno)), "").CombinedOutput(context.Background())
+			require.NoError(t, err, "%s", out)
+		})
+	}
+}
+
+// withDeniedCall denies system call args[0] to this process with errno args[1] and then starts programs. The error must begin with
+// args[2]; where that is empty there must be none.
+func withDeniedCall(args []string) int {
+	nr, _ := strconv.ParseUint(args[0], 10, 32)
+	errno, _ := strconv.ParseUint(args[1], 10, 16)
+	if err := deny(nr, errno); err != nil {
+		return fail(err)
+	}
+	low.reserve() // once and for all
+	open := openNumbers()
+	ctx := context.Background()
+	command := func() *Command { return New("/bin/true").SetUmask(0o22) }
+	for name, start := range map[string]func() error{
+		"Run":               func() error { return command().Run(ctx) },
+		"Run with a writer": func() error { return command().SetStdout(io.Discard).Run(ctx) },
+		"Output":            func() error { _, err := command().SetInput([]byte("text")).Output(ctx); return err },
+		"Start": func() error {
+			p, err := command().Start(ctx)
+			if err != nil {
+				return err
+			}
+			return p.Wait()
+		},
+	} {
+		err := start()
+		var s *StartError
+		switch {
+		case args[2] == "" && err == nil:
+		case args[2] != "" && errors.As(err, &s) && strings.HasPrefix(s.Op, args[2]) && s.Err == syscall.Errno(errno):
+		default:
+			return fail(fmt.Errorf("%s: unexpected error %v", name, err))
+		}
+		if err := leftBehind(open, false); err != nil {
+			return fail(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return 0
+}
+
+// deny makes a system call of this process fail, on every thread. (seccomp(2))
+func deny(nr, errno uint64) error {
+	const (
+		load, jumpIfEqual, ret = 0x20, 0x15, 0x06 // BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+		retErrno, retAllow     = 0x0005_0000, 0x7fff_0000
+		setModeFilter, tsync   = 1, 1
+	)
+	// struct sock_filter: code, jt, jf and k, of 16, 8, 8 and 32 bits.
+	instruction := func(code, jf, k uint64) uint64 { return code | jf<<24 | k<<32 }
+	memory, err := program.New(1024)
+	if err != nil {
+		return err
+	}
+	defer memory.Free()
+	filter := memory.Words(
+		instruction(load, 0, 0), // the number of the system call
+		instruction(jumpIfEqual, 1, nr),
+		instruction(ret, 0, retErrno|errno),
+		instruction(ret, 0, retAllow),
+	)
+	fprog := memory.Words(4, uint64(filter))
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, tsync, fprog); errno != 0 {
+		return os.NewSyscallError("seccomp", errno)
+	}
+	return nil
+}
+
+// everyAttribute returns a command that uses all that there is, and three files, and still succeeds.
+func everyAttribute(f [3]*os.File) *Command {
+	c := New("/bin/true", "argument").AddSecretArg("hidden").SetArgv0("argument 0").
+		AddEnv("A", "value").AddSecretEnv("B", "hidden").
+		SetInput(make([]byte, 100<<10)).SetStdout(new(bytes.Buffer)).SetStderr(io.Discard).
+		PassFDAs(f[0], fileNumber(f[1])).PassFDAs(f[1], fileNumber(f[0])).PassFDAs(f[0], 200).
+		SetWorkingDirectory("/").SetUmask(0o27).SetProcessGroup().SetKillMode(KillGroup)
+	c.PassFD(f[2])
+	c.SetSendBuffer([]byte("text"))
+	for resource := range rlimitCount {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(resource, &limit); err != nil {
+			panic(err)
+		}
+		c.SetRlimit(resource, limit.Cur, limit.Max)
+	}
+	return c
+}
+
+// someAttributes are commands whose programs have every system call, between them.
+func someAttributes(f [3]*os.File) map[string]*Command {
+	commands := map[string]*Command{
+		"all":     everyAttribute(f),
+		"same id": everyAttribute(f).SetUID(os.Getuid()).SetGID(os.Getgid()),
+		"none":    New("/bin/true"),
+		// Where the others have pipes this has /dev/null, and a session where they have a group.
+		"null": New("/bin/true").SetSession().SetStderr(nil),
+	}
+	if os.Geteuid() == 0 {
+		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)
+	}
+	return commands
+}
+
+func threeFiles(t testing.TB) (files [3]*os.File) {
+	for i := range files {
+		f, err := os.Open(os.DevNull)
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		files[i] = f
+	}
+	return files
+}
+
+// noSyscall is the number of no system call.
+const noSyscall = 1 << 20
+
+// failOp makes op i of the command's program fail and returns the error and the op as it is in truth.
+func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (op string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	streams := c.streams
+	keepTail(&streams)
+	pl, err := c.prepare(ctx, streams, m)
+	require.NoError(t, err)
+	op = pl.prog.Step(i)
+	good := *pl.prog.At(i)
+	spoil(pl.prog.At(i))
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
+	require.NoError(t, pl.clone(p))
+	*pl.prog.At(i) = good // the child goes by a copy
+	pl.watch(ctx, p)
+	if m == unwatched {
+		require.True(t, tryBlock())
+		return op, pl.wait(p)
+	}
+	return op, pl.startWaiting(ctx, p)
+}
+
+// length returns the number of ops of a command's program.
+func length(t testing.TB, c *Command, m mode) int {
+	streams := c.streams
+	keepTail(&streams)
+	pl, err := c.prepare(context.Background(), streams, m)
+	require.NoError(t, err)
+	defer pl.release()
+	return pl.prog.Len()
+}
+
+func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
+	dumpableBefore := getDumpable()
+	named := map[string]bool{}
+	for name, c := range someAttributes(threeFiles(t)) {
+		for mode, m := range map[string]mode{"watched": watched, "piped": piped, "unwatched": unwatched} {
+			t.Run(name+", "+mode, func(t *testing.T) {
+				checkLeaks(t)
+				require.NoError(t, c.Run(context.Background()))
+				before := openFDs(t)
+				n := length(t, c, m)
+				for i := range n {
+					op, err := failOp(t, c, m, i, func(op *program.Op) { op.Nr = noSyscall })
+					start := requireNotStarted(t, err, op, unix.ENOSYS)
+					require.Equal(t, "/bin/true", start.Path)
+					require.NotContains(t, err.Error(), "hidden")
+					require.Zero(t, program.InUse())
+					require.Equal(t, before, openFDs(t), op)
+					require.Equal(t, dumpableBefore, getDumpable(), op)
+					call, _, _ := strings.Cut(op, "(")
+					named[call] = true
+				}
+				require.Zero(t, blockedWaits.Load())
+			})
+		}
+	}
+	want := []string{
+		"chdir", "close_range", "dup3", "execve", "fcntl", "openat", "prlimit64", "rt_sigaction", "rt_sigprocmask",
+		"setpgid", "setresgid", "setresuid", "setsid", "umask",
+	}
+	if os.Geteuid() == 0 {
+		want = append(want, "setgroups")
+	}
+	for _, call := range want {
+		require.True(t, named[call], "no op calls %s", call)
+	}
+}
+
+func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
+	checkLeaks(t)
+	c := New("/bin/true")
+	found := false
+	for i := range length(t, c, unwatched) {
+		for _, m := range []mode{watched, piped, unwatched} {
+			expects := false
+			op, err := failOp(t, c, m, i, func(op *program.Op) {
+				expects = op.Flags&program.Expect != 0
+				op.Expect++
+				if !expects {
+					op.Nr = noSyscall
+				}
+			})
+			if !expects {
+				continue
+			}
+			found = true
+			requireNotStarted(t, err, op, errUnexpected)
+			require.Contains(t, op, `openat(AT_FDCWD, "/dev/null", O_RDWR) = 0`)
+		}
+	}
+	require.True(t, found, "no op expects a result")
+}
+
+func TestEveryOpThatFailsInPlaceOfAChildIsNamed(t *testing.T) {
+	for name := range someAttributes(threeFiles(t)) {
+		if name == "null" {
+			continue // a process can lead a new session once
+		}
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			out, err := helperCommand(t, "faults-in-place", name).CombinedOutput(context.Background())
+			require.NoError(t, err, "%s", out)
+		})
+	}
+}
+
+// failInPlace makes each op of a program fail that is to replace this process.
+func failInPlace(args []string) int {
+	var files [3]*os.File
+	for i := range files {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return fail(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	c := someAttributes(files)[args[0]].SetInput([]byte("text")).SetStdout(nil).SetStderr(nil)
+	open := openNumbers()
+	n := -1
+	for i := 0; i != n; i++ {
+		pl, err := c.prepare(context.Background(), c.streams, inPlace)
+		if err != nil {
+			return fail(err)
+		}
+		n = pl.prog.Len()
+		op := pl.prog.Step(i)
+		pl.prog.At(i).Nr = noSyscall
+		f := helper.Exec(pl.prog)
+		if f.Op != i || f.Errno != unix.ENOSYS {
+			return fail(fmt.Errorf("instead of op %d, %s, op %d failed with %v", i, op, f.Op, f.Errno))
+		}
+		pl.release()
+		if now := openNumbers(); !slices.Equal(now, open) {
+			return fail(fmt.Errorf("%s: open descriptors %v, before: %v", op, now, open))
+		}
+	}
+	return 0
+}
