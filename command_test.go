@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,11 +105,13 @@ func TestACloneIsIndependent(t *testing.T) {
 		SetRlimit(0, 1, 1).SetRlimit(1, 1, 1).SetRlimit(2, 1, 1).SetGroups(1, 2, 3).
 		PassFDAs(f, 100).PassFDAs(f, 101).PassFDAs(f, 102)
 	original := c.String()
-	// Both have room in the same places now, if they share anything.
+	// With room behind the ends: what both append would meet there, did they share it.
+	c.args, c.env.vars = slices.Grow(c.args, 9), slices.Grow(c.env.vars, 9)
+	c.passed, c.rlimits = slices.Grow(c.passed, 9), slices.Grow(c.rlimits, 9)
 	d := c.Clone()
-	c.AddArg("c").AddEnv("A", "c").AddEnv("E", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
+	c.AddArg("c").AddEnv("E", "c").AddEnv("A", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
 	require.Equal(t, original, d.String())
-	d.AddArg("d").AddEnv("A", "d").AddEnv("F", "d").SetRlimit(0, 3, 3).SetRlimit(4, 3, 3).PassFDAs(h, 104)
+	d.AddArg("d").AddEnv("F", "d").AddEnv("A", "d").SetRlimit(0, 3, 3).SetRlimit(4, 3, 3).PassFDAs(h, 104)
 
 	require.Equal(t, "A=c B=2 C=3 E=c x 1 2 3 c", c.String())
 	require.Equal(t, "A=d B=2 C=3 F=d x 1 2 3 d", d.String())
@@ -197,7 +200,7 @@ func badCommands(t *testing.T, marker string) map[string]*Command {
 		`PassFDAs: 0x2 is not a flag`:                              c().PassFDAs(open, 5, 2),
 		`PassFDAs: the number 2 is not one to pass ` + os.DevNull + ` as; 0 to 2 are the standard streams`:  c().PassFDAs(open, 2),
 		`PassFDAs: the number -1 is not one to pass ` + os.DevNull + ` as; 0 to 2 are the standard streams`: c().PassFDAs(open, -1),
-		`PassFDAs: two descriptors for the number 5: ` + os.DevNull + ` and /dev/stderr`:                    c().PassFDAs(open, 5).PassFDAs(os.Stderr, 5),
+		`PassFDAs: two descriptors for the number 5: ` + os.DevNull + ` and ` + os.Stderr.Name():            c().PassFDAs(open, 5).PassFDAs(os.Stderr, 5),
 		`SetUID: the uid -1 is not in 0 to 4294967294`:                                                      c().SetUID(-1),
 		`SetUID: the uid 4294967295 is not in 0 to 4294967294`:                                              c().SetUID(math.MaxUint32),
 		`SetGID: the gid -5 is not in 0 to 4294967294`:                                                      c().SetGID(-5),

@@ -64,6 +64,9 @@ var calls = map[string]func(c *Command, ctx context.Context) (out string, err er
 // forEachCall runs a test for every way to run a command.
 func forEachCall(t *testing.T, f func(t *testing.T, call func(*Command, context.Context) (string, error))) {
 	for name, call := range calls {
+		if testing.Short() && name != "Run" && name != "Lines" && name != "Start and Wait" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			checkLeaks(t)
 			f(t, call)

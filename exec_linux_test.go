@@ -87,9 +87,16 @@ func TestExecReplacesThisProcessByWhatAChildWouldBe(t *testing.T) {
 	for name, want := range map[string]string{"SigIgn": "0000000000000000", "SigBlk": "0000000000000000", "Umask": "0027"} {
 		require.Equal(t, want, statusField(status, name), name)
 	}
+}
+
+func TestExecBecomesAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("the rest needs root, to become another user")
+		t.Skip("needs root, to become another user")
 	}
+	checkLeaks(t)
+	out, err := helperCommand(t, "exec-from-a-mess", "exec", publicDir(t), "/bin/cat", "/proc/self/status").Output(context.Background())
+	require.NoError(t, err)
+	status := string(out)
 	require.Equal(t, "65534\t65534\t65534\t65534", statusField(status, "Uid"))
 	require.Equal(t, "65533\t65533\t65533\t65533", statusField(status, "Gid"))
 	require.Equal(t, "1 2", statusField(status, "Groups"))

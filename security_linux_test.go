@@ -540,11 +540,18 @@ func checkDumpableWindow() error {
 		} {
 			held := make(chan error, 1)
 			flag := -1
-			go func() { held <- answer(listener, func() { flag = getDumpable() }) }()
+			var errOther error
+			go func() {
+				held <- answer(listener, func() {
+					// Another such child comes and goes.
+					errOther = otherIDs(New("/bin/true")).Run(context.Background())
+					flag = getDumpable()
+				})
+			}()
 			if err := run(); err != nil {
 				return err
 			}
-			if err := <-held; err != nil {
+			if err := errors.Join(<-held, errOther); err != nil {
 				return err
 			}
 			if flag != x.flag {
@@ -770,7 +777,8 @@ func checkSignals() error {
 	if err := allDefault(status(catStatus())); err != nil {
 		return err
 	}
-	p, err := startLive(waiting())
+	// Not a shell, which may ignore signals itself.
+	p, err := New("/bin/cat").PipeStdin().PipeStdout().Start(context.Background())
 	if err != nil {
 		return err
 	}
