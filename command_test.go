@@ -109,11 +109,11 @@ func TestACloneIsIndependent(t *testing.T) {
 	c.args, c.env.vars = slices.Grow(c.args, 9), slices.Grow(c.env.vars, 9)
 	c.passed, c.rlimits = slices.Grow(c.passed, 9), slices.Grow(c.rlimits, 9)
 	d := c.Clone()
-	c.AddArg("c").AddEnv("E", "c").AddEnv("A", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
+	c.AddArg("c").AddEnv("E", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
 	require.Equal(t, original, d.String())
 	d.AddArg("d").AddEnv("F", "d").AddEnv("A", "d").SetRlimit(0, 3, 3).SetRlimit(4, 3, 3).PassFDAs(h, 104)
 
-	require.Equal(t, "A=c B=2 C=3 E=c x 1 2 3 c", c.String())
+	require.Equal(t, "A=1 B=2 C=3 E=c x 1 2 3 c", c.String())
 	require.Equal(t, "A=d B=2 C=3 F=d x 1 2 3 d", d.String())
 	require.Equal(t, []rlimit{{0, 2, 2}, {1, 1, 1}, {2, 1, 1}, {3, 2, 2}}, c.rlimits)
 	require.Equal(t, []rlimit{{0, 3, 3}, {1, 1, 1}, {2, 1, 1}, {4, 3, 3}}, d.rlimits)

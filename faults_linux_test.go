@@ -473,7 +473,7 @@ var starts = map[string]func() error{
 		if err != nil {
 			return err
 		}
-		return errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Stderr().Close(), p.Wait())
+		return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close(), p.Stderr().Close())
 	},
 	"reader and writers": func() error {
 		var out, errOut bytes.Buffer

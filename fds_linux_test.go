@@ -57,7 +57,7 @@ func stop(t testing.TB, p *Process) {
 }
 
 func stopLive(p *Process) error {
-	return errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Wait())
+	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
 }
 
 // readProc reads a file about a process.
