@@ -158,26 +158,19 @@ func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
 		})
 	})
 	t.Run("until it is closed", func(t *testing.T) {
-		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
-			f := open(t)
-			_, err := during(call, New(path), context.Background(), func() {
-				eventually(t, "a pause after a try", func() bool { return sleepsIn("spawn.again(") })
+		checkLeaks(t)
+		f := open(t)
+		c, tries := New(path), 0
+		require.NoError(t, again(func() error {
+			tries++
+			if tries == 3 {
 				require.NoError(t, f.Close())
-			})
-			require.NoError(t, err)
-		})
+			}
+			_, err := c.runOnce(context.Background(), c.streams)
+			return err
+		}))
+		require.Equal(t, 3, tries)
 	})
-}
-
-// sleepsIn reports whether a goroutine sleeps in a call of this function.
-func sleepsIn(function string) bool {
-	buf := make([]byte, 1<<20)
-	for goroutine := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(goroutine, "[sleep") && strings.Contains(goroutine, function) {
-			return true
-		}
-	}
-	return false
 }
 
 func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {

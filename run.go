@@ -136,7 +136,8 @@ func readLines(r io.Reader, yield func(string, error) bool) (left bool, err erro
 	return false, err
 }
 
-// Start starts the program and returns when it runs, that is, when execve has succeeded. If anything fails before, it
+// Start starts the program and returns when it runs, that is, when execve can no longer fail; some microseconds may pass until
+// /proc/PID/exe shows the program. If anything fails before, it
 // returns a [*StartError], and there is no child. When ctx ends, the program is ended as [Command.Run] says.
 //
 // Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise.

@@ -54,7 +54,8 @@ type Child struct {
 	frame *frame
 }
 
-// LeftMemory reports whether the child has left this address space, by exec or by its end: the program can then be freed.
+// LeftMemory reports whether the child has left this address space, by exec or by its end: the program can then be freed. An exec
+// can no longer fail then, but may take some microseconds more, until /proc shows the new program.
 // It must not be called after that.
 func (c *Child) LeftMemory() bool { return c.frame.leftMemory() }
 

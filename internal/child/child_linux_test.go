@@ -473,10 +473,12 @@ func TestLeftMemoryTellsThatTheChildHasExeced(t *testing.T) {
 	require.False(t, c.LeftMemory())
 	openGate(t, openIt)
 	eventually(t, "the child has left the memory", c.LeftMemory)
-	comm, errRead := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.PID))
-	require.NoError(t, errRead)
-	require.Equal(t, "cat\n", string(comm))
 	p.Free()
+	eventually(t, "the exec that it was about to finish is finished", func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.PID))
+		require.NoError(t, err)
+		return string(comm) == "cat\n"
+	})
 	require.NoError(t, unix.Close(endInput))
 	require.Zero(t, wait(t, c).ExitStatus())
 }
