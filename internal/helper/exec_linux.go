@@ -40,11 +40,13 @@ func Run(p *program.Program) program.Failure {
 		case errno == 0 && op.Flags&program.Store != 0:
 			p.StoreResult(i, r)
 		}
-		bad := errno != 0 || op.Flags&program.Expect != 0 && r != op.Expect
-		if bad && op.Flags&program.Ignore == 0 {
-			return program.Failure{Op: i, Errno: errno}
+		if errno != 0 || op.Flags&program.Expect != 0 && r != op.Expect {
+			if op.Flags&program.Ignore == 0 {
+				return program.Failure{Op: i, Errno: errno}
+			}
+			continue
 		}
-		if errno == 0 && op.Flags&program.Leave != 0 && r != 0 {
+		if op.Flags&program.Leave != 0 && r != 0 {
 			unix.Exit(0)
 		}
 	}
