@@ -16,9 +16,10 @@ const firstBlock = 64 << 10
 // arena is memory outside the garbage collector's heap, in blocks that do not move.
 type arena struct {
 	blocks []block
+	shared bool // with processes that have a copy of this one's memory
 }
 
-// block is one anonymous private mapping.
+// block is one anonymous mapping.
 type block struct {
 	base unsafe.Pointer
 	size int
@@ -39,7 +40,11 @@ func (a *arena) reserve(n int) error {
 
 func (a *arena) grow(size int) error {
 	size = (max(size, 1) + firstBlock - 1) &^ (firstBlock - 1)
-	base, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	flags := unix.MAP_ANONYMOUS | unix.MAP_PRIVATE
+	if a.shared {
+		flags = unix.MAP_ANONYMOUS | unix.MAP_SHARED
+	}
+	base, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		return err
 	}
@@ -50,7 +55,7 @@ func (a *arena) grow(size int) error {
 // alloc returns the address of n zeroed bytes, aligned to a word. It panics when the kernel has no memory left,
 // as Go's own allocator does.
 func (a *arena) alloc(n int) uintptr {
-	n = (n + wordSize - 1) &^ (wordSize - 1)
+	n = max((n+wordSize-1)&^(wordSize-1), wordSize) // an empty array has an address too
 	if err := a.reserve(n); err != nil {
 		panic("spawn: out of memory: mmap: " + err.Error())
 	}
@@ -163,6 +168,13 @@ func InUse() int {
 	return pool.used
 }
 
+// count counts a program that does not come from the pool.
+func (l *programPool) count() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used++
+}
+
 func (l *programPool) get() *Program {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +192,7 @@ func (l *programPool) put(p *Program) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used--
-	if len(l.free) >= maxPooled {
+	if p.arena.shared || len(l.free) >= maxPooled {
 		return false
 	}
 	l.free = append(l.free, p)

@@ -75,6 +75,18 @@ func New(size int) (*Program, error) {
 	if p == nil {
 		p = &Program{ops: make([]Op, 0, 96)}
 	}
+	return p.init(size)
+}
+
+// NewShared is New for a program that is run by a process with a copy of this one's memory: what that one writes in the
+// program's memory, its report too, is seen here.
+func NewShared(size int) (*Program, error) {
+	pool.count()
+	p := &Program{arena: arena{shared: true}}
+	return p.init(size)
+}
+
+func (p *Program) init(size int) (*Program, error) {
 	if err := p.arena.reserve(size); err != nil {
 		p.Free()
 		return nil, err
@@ -115,16 +127,25 @@ func (p *Program) Expect(i int, value uintptr) {
 	p.ops[i].Expect = value
 }
 
-// Link passes the result of op from as argument arg of the later op to.
+// Link passes the result of op from as argument arg of the later op to. An op has one place for its result: a second
+// Link or StoreStatus for it panics.
 func (p *Program) Link(from, to, arg int) {
+	p.mustNotStore(from)
 	p.ops[from].Flags |= Store
 	p.links = append(p.links, link{from, to, arg})
 }
 
 // StoreStatus makes the result of op i the descriptor to which later failures are reported.
 func (p *Program) StoreStatus(i int) {
+	p.mustNotStore(i)
 	p.ops[i].Flags |= Store
 	p.ops[i].Store = p.report
+}
+
+func (p *Program) mustNotStore(i int) {
+	if p.ops[i].Flags&Store != 0 {
+		panic("spawn: the result of a call is stored twice")
+	}
 }
 
 // NoStatus is the status descriptor of a program whose report is read from its memory only.
