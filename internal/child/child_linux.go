@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-// Package child runs a program in a new process that shares the caller's memory until it execs.
+// Package child runs a program in a new process that shares the caller's memory until it execs, or has a copy of it.
 //
 // # The rules in the child
 //
@@ -20,6 +20,7 @@
 package child
 
 import (
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,9 +35,24 @@ import (
 // The exit signal is 0 until execve makes it SIGCHLD: a start that fails sends no SIGCHLD, and a wait4(-1)
 // elsewhere in the process cannot take the child away before it has started.
 const (
-	fallbackFlags = unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_CHILD_CLEARTID
-	flags         = fallbackFlags | unix.CLONE_CLEAR_SIGHAND
+	commonFlags = unix.CLONE_PIDFD
+	sharedFlags = commonFlags | unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_CHILD_CLEARTID
 )
+
+// flags returns the flags for clone; clone3 takes CLONE_CLEAR_SIGHAND besides.
+func (o Options) flags() uint64 {
+	flags := o.Namespaces | sharedFlags
+	if o.OwnMemory {
+		flags = o.Namespaces | commonFlags
+	}
+	if o.VFork {
+		flags |= unix.CLONE_VFORK
+	}
+	return flags
+}
+
+// clone3Only reports whether clone cannot do what is asked for.
+func (o Options) clone3Only() bool { return o.Cgroup != 0 || o.Namespaces&unix.CLONE_NEWTIME != 0 }
 
 // stackSize is a formality: the child pushes nothing.
 const stackSize = 512
@@ -57,7 +73,7 @@ type Child struct {
 // LeftMemory reports whether the child has left this address space, by exec or by its end: the program can then be freed. An exec
 // can no longer fail then, but may take some microseconds more, until /proc shows the new program.
 // It must not be called after that.
-func (c *Child) LeftMemory() bool { return c.frame.leftMemory() }
+func (c *Child) LeftMemory() bool { return c.frame == nil || c.frame.leftMemory() }
 
 // Wait blocks the thread until LeftMemory is true, but not for long beyond the timeout, and returns it. It must not be called after
 // it has returned true.
@@ -78,7 +94,7 @@ func (c *Child) Wait(timeout time.Duration) bool {
 // the other end of a status pipe proves it too, and comes later. The caller waits for the process with __WALL.
 //
 // Linux 5.4 and later (clone3: 5.5).
-func Start(p *program.Program) (Child, *Error) {
+func Start(p *program.Program, o Options) (Child, *Error) {
 	f := newFrame(p)
 	f.block = ^uint64(0)
 	f.first, f.end = p.Layout()
@@ -87,35 +103,49 @@ func Start(p *program.Program) (Child, *Error) {
 	word, pidfd := f.addresses()
 	stack := p.Alloc(stackSize)
 
-	if !noClone3.Load() {
+	if !noClone3.Load() || o.clone3Only() {
 		args, addr := newCloneArgs(p)
 		*args = cloneArgs{
-			flags:     flags,
+			flags:     o.flags() | unix.CLONE_CLEAR_SIGHAND,
 			pidfd:     uint64(pidfd),
 			childTID:  uint64(word),
 			stack:     uint64(stack),
 			stackSize: stackSize,
 		}
-		f.call = [6]uintptr{unix.SYS_CLONE3, addr, cloneArgsSize}
+		size := uintptr(cloneArgsSize0)
+		if o.Cgroup != 0 {
+			args.flags |= unix.CLONE_INTO_CGROUP
+			args.cgroup, size = uint64(o.Cgroup), cloneArgsSize
+		}
+		f.call = [6]uintptr{unix.SYS_CLONE3, addr, size}
 		pid, errno := result(clone(f))
-		switch errno {
-		case 0:
-			return Child{pid, int(f.pidfd), f}, nil
-		case unix.ENOSYS, unix.EINVAL:
+		switch {
+		case errno == 0:
+			return o.child(pid, f), nil
+		case !o.clone3Only() && (errno == unix.ENOSYS || errno == unix.EINVAL && o.Namespaces == 0):
 			// Too old a kernel, or a seccomp policy that says so.
 			noClone3.Store(true)
-		case unix.EPERM:
-			// A seccomp policy that predates clone3. It may be this thread's only.
-		default:
-			return Child{}, &Error{"clone3({flags=" + program.CloneFlags(flags) + "}, 64)", errno}
+		}
+		// With EPERM it may be a seccomp policy that predates clone3, perhaps this thread's only.
+		if o.clone3Only() || errno != unix.ENOSYS && errno != unix.EINVAL && errno != unix.EPERM {
+			return Child{}, &Error{"clone3({flags=" + program.CloneFlags(args.flags) + "}, " + strconv.Itoa(int(size)) + ")", errno}
 		}
 	}
-	f.call = cloneCall(fallbackFlags, stack+stackSize, pidfd, word)
+	flags := o.flags()
+	f.call = cloneCall(uintptr(flags), stack+stackSize, pidfd, word)
 	pid, errno := result(clone(f))
 	if errno != 0 {
-		return Child{}, &Error{"clone(" + program.CloneFlags(fallbackFlags) + ")", errno}
+		return Child{}, &Error{"clone(" + program.CloneFlags(flags) + ")", errno}
 	}
-	return Child{pid, int(f.pidfd), f}, nil
+	return o.child(pid, f), nil
+}
+
+func (o Options) child(pid int, f *frame) Child {
+	c := Child{PID: pid, PIDFD: int(f.pidfd)}
+	if !o.OwnMemory {
+		c.frame = f
+	}
+	return c
 }
 
 // result splits the raw result of a system call.

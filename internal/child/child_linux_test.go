@@ -69,7 +69,7 @@ func newProgram(t testing.TB) *program.Program {
 // is not freed.
 func finish(t testing.TB, p *program.Program) (unix.WaitStatus, *program.Failure) {
 	t.Helper()
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	if err != nil {
 		require.NoError(t, err)
 	}
@@ -278,7 +278,7 @@ func TestExecClosesTheStatusPipeWithoutAReport(t *testing.T) {
 	addOwnTable(p)
 	addGate(p, gate)
 	addExec(p, "/bin/true")
-	c, errStart := Start(p)
+	c, errStart := Start(p, Options{})
 	require.Nil(t, errStart)
 	eventually(t, "the child has its own table", func() bool { return procState(t, c.PID) == "S" })
 	require.NoError(t, unix.Close(w))
@@ -418,7 +418,7 @@ func TestRetryCallsAgainAfterEINTR(t *testing.T) {
 		p.AddOp(unix.SYS_RT_SIGTIMEDWAIT, flags, p.Words(1<<(unix.SIGUSR1-1)), 0, 0, 8)
 		p.Expect(0, uintptr(unix.SIGUSR1))
 		addExit(p, 3)
-		c, err := Start(p)
+		c, err := Start(p, Options{})
 		require.Nil(t, err)
 		eventually(t, "the child waits", func() bool { return procState(t, c.PID) == "S" })
 		require.NoError(t, unix.Kill(c.PID, unix.SIGSTOP))
@@ -446,7 +446,7 @@ func TestTheParentGoesOnWhileTheChildWaits(t *testing.T) {
 	p := newProgram(t)
 	addGate(p, r)
 	addExec(p, "/bin/true")
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	runtime.GC() // needs every thread that runs Go code
 	eventually(t, "the child waits", func() bool { return procState(t, c.PID) == "S" })
@@ -467,7 +467,7 @@ func TestLeftMemoryTellsThatTheChildHasExeced(t *testing.T) {
 	p.Add(unix.SYS_CLOSE, uintptr(endInput))
 	addGate(p, gate)
 	addExec(p, "/bin/cat")
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	eventually(t, "the child waits", func() bool { return procState(t, c.PID) == "S" })
 	require.False(t, c.LeftMemory())
@@ -501,7 +501,7 @@ func TestThePidfdIsTheChildsAndCloseOnExec(t *testing.T) {
 	p := newProgram(t)
 	defer p.Free()
 	addGate(p, r)
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	flags, errno := unix.FcntlInt(uintptr(c.PIDFD), unix.F_GETFD, 0)
 	require.NoError(t, errno)
@@ -543,7 +543,7 @@ func TestTheChildHasEverySignalBlockedUntilItsProgramSaysOtherwise(t *testing.T)
 	p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
 	addGate(p, r)
 	addExit(p, 3)
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	require.Equal(t, allSignals, procStatus(t, c.PID, "SigBlk"))
 	openGate(t, w)
@@ -579,7 +579,7 @@ func noHandlerRuns(t testing.TB, caught chan os.Signal) error {
 		}
 		p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(0), 0, 8)
 		addExit(p, 3)
-		c, errStart := Start(p)
+		c, errStart := Start(p, Options{})
 		if errStart != nil {
 			return errStart
 		}
@@ -625,7 +625,7 @@ func TestTheChildHasNoHandlers(t *testing.T) {
 	defer p.Free()
 	addGate(p, r)
 	addExit(p, 0)
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	require.NotEqual(t, strings.Repeat("0", 16), procStatus(t, os.Getpid(), "SigCgt"))
 	caught := procStatus(t, c.PID, "SigCgt")
@@ -644,7 +644,7 @@ func TestAChildThatHasNotExecedIsHiddenFromOthersWaits(t *testing.T) {
 	p := newProgram(t)
 	defer p.Free()
 	p.Add(unix.SYS_CLOSE, badFD)
-	c, err := Start(p)
+	c, err := Start(p, Options{})
 	require.Nil(t, err)
 	require.NoError(t, unix.Waitid(unix.P_PIDFD, c.PIDFD, nil, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil))
 	_, errWait := unix.Wait4(-1, nil, unix.WNOHANG, nil)
@@ -712,7 +712,7 @@ func TestThousandsOfChildrenAtOnce(t *testing.T) {
 			case 2:
 				addExit(s.p, uintptr(i%100))
 			}
-			s.c, s.err = Start(s.p)
+			s.c, s.err = Start(s.p, Options{})
 		}()
 	}
 	close(start)
@@ -805,7 +805,7 @@ func fallbackWorks() error {
 
 	var before, after unix.Sigset_t
 	_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &before)
-	c, errStart := Start(p)
+	c, errStart := Start(p, Options{})
 	_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &after)
 	if errStart != nil {
 		return errStart
@@ -873,12 +873,12 @@ func refusedClones([]string) error {
 		return err
 	}
 	const flags = "CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_CHILD_CLEARTID"
-	_, errStart := Start(p)
+	_, errStart := Start(p, Options{})
 	if want := (Error{"clone3({flags=" + flags + "|CLONE_CLEAR_SIGHAND}, 64)", unix.EUSERS}); errStart == nil || *errStart != want {
 		return fmt.Errorf("%v, want %v", errStart, &want)
 	}
 	noClone3.Store(true)
-	_, errStart = Start(p)
+	_, errStart = Start(p, Options{})
 	if want := (Error{"clone(" + flags + ")", unix.EPERM}); errStart == nil || *errStart != want {
 		return fmt.Errorf("%v, want %v", errStart, &want)
 	}
@@ -963,7 +963,7 @@ func noProcesses([]string) error {
 	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
 		return err
 	}
-	_, errStart := Start(p)
+	_, errStart := Start(p, Options{})
 	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &old); err != nil {
 		return err
 	}
@@ -996,7 +996,7 @@ func noProcesses([]string) error {
 	}
 	defer q.Free()
 	addExit(q, 3)
-	c, errStart := Start(q)
+	c, errStart := Start(q, Options{})
 	if errStart != nil {
 		return errStart
 	}

@@ -22,6 +22,6 @@ func (c *Child) LeftMemory() bool { return true }
 func (c *Child) Wait(time.Duration) bool { return true }
 
 // Start needs assembly, which exists for amd64 and arm64.
-func Start(*program.Program) (Child, *Error) {
+func Start(*program.Program, Options) (Child, *Error) {
 	return Child{}, &Error{"clone3", syscall.ENOSYS}
 }

@@ -47,7 +47,7 @@ func newFrame(p *program.Program) *frame {
 	return (*frame)(unsafe.Pointer(&p.Bytes(p.Alloc(size), size)[0]))
 }
 
-// cloneArgs is the kernel's struct clone_args, as of Linux 5.3 (CLONE_ARGS_SIZE_VER0).
+// cloneArgs is the kernel's struct clone_args, as of Linux 5.7 (CLONE_ARGS_SIZE_VER2).
 type cloneArgs struct {
 	flags      uint64
 	pidfd      uint64
@@ -57,9 +57,15 @@ type cloneArgs struct {
 	stack      uint64
 	stackSize  uint64
 	tls        uint64
+	setTID     uint64
+	setTIDSize uint64
+	cgroup     uint64
 }
 
-const cloneArgsSize = unsafe.Sizeof(cloneArgs{})
+const (
+	cloneArgsSize  = unsafe.Sizeof(cloneArgs{})
+	cloneArgsSize0 = unsafe.Offsetof(cloneArgs{}.setTID) // as of Linux 5.3
+)
 
 // newCloneArgs allocates a struct clone_args in the program's memory and returns it with its address.
 //
