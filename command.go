@@ -22,11 +22,18 @@ type Command struct {
 	streams [3]stream
 	passed  []passedFD
 
-	dir       string
-	hasDir    bool
-	umask     int // -1: as in the parent
-	rlimits   []rlimit
-	ids       credentials
+	dir     string
+	hasDir  bool
+	umask   int // -1: as in the parent
+	rlimits []rlimit
+	ids     credentials
+
+	caps        capabilities
+	mac         labels
+	attributes  attributes
+	namespaces  namespaces
+	confinement confinement
+
 	session   bool
 	ownGroup  bool
 	killMode  KillMode
@@ -218,6 +225,10 @@ func (c *Command) Clone() *Command {
 	d.passed = slices.Clone(c.passed)
 	d.rlimits = slices.Clone(c.rlimits)
 	d.ids.groups = slices.Clone(c.ids.groups)
+	d.caps = c.caps.clone()
+	d.attributes = c.attributes.clone()
+	d.namespaces = c.namespaces.clone()
+	d.confinement = c.confinement.clone()
 	return &d
 }
 

@@ -22,8 +22,8 @@ func (c *Command) exec() error {
 		return &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
 	}
 	undo := pl.saveProcess()
-	pl.clearsDumpable = c.ids.clearsDumpable()
-	if pl.clearsDumpable {
+	pl.undumpable = c.undumpable()
+	if pl.undumpable {
 		dumpable.enter()
 	}
 	failure := helper.Exec(pl.prog)

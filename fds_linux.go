@@ -13,19 +13,52 @@ type move struct{ from, to int }
 
 // placement is the part of a plan that says what the child's table of descriptors becomes.
 type placement struct {
-	moves  []move
-	null   [3]bool // standard streams that are /dev/null
-	status int     // the end of the status pipe, which must survive until exec; -1 without
-	top    int     // the highest number that the child's table may hold
+	moves []move
+	null  [3]bool // standard streams that are /dev/null
+	kept  []kept
+	files []*childFile
+	top   int // the highest number that the child's table may hold
 
 	nextScratch int
+}
+
+// kept is a descriptor that the child needs until exec, which closes it.
+type kept struct {
+	n      int
+	status bool // the end of the status pipe
+}
+
+// childFile is a file that the child opens for itself, as this process's user and before its limits are set. Exec closes it.
+type childFile struct {
+	path  string
+	flags int
+	n     int // its number in the child, known when the row "files" was added
+}
+
+// keep makes a descriptor of this process, which must stay open until the child has left the memory, survive the closing in the
+// child. Its number may change: keptFD tells it, from the row "files" on.
+func (f *placement) keep(fd int) (i int) {
+	f.kept = append(f.kept, kept{n: fd})
+	return len(f.kept) - 1
+}
+
+func (f *placement) keptFD(i int) uintptr { return uintptr(f.kept[i].n) }
+
+// open has the child open a file.
+func (f *placement) open(path string, flags int) *childFile {
+	file := &childFile{path: path, flags: flags}
+	f.files = append(f.files, file)
+	return file
 }
 
 // leaveTable gives the child a table of its own, with only what lies at or below the highest number needed. This process must keep the
 // child's ends of pipes open until then, and does so until the child has exec'ed or ended.
 func (pl *plan) leaveTable() {
 	f := &pl.fds
-	f.top = f.status
+	f.top = -1
+	for _, k := range f.kept {
+		f.top = max(f.top, k.n)
+	}
 	for _, m := range f.moves {
 		f.top = max(f.top, m.from)
 	}
@@ -38,20 +71,26 @@ func (pl *plan) leaveTable() {
 // place puts every descriptor to its number and closes everything else.
 func (pl *plan) place() {
 	f := &pl.fds
-	f.protectStatus(pl.prog)
+	f.protectKept(pl.prog)
 	f.moveAll(pl.prog)
 	f.closeGaps(pl.prog)
 	f.openNull(pl.prog)
 }
 
-// protectStatus moves the status pipe away when its number is wanted for something else. It keeps close-on-exec.
-func (f *placement) protectStatus(p *program.Program) {
-	if f.status < 0 || f.status > stderr && !f.isTarget(f.status) {
-		return
+// protectKept moves what is kept away when its number is wanted for something else. It keeps close-on-exec.
+func (f *placement) protectKept(p *program.Program) {
+	for i := range f.kept {
+		k := &f.kept[i]
+		if k.n > stderr && !f.isTarget(k.n) {
+			continue
+		}
+		n := f.scratch()
+		dup := p.Add(unix.SYS_DUP3, uintptr(k.n), uintptr(n), unix.O_CLOEXEC)
+		if k.status {
+			p.StoreStatus(dup)
+		}
+		k.n = n
 	}
-	n := f.scratch()
-	p.StoreStatus(p.Add(unix.SYS_DUP3, uintptr(f.status), uintptr(n), unix.O_CLOEXEC))
-	f.status = n
 }
 
 // moveAll orders the moves so that none overwrites what a later one needs; where they form a cycle, one source is
@@ -86,8 +125,8 @@ func (f *placement) moveAll(p *program.Program) {
 // closeGaps closes what stands between the numbers that are kept.
 func (f *placement) closeGaps(p *program.Program) {
 	keep := make([]int, 0, 8)
-	if f.status >= 0 {
-		keep = append(keep, f.status)
+	for _, k := range f.kept {
+		keep = append(keep, k.n)
 	}
 	for _, m := range f.moves {
 		keep = append(keep, m.to)
@@ -129,12 +168,36 @@ const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
 func (f *placement) scratch() int {
 	n := stderr + 1
 	n = max(n, f.nextScratch)
-	for n == f.status || f.isTarget(n) || isSource(f.moves, n) {
+	for f.isKept(n) || f.isTarget(n) || isSource(f.moves, n) {
 		n++
 	}
 	f.top = max(f.top, n)
 	f.nextScratch = n + 1
 	return n
+}
+
+// openFiles opens the files of the child's own. Everything else is in its place by then, so their numbers are known.
+func (pl *plan) openFiles() {
+	f, n := &pl.fds, stderr+1
+	for _, file := range f.files {
+		for f.isKept(n) || f.isTarget(n) {
+			n++
+		}
+		flags := uintptr(file.flags | unix.O_CLOEXEC)
+		pl.prog.Expect(pl.prog.Add(unix.SYS_OPENAT, atFDCWD, pl.prog.CString(file.path), flags), uintptr(n))
+		file.n = n
+		n++
+	}
+}
+
+// writeFile writes to a file that the child has opened, in one call that must take all.
+func (pl *plan) writeFile(file *childFile, text string) {
+	addr := pl.prog.CString(text)
+	pl.prog.Expect(pl.prog.Add(unix.SYS_WRITE, uintptr(file.n), addr, uintptr(len(text))), uintptr(len(text)))
+}
+
+func (f *placement) isKept(n int) bool {
+	return slices.ContainsFunc(f.kept, func(k kept) bool { return k.n == n })
 }
 
 func (f *placement) isTarget(n int) bool {

@@ -17,10 +17,11 @@ type plan struct {
 	prog    *program.Program
 	fds     placement
 	mode    mode
+	options child.Options
 	child   child.Child
 
-	clearsDumpable bool        // the child is counted in dumpable
-	unwatch        func() bool // ends the watch of the context; nil without
+	undumpable bool        // the child is counted in dumpable
+	unwatch    func() bool // ends the watch of the context; nil without
 
 	statusR   int
 	childEnds []int // closed in this process once the child has a table of its own
@@ -32,6 +33,7 @@ type plan struct {
 	// Room for the slices above, so that an ordinary run needs no more allocations.
 	room struct {
 		moves [6]move
+		kept  [2]kept
 		ends  [4]int
 		jobs  [3]job
 	}
@@ -64,20 +66,49 @@ var order = [...]step{
 	{"own descriptor table", (*plan).leaveTable},
 	// Before anything is opened, so that nothing opened can become a controlling terminal.
 	{"session and process group", (*plan).sessionAndGroup},
+	// While the descriptors of the namespaces are still open.
+	{"namespaces", (*plan).joinNamespaces},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
+	// Before limits and credentials, which may forbid it.
+	{"files", (*plan).openFiles},
 	// While the privileges to raise limits are still there.
 	{"umask", (*plan).umask},
 	{"limits", (*plan).limits},
+	{"scheduling", (*plan).scheduling},
+	{"memory and origin", (*plan).miscellany},
+	// After what needs the files of the old root.
+	{"root directory", (*plan).chroot},
+	// Before credentials: after them the files may belong to somebody else.
+	{"labels", (*plan).labels},
+	// While there is the privilege to drop them, and so that the others survive the change of uid.
+	{"bounding set", (*plan).boundingSet},
 	// Groups, gid, uid: each needs a privilege that the next one may give up.
 	{"credentials", (*plan).credentials},
+	{"capabilities", (*plan).capabilities},
 	// As the new user, who may be refused what this process's user may enter, and the reverse (NFS).
 	{"working directory", (*plan).workingDirectory},
+	// After credentials, whose change clears it.
+	{"parent-death signal", (*plan).parentDeathSignal},
 	// Before signals are unblocked: no handler of this process's may ever run in the child.
 	{"signal dispositions", (*plan).signals},
+	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
+	{"no_new_privs", (*plan).noNewPrivs},
+	{"Landlock", (*plan).landlock},
+	{"seccomp", (*plan).seccomp},
 	// Last, so that a signal that is pending does not strike before all is done.
 	{"signal mask", (*plan).signalMask},
 	{"execve", (*plan).execve},
+}
+
+// checks look at the command before anything is started, choose the options of the clone, and open in this process what the
+// child needs. A check that opens a descriptor adds it to childEnds.
+var checks = [...]func(*plan) error{
+	(*plan).checkNamespaces,
+	(*plan).checkAttributes,
+	(*plan).checkLabels,
+	(*plan).checkCapabilities,
+	(*plan).checkConfinement,
 }
 
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
@@ -89,11 +120,22 @@ func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
 		return nil, err
 	}
 	pl.fds.moves = pl.room.moves[:0]
-	pl.fds.status = -1
+	pl.fds.kept = pl.room.kept[:0]
 	pl.childEnds = pl.room.ends[:0]
 	pl.jobs = pl.room.jobs[:0]
-	pl.prog, err = program.New(pl.size())
+	for _, check := range &checks {
+		if err := check(pl); err != nil {
+			pl.release()
+			return nil, err
+		}
+	}
+	newProgram := program.New
+	if pl.options.OwnMemory {
+		newProgram = program.NewShared
+	}
+	pl.prog, err = newProgram(pl.size())
 	if err != nil {
+		pl.release()
 		return nil, pl.failed(os.NewSyscallError("mmap", err))
 	}
 	return pl, nil
@@ -122,7 +164,7 @@ func (pl *plan) open() (err error) {
 		return pl.failed(err)
 	}
 	pl.childEnds = append(pl.childEnds, status)
-	pl.fds.status = status
+	pl.fds.kept = append(pl.fds.kept, kept{status, true})
 	pl.prog.SetStatus(status)
 	return pl.openStreams()
 }

@@ -16,7 +16,7 @@ var secureMode = sync.OnceValue(func() bool {
 	}
 	auxv, err := unix.Auxv()
 	if err != nil {
-		return true // not known to be safe
+		return true // not known to be safe: so it is with file capabilities, where the process may not read its own auxv
 	}
 	for _, entry := range auxv {
 		if entry[0] == atSecure {

@@ -66,9 +66,15 @@ func (ids *credentials) leave() bool {
 		ids.setGID && (ids.gid != os.Getegid() || ids.gid != os.Getgid())
 }
 
-// clearsDumpable reports whether the change of credentials makes the kernel clear the dumpable flag of the memory that
-// the child still shares.
-func (ids *credentials) clearsDumpable() bool { return ids.setUID || ids.setGID }
+// undumpable reports whether this process must not be dumpable while the child shares its memory: the kernel clears the
+// flag when credentials change, and would end this process with a child that dumps core, which a seccomp filter
+// may make it do in execve (before Linux 5.16).
+func (c *Command) undumpable() bool {
+	return !c.ownMemory() && (c.ids.setUID || c.ids.setGID || c.confinement.filter != nil)
+}
+
+// needsPipe reports whether only the end of the status pipe tells that the child has left the memory for good.
+func (c *Command) needsPipe() bool { return c.undumpable() || c.ownMemory() }
 
 // signals sets every disposition to its default, those that are ignored too: exec resets only handlers.
 func (pl *plan) signals() {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +34,7 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 	if err := ctx.Err(); err != nil {
 		return nil, &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
 	}
-	if m == watched && c.ids.clearsDumpable() {
+	if m == watched && c.needsPipe() {
 		m = piped
 	}
 	pl, err := newPlan(c, streams, m)
@@ -67,11 +66,11 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 
 // clone makes the child.
 func (pl *plan) clone(p *Process) error {
-	pl.clearsDumpable = pl.cmd.ids.clearsDumpable()
-	if pl.clearsDumpable {
+	pl.undumpable = pl.cmd.undumpable()
+	if pl.undumpable {
 		dumpable.enter()
 	}
-	ch, err := child.Start(pl.prog)
+	ch, err := pl.startChild()
 	if err != nil {
 		pl.leftMemory()
 		return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
@@ -101,8 +100,8 @@ func (pl *plan) watch(ctx context.Context, p *Process) {
 
 // leftMemory is called when the child shares this process's memory no longer, or was not made.
 func (pl *plan) leftMemory() {
-	if pl.clearsDumpable {
-		pl.clearsDumpable = false
+	if pl.undumpable {
+		pl.undumpable = false
 		dumpable.leave()
 	}
 }
@@ -175,7 +174,7 @@ func (c *Command) needsExec(streams [3]stream) bool {
 		}
 	}
 	closeParent := slices.ContainsFunc(c.passed, func(p passedFD) bool { return p.close })
-	return closeParent || c.ids.clearsDumpable() || len(c.passed) > maxPolled-1-len(streams)
+	return closeParent || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
 }
 
 // start starts the command.

@@ -1,0 +1,5 @@
+package spawn
+
+func (pl *plan) checkLabels() error { return nil }
+
+func (pl *plan) labels() {}
