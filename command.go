@@ -29,8 +29,6 @@ type Command struct {
 	ids     credentials
 
 	caps        capabilities
-	mac         labels
-	attributes  attributes
 	namespaces  namespaces
 	confinement confinement
 
@@ -225,8 +223,6 @@ func (c *Command) Clone() *Command {
 	d.passed = slices.Clone(c.passed)
 	d.rlimits = slices.Clone(c.rlimits)
 	d.ids.groups = slices.Clone(c.ids.groups)
-	d.caps = c.caps.clone()
-	d.attributes = c.attributes.clone()
 	d.namespaces = c.namespaces.clone()
 	d.confinement = c.confinement.clone()
 	return &d

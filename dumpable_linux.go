@@ -12,12 +12,19 @@ import (
 // kernel clears the flag, for the parent too and for good. So while such a child shares the memory, the parent
 // is not dumpable, which also keeps the child's new user from tracing it and reading the parent's
 // memory; when the last one has left, the flag is set again. (PR_SET_DUMPABLE in prctl(2))
-var dumpable dumpableWindow
+var dumpable = newDumpableWindow()
+
+func newDumpableWindow() *dumpableWindow {
+	w := new(dumpableWindow)
+	w.none = sync.NewCond(&w.mu)
+	return w
+}
 
 type dumpableWindow struct {
 	mu    sync.Mutex
-	open  int  // children that share the memory
-	saved bool // the flag was set when the first one came
+	none  *sync.Cond // open has become 0
+	open  int        // children that share the memory
+	saved bool       // the flag was set when the first one came
 }
 
 // enter is called before such a child is cloned.
@@ -41,11 +48,22 @@ func (w *dumpableWindow) leave() {
 	if w.open > 0 {
 		return
 	}
+	w.none.Broadcast()
 	if w.saved {
 		setDumpable(1)
 	} else if getDumpable() == 1 { // with fs.suid_dumpable=1 the kernel sets it where it was not
 		setDumpable(0)
 	}
+}
+
+// outside calls f while no such child shares the memory, so that a child with a copy of it gets the flag as it was.
+func (w *dumpableWindow) outside(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.open > 0 {
+		w.none.Wait()
+	}
+	f()
 }
 
 func getDumpable() int {

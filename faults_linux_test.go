@@ -488,7 +488,9 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 				// The helper prints the step that failed with 0, 1, 2... descriptors.
 				steps := strings.Split(strings.TrimSpace(string(out)), "\n")
 				require.Contains(t, steps[0], "pipe2(O_CLOEXEC)")
-				require.Contains(t, string(out), "clone3(")
+				if state == "warm" { // otherwise making Go's poller ready needs as many as all the rest
+					require.Contains(t, string(out), "clone3(")
+				}
 				require.NotContains(t, string(out), "start:")
 			})
 		}

@@ -16,7 +16,6 @@ type placement struct {
 	moves []move
 	null  [3]bool // standard streams that are /dev/null
 	kept  []kept
-	files []*childFile
 	top   int // the highest number that the child's table may hold
 
 	nextScratch int
@@ -28,28 +27,14 @@ type kept struct {
 	status bool // the end of the status pipe
 }
 
-// childFile is a file that the child opens for itself, as this process's user and before its limits are set. Exec closes it.
-type childFile struct {
-	path  string
-	flags int
-	n     int // its number in the child, known when the row "files" was added
-}
-
 // keep makes a descriptor of this process, which must stay open until the child has left the memory, survive the closing in the
-// child. Its number may change: keptFD tells it, from the row "files" on.
+// child. Its number may change: keptFD tells it to the rows that follow.
 func (f *placement) keep(fd int) (i int) {
 	f.kept = append(f.kept, kept{n: fd})
 	return len(f.kept) - 1
 }
 
 func (f *placement) keptFD(i int) uintptr { return uintptr(f.kept[i].n) }
-
-// open has the child open a file.
-func (f *placement) open(path string, flags int) *childFile {
-	file := &childFile{path: path, flags: flags}
-	f.files = append(f.files, file)
-	return file
-}
 
 // leaveTable gives the child a table of its own, with only what lies at or below the highest number needed. This process must keep the
 // child's ends of pipes open until then, and does so until the child has exec'ed or ended.
@@ -174,26 +159,6 @@ func (f *placement) scratch() int {
 	f.top = max(f.top, n)
 	f.nextScratch = n + 1
 	return n
-}
-
-// openFiles opens the files of the child's own. Everything else is in its place by then, so their numbers are known.
-func (pl *plan) openFiles() {
-	f, n := &pl.fds, stderr+1
-	for _, file := range f.files {
-		for f.isKept(n) || f.isTarget(n) {
-			n++
-		}
-		flags := uintptr(file.flags | unix.O_CLOEXEC)
-		pl.prog.Expect(pl.prog.Add(unix.SYS_OPENAT, atFDCWD, pl.prog.CString(file.path), flags), uintptr(n))
-		file.n = n
-		n++
-	}
-}
-
-// writeFile writes to a file that the child has opened, in one call that must take all.
-func (pl *plan) writeFile(file *childFile, text string) {
-	addr := pl.prog.CString(text)
-	pl.prog.Expect(pl.prog.Add(unix.SYS_WRITE, uintptr(file.n), addr, uintptr(len(text))), uintptr(len(text)))
 }
 
 func (f *placement) isKept(n int) bool {

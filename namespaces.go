@@ -1,6 +1,160 @@
 package spawn
 
-// namespaces are those that the child gets new, and those that it joins.
-type namespaces struct{}
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+)
 
-func (n namespaces) clone() namespaces { return n }
+// Namespace is a kind of namespace, or several. (namespaces(7))
+type Namespace uint32
+
+// The kinds of namespaces. Their values are those of clone(2).
+const (
+	TimeNamespace    Namespace = 0x80       // clocks; Linux 5.6
+	MountNamespace   Namespace = 0x20000    // mounts
+	CgroupNamespace  Namespace = 0x2000000  // the root of /proc/PID/cgroup
+	UTSNamespace     Namespace = 0x4000000  // host name
+	IPCNamespace     Namespace = 0x8000000  // System V IPC and POSIX message queues
+	UserNamespace    Namespace = 0x10000000 // user and group ids, capabilities
+	PIDNamespace     Namespace = 0x20000000 // process ids
+	NetworkNamespace Namespace = 0x40000000 // network devices, addresses, ports
+
+	allNamespaces = TimeNamespace | MountNamespace | CgroupNamespace | UTSNamespace | IPCNamespace | UserNamespace |
+		PIDNamespace | NetworkNamespace
+)
+
+// IDMap maps Size ids of a user namespace, from ContainerID on, to ids outside it, from HostID on. The fields have the names of
+// [syscall.SysProcIDMap]. (user_namespaces(7))
+type IDMap struct{ ContainerID, HostID, Size int }
+
+// namespaces are those that the child gets new, and those that it joins.
+type namespaces struct {
+	fresh            Namespace
+	joined           []joinedNamespace
+	uidMaps, gidMaps []IDMap
+}
+
+type joinedNamespace struct {
+	kind Namespace
+	file *os.File
+}
+
+func (n namespaces) clone() namespaces {
+	n.joined = slices.Clone(n.joined)
+	n.uidMaps = slices.Clone(n.uidMaps)
+	n.gidMaps = slices.Clone(n.gidMaps)
+	return n
+}
+
+// SetNamespaces starts the program in new namespaces of these kinds, instead of those set before. The default is to share this
+// process's.
+//
+// The child is born in them, so everything else that was asked for is done inside. All but a user namespace need
+// CAP_SYS_ADMIN, unless a user namespace is among them: then the others belong to it, and an ordinary user may make them
+// where the system allows user namespaces. In a new user namespace the program has no ids but those that
+// [Command.SetUIDMap] and [Command.SetGIDMap] give it, and the child, until it executes the program, all capabilities there but none
+// outside: a limit cannot be raised above the hard limit then.
+//
+// In a new mount namespace, mounts of this process's namespace still appear, and none go back (MS_SLAVE). In a new pid namespace
+// the program is process 1, which gets no signal that it does not handle but SIGKILL and SIGSTOP from outside. A new time namespace has
+// the clocks of this process.
+//
+// A user or a time namespace gives the child a copy of this process's memory instead of sharing it until exec; the start then takes
+// longer the more memory this process uses. (clone(2), systemd's PrivateUsers=, PrivateMounts=, PrivateNetwork=…)
+func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
+	c.namespaces.fresh = 0
+	for _, k := range kinds {
+		if k&^allNamespaces != 0 || k == 0 {
+			c.fail("SetNamespaces", "%#x is not a kind of namespace", uint32(k))
+		}
+		if c.namespaces.joins(k) {
+			c.fail("SetNamespaces", "the namespace %#x is joined already", uint32(k))
+		}
+		c.namespaces.fresh |= k
+	}
+	return c
+}
+
+// JoinNamespace starts the program in an existing namespace of this kind: f is open on /proc/PID/ns/net for example. The caller keeps
+// f open until the command has been started, and closes it. A user namespace is joined first. To join needs CAP_SYS_ADMIN in
+// the namespace and in this process's own. With a mount namespace the child gets its root directory, where the program is looked up
+// when it has a path; a command without a slash is looked up in this process's. (setns(2), systemd's NetworkNamespacePath=…)
+func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
+	switch {
+	case kind&^allNamespaces != 0 || kind == 0 || kind&(kind-1) != 0:
+		c.fail("JoinNamespace", "%#x is not one kind of namespace", uint32(kind))
+	case f == nil:
+		c.fail("JoinNamespace", "the file is nil")
+	case c.namespaces.joins(kind) || c.namespaces.fresh&kind != 0:
+		c.fail("JoinNamespace", "there is a namespace of this kind already: %#x", uint32(kind))
+	}
+	joined := joinedNamespace{kind, f}
+	if kind == UserNamespace {
+		c.namespaces.joined = slices.Insert(c.namespaces.joined, 0, joined)
+	} else {
+		c.namespaces.joined = append(c.namespaces.joined, joined)
+	}
+	return c
+}
+
+// SetUIDMap maps the uids of the child's new user namespace, instead of the maps set before. Together with [Command.SetGIDMap] it
+// needs [Command.SetNamespaces] with [UserNamespace]. Without CAP_SETUID a single map of one's own uid is allowed, to any uid
+// inside: {ContainerID: 0, HostID: os.Getuid(), Size: 1} makes the program root there. Ids that are not mapped show as 65534.
+// This process writes the maps while the child waits; see [syscall.SysProcAttr] for the like in os/exec.
+func (c *Command) SetUIDMap(maps ...IDMap) *Command {
+	c.checkMaps("SetUIDMap", maps)
+	c.namespaces.uidMaps = slices.Clone(maps)
+	return c
+}
+
+// SetGIDMap is for gids what [Command.SetUIDMap] is for uids. Unless this process runs as root, supplementary groups can then no longer be
+// set, as the kernel demands: the program keeps those of this process, which show as 65534.
+func (c *Command) SetGIDMap(maps ...IDMap) *Command {
+	c.checkMaps("SetGIDMap", maps)
+	c.namespaces.gidMaps = slices.Clone(maps)
+	return c
+}
+
+// maxMaps is the kernel's limit. (user_namespaces(7), Linux 4.15)
+const maxMaps = 340
+
+func (c *Command) checkMaps(method string, maps []IDMap) {
+	if len(maps) > maxMaps {
+		c.fail(method, "%d maps are more than %d", len(maps), maxMaps)
+	}
+	for i, m := range maps {
+		if m.Size < 1 || !isIDRange(m.ContainerID, m.Size) || !isIDRange(m.HostID, m.Size) {
+			c.fail(method, "the map %v is not of ids from 0 to 4294967294", m)
+			continue
+		}
+		for _, other := range maps[:i] {
+			if overlap(m.ContainerID, m.Size, other.ContainerID, other.Size) || overlap(m.HostID, m.Size, other.HostID, other.Size) {
+				c.fail(method, "the maps %v and %v overlap", other, m)
+			}
+		}
+	}
+}
+
+func isIDRange(first, size int) bool {
+	return first >= 0 && uint64(first)+uint64(size) <= math.MaxUint32
+}
+
+func overlap(a, aSize, b, bSize int) bool { return a < b+bSize && b < a+aSize }
+
+func (n *namespaces) joins(kind Namespace) bool {
+	return slices.ContainsFunc(n.joined, func(j joinedNamespace) bool { return j.kind&kind != 0 })
+}
+
+// isMapped reports whether ids of a new user namespace are to be written.
+func (n *namespaces) isMapped() bool { return len(n.uidMaps)+len(n.gidMaps) > 0 }
+
+// text is what the kernel reads.
+func mapText(maps []IDMap) string {
+	var b []byte
+	for _, m := range maps {
+		b = fmt.Appendf(b, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return string(b)
+}

@@ -1,16 +1,179 @@
 package spawn
 
-import "github.com/virspawn/spawn/internal/child"
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/virspawn/spawn/internal/child"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
 
 // ownMemory reports whether the child must not share this process's memory, because of what it does to state that belongs to
-// the memory.
-func (c *Command) ownMemory() bool { return false }
+// the memory, or because the kernel allows it only to a process with memory of its own.
+func (c *Command) ownMemory() bool {
+	const kinds = UserNamespace | TimeNamespace
+	return c.namespaces.fresh&kinds != 0 || c.namespaces.joins(kinds)
+}
 
-func (pl *plan) checkNamespaces() error { return nil }
+func (pl *plan) checkNamespaces() error {
+	n := &pl.cmd.namespaces
+	switch {
+	case n.isMapped() && n.fresh&UserNamespace == 0:
+		return &badCall{"SetUIDMap", errors.New("without SetNamespaces(UserNamespace) there is nothing to map")}
+	case pl.mode == inPlace && (n.fresh != 0 || n.joined != nil):
+		return &badCall{"Exec", errors.New("namespaces are for a child")}
+	}
+	pl.options.Namespaces = uint64(n.fresh)
+	pl.options.OwnMemory = pl.cmd.ownMemory()
+	for _, j := range n.joined {
+		fd, err := dupFile(j.file)
+		if err != nil {
+			return &StartError{Op: "JoinNamespace", Path: pl.path, Err: err}
+		}
+		pl.childEnds = append(pl.childEnds, fd)
+		if j.kind != PIDNamespace {
+			pl.joined = append(pl.joined, keptNamespace{j.kind, pl.fds.keep(fd)})
+		} else {
+			pl.joinedPID = fd
+		}
+	}
+	if !n.isMapped() {
+		return nil
+	}
+	var err error
+	var gateR int
+	pl.gateW, gateR, err = low.pipe(true)
+	if err != nil {
+		return pl.failed(err)
+	}
+	pl.childEnds = append(pl.childEnds, gateR)
+	pl.gateR = pl.fds.keep(gateR)
+	return nil
+}
 
-func (pl *plan) joinNamespaces() {}
+// keptNamespace is a namespace to join, by its place in placement.kept.
+type keptNamespace struct {
+	kind Namespace
+	kept int
+}
+
+// dupFile returns a descriptor of this package's for what f has open.
+func dupFile(f *os.File) (fd int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var dupErr error
+	if conn.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, stderr+1) }) != nil {
+		return -1, os.ErrClosed
+	}
+	if dupErr != nil {
+		return -1, dupErr
+	}
+	return low.move(fd), nil
+}
+
+// joinNamespaces comes after the descriptors have their numbers.
+func (pl *plan) joinNamespaces() {
+	for _, j := range pl.joined {
+		pl.prog.Add(unix.SYS_SETNS, pl.fds.keptFD(j.kept), uintptr(j.kind))
+	}
+	if pl.cmd.namespaces.fresh&MountNamespace != 0 {
+		pl.prog.Add(unix.SYS_MOUNT, 0, pl.prog.CString("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
+	}
+	if pl.gateW >= 0 {
+		read := pl.prog.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.gateR), pl.prog.Alloc(1), 1)
+		pl.prog.Expect(read, 1)
+	}
+}
 
 // startChild clones the child.
-func (pl *plan) startChild() (child.Child, *child.Error) {
-	return child.Start(pl.prog, pl.options)
+func (pl *plan) startChild() (ch child.Child, err error) {
+	start := func() error {
+		c, err := child.Start(pl.prog, pl.options)
+		if err != nil {
+			return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
+		}
+		ch = c
+		return nil
+	}
+	if pl.joinedPID >= 0 {
+		start = pl.inPIDNamespace(start)
+	}
+	if pl.gateW >= 0 {
+		dumpable.outside(func() { err = start() })
+		return ch, err
+	}
+	return ch, start()
+}
+
+// inPIDNamespace makes start clone into the pid namespace that the command joins: that is a property of the cloning thread, which
+// therefore ends.
+func (pl *plan) inPIDNamespace(start func() error) func() error {
+	return func() error {
+		result := make(chan error)
+		go func() {
+			runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+			if err := unix.Setns(pl.joinedPID, unix.CLONE_NEWPID); err != nil {
+				result <- &StartError{Op: "setns(" + strconv.Itoa(pl.joinedPID) + ", CLONE_NEWPID)", Path: pl.path, Err: err}
+				return
+			}
+			result <- start()
+		}()
+		return <-result
+	}
+}
+
+// openGate writes the maps of the child's user namespace and lets it go on. If they cannot be written the child ends.
+func (pl *plan) openGate(pid int) {
+	if pl.gateW < 0 {
+		return
+	}
+	pl.gateErr = pl.writeMaps(pid)
+	if pl.gateErr == nil {
+		_, _ = unix.Write(pl.gateW, []byte{1}) // EPIPE when the child has ended, which it will report
+	}
+	closeFD(pl.gateW)
+	pl.gateW = -1
+}
+
+func (pl *plan) writeMaps(pid int) error {
+	n := &pl.cmd.namespaces
+	proc := "/proc/" + strconv.Itoa(pid) + "/"
+	files := []struct{ name, text string }{
+		{"uid_map", mapText(n.uidMaps)},
+		{"setgroups", ""},
+		{"gid_map", mapText(n.gidMaps)},
+	}
+	if len(n.gidMaps) > 0 && n.deniesSetgroups() {
+		files[1].text = "deny"
+	}
+	for _, f := range files {
+		if f.text == "" {
+			continue
+		}
+		if err := writeOnce(proc+f.name, f.text); err != nil {
+			return &StartError{Op: "write " + strconv.Quote(f.text) + " to " + proc + f.name, Path: pl.path, Err: err}
+		}
+	}
+	return nil
+}
+
+// deniesSetgroups reports whether groups cannot be set in the new user namespace.
+func (n *namespaces) deniesSetgroups() bool {
+	return n.fresh&UserNamespace != 0 && os.Geteuid() != 0
+}
+
+// writeOnce writes to a file of /proc, which takes all in one write or nothing.
+func writeOnce(path, text string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer closeFD(fd)
+	_, err = unix.Write(fd, []byte(text))
+	return err
 }

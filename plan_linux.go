@@ -23,6 +23,12 @@ type plan struct {
 	undumpable bool        // the child is counted in dumpable
 	unwatch    func() bool // ends the watch of the context; nil without
 
+	joined    []keptNamespace
+	joinedPID int // a pid namespace to clone into; -1 without
+	gateR     int // in placement.kept
+	gateW     int // -1 without a gate
+	gateErr   error
+
 	statusR   int
 	childEnds []int // closed in this process once the child has a table of its own
 	jobs      []job
@@ -66,21 +72,13 @@ var order = [...]step{
 	{"own descriptor table", (*plan).leaveTable},
 	// Before anything is opened, so that nothing opened can become a controlling terminal.
 	{"session and process group", (*plan).sessionAndGroup},
-	// While the descriptors of the namespaces are still open.
-	{"namespaces", (*plan).joinNamespaces},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
-	// Before limits and credentials, which may forbid it.
-	{"files", (*plan).openFiles},
+	// After the closing, so that the child waits for this process without anybody else's descriptors.
+	{"namespaces", (*plan).joinNamespaces},
 	// While the privileges to raise limits are still there.
 	{"umask", (*plan).umask},
 	{"limits", (*plan).limits},
-	{"scheduling", (*plan).scheduling},
-	{"memory and origin", (*plan).miscellany},
-	// After what needs the files of the old root.
-	{"root directory", (*plan).chroot},
-	// Before credentials: after them the files may belong to somebody else.
-	{"labels", (*plan).labels},
 	// While there is the privilege to drop them, and so that the others survive the change of uid.
 	{"bounding set", (*plan).boundingSet},
 	// Groups, gid, uid: each needs a privilege that the next one may give up.
@@ -88,13 +86,10 @@ var order = [...]step{
 	{"capabilities", (*plan).capabilities},
 	// As the new user, who may be refused what this process's user may enter, and the reverse (NFS).
 	{"working directory", (*plan).workingDirectory},
-	// After credentials, whose change clears it.
-	{"parent-death signal", (*plan).parentDeathSignal},
 	// Before signals are unblocked: no handler of this process's may ever run in the child.
 	{"signal dispositions", (*plan).signals},
 	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
 	{"no_new_privs", (*plan).noNewPrivs},
-	{"Landlock", (*plan).landlock},
 	{"seccomp", (*plan).seccomp},
 	// Last, so that a signal that is pending does not strike before all is done.
 	{"signal mask", (*plan).signalMask},
@@ -105,16 +100,13 @@ var order = [...]step{
 // child needs. A check that opens a descriptor adds it to childEnds.
 var checks = [...]func(*plan) error{
 	(*plan).checkNamespaces,
-	(*plan).checkAttributes,
-	(*plan).checkLabels,
 	(*plan).checkCapabilities,
-	(*plan).checkConfinement,
 }
 
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
 // ends it with release.
 func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
-	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1}
+	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1}
 	pl.path, err = c.resolve()
 	if err != nil {
 		return nil, err
@@ -182,7 +174,7 @@ func (pl *plan) size() int {
 	const perText = 8 + 8  // pointer, and padding with NUL
 	const perFD = 3 * program.OpSize
 	c := pl.cmd
-	n := fixed + len(pl.path) + len(c.name) + len(c.argv0.s) + len(c.dir) + len(c.passed)*perFD + len(c.ids.groups)*4
+	n := fixed + len(pl.path) + len(c.name) + len(c.argv0.s) + len(c.dir) + len(c.passed)*perFD + len(c.ids.groups)*4 + len(c.confinement.filter)*8
 	for _, a := range c.args {
 		n += len(a.s) + perText
 	}
@@ -280,9 +272,11 @@ func (pl *plan) closeChildEnds() {
 // Preconditions: no child shares this process's memory, or none was made.
 func (pl *plan) release() {
 	pl.closeChildEnds()
-	if pl.statusR >= 0 {
-		closeFD(pl.statusR)
-		pl.statusR = -1
+	for _, fd := range []*int{&pl.statusR, &pl.gateW} {
+		if *fd >= 0 {
+			closeFD(*fd)
+			*fd = -1
+		}
 	}
 	for i := range pl.jobs {
 		pl.jobs[i].close()

@@ -39,7 +39,8 @@ func (pl *plan) credentials() {
 	switch {
 	case ids.setGroups:
 		pl.setgroups(ids.groups)
-	case ids.leave():
+	case pl.cmd.namespaces.deniesSetgroups():
+	case ids.leave(), pl.cmd.namespaces.fresh&UserNamespace != 0 && (ids.setUID || ids.setGID):
 		pl.setgroups(nil)
 	}
 	if ids.setGID {

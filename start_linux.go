@@ -61,6 +61,7 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 		return nil, nil, err
 	}
 	pl.watch(ctx, p)
+	pl.openGate(p.pid)
 	return pl, p, nil
 }
 
@@ -73,7 +74,7 @@ func (pl *plan) clone(p *Process) error {
 	ch, err := pl.startChild()
 	if err != nil {
 		pl.leftMemory()
-		return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
+		return err
 	}
 	pl.child = ch
 	p.pid, p.handle.fd = ch.PID, ch.PIDFD
@@ -83,11 +84,19 @@ func (pl *plan) clone(p *Process) error {
 			p.handle.fd = n
 		}
 	}
-	if pl.mode != unwatched {
+	switch {
+	case pl.options.OwnMemory:
+		p.starting = ownMemory{}
+	case pl.mode != unwatched:
 		p.starting = &pl.child
 	}
 	return nil
 }
+
+// ownMemory is a child that was never in this process's memory: that it has exec'ed is known only when Process.starting is cleared.
+type ownMemory struct{}
+
+func (ownMemory) LeftMemory() bool { return false }
 
 // watch ends the process when ctx ends.
 func (pl *plan) watch(ctx context.Context, p *Process) {
@@ -115,6 +124,9 @@ func (pl *plan) takeReport() (err error) {
 	pl.leftMemory()
 	if f, failed := pl.prog.Failed(); failed {
 		err = pl.startError(f)
+	}
+	if pl.gateErr != nil { // which is why the child has failed
+		err = pl.gateErr
 	}
 	pl.freeProgram()
 	return err

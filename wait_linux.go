@@ -54,12 +54,7 @@ var startWaits = make(chan struct{}, maxBlocked)
 
 // waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
 func (pl *plan) waitExec(p *Process) error {
-	startWaits <- struct{}{}
-	left := pl.child.Wait(maxBlockedTime)
-	<-startWaits
-	for ; !left; left = pl.child.LeftMemory() { // a file system that does not answer, for example
-		time.Sleep(maxBlockedTime / 10)
-	}
+	pl.waitLeft()
 	pl.closeChildEnds()
 	if pl.mode == piped {
 		pl.waitStatus()
@@ -81,6 +76,19 @@ func (pl *plan) waitExec(p *Process) error {
 		go c.run()
 	}
 	return nil
+}
+
+// waitLeft waits until the child has left this process's memory, if it was ever there.
+func (pl *plan) waitLeft() {
+	if pl.options.OwnMemory { // has a table of its own from the start, and nothing but the pipe tells of it
+		return
+	}
+	startWaits <- struct{}{}
+	left := pl.child.Wait(maxBlockedTime)
+	<-startWaits
+	for ; !left; left = pl.child.LeftMemory() { // a file system that does not answer, for example
+		time.Sleep(maxBlockedTime / 10)
+	}
 }
 
 // waitStatus waits for the end of the status pipe, which the child has closed or is about to.

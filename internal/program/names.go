@@ -24,12 +24,14 @@ func init() {
 		unix.SYS_EXECVE:         {name: "execve", args: []format{quotedString, quotedStrings, quotedStrings}},
 		unix.SYS_FCNTL:          {name: "fcntl", args: []format{signed, fcntlCommand, hex}},
 		unix.SYS_GETPPID:        {name: "getppid"},
+		unix.SYS_MOUNT:          {name: "mount", args: []format{quotedString, quotedString, quotedString, mountFlags, pointer}},
 		unix.SYS_OPENAT:         {name: "openat", args: []format{dirDescriptor, quotedString, openFlags("O_RDONLY")}},
 		unix.SYS_PRLIMIT64:      {name: "prlimit64", args: []format{signed, resource, rlimit, pointer}},
 		unix.SYS_READ:           {name: "read", args: []format{signed, pointer, unsigned}},
 		unix.SYS_RT_SIGACTION:   {name: "rt_sigaction", args: []format{signal, sigaction, pointer, unsigned}},
 		unix.SYS_RT_SIGPROCMASK: {name: "rt_sigprocmask", args: []format{maskHow, signalSet, pointer, unsigned}},
 		unix.SYS_SETGROUPS:      {name: "setgroups", args: []format{unsigned, pointer}, sized: sizedGroups},
+		unix.SYS_SETNS:          {name: "setns", args: []format{signed, cloneFlags}},
 		unix.SYS_SETPGID:        {name: "setpgid", args: []format{signed, signed}},
 		unix.SYS_SETRESGID:      {name: "setresgid", args: []format{id, id, id}},
 		unix.SYS_SETRESUID:      {name: "setresuid", args: []format{id, id, id}},
@@ -47,13 +49,27 @@ var cloneFlagNames = []flagName{
 	{unix.CLONE_PIDFD, "CLONE_PIDFD"},
 	{unix.CLONE_VFORK, "CLONE_VFORK"},
 	{unix.CLONE_CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"},
+	{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
+	{unix.CLONE_NEWIPC, "CLONE_NEWIPC"},
+	{unix.CLONE_NEWNET, "CLONE_NEWNET"},
+	{unix.CLONE_NEWNS, "CLONE_NEWNS"},
+	{unix.CLONE_NEWPID, "CLONE_NEWPID"},
+	{unix.CLONE_NEWTIME, "CLONE_NEWTIME"},
+	{unix.CLONE_NEWUSER, "CLONE_NEWUSER"},
+	{unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
 	{unix.CLONE_CLEAR_SIGHAND, "CLONE_CLEAR_SIGHAND"},
+	{unix.CLONE_INTO_CGROUP, "CLONE_INTO_CGROUP"},
 }
 
 // CloneFlags prints the flags of a clone3.
 func CloneFlags(v uint64) string { return joinFlags(v, "0", cloneFlagNames) }
 
 func cloneFlags(_ *Program, v uintptr) string { return CloneFlags(uint64(v)) }
+
+var mountFlags = flags("0",
+	flagName{unix.MS_REC, "MS_REC"},
+	flagName{unix.MS_SLAVE, "MS_SLAVE"},
+)
 
 var closeRangeFlags = flags("0",
 	flagName{unix.CLOSE_RANGE_UNSHARE, "CLOSE_RANGE_UNSHARE"},

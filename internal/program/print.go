@@ -55,6 +55,11 @@ func (p *Program) call(nr uintptr, args []uintptr, from [6]int) string {
 	if !ok {
 		c = call{name: "syscall_" + strconv.Itoa(int(nr)), args: []format{hex, hex, hex, hex, hex, hex}}
 	}
+	if c.variant != nil {
+		if v, ok := c.variant(args); ok {
+			c = v
+		}
+	}
 	printed := make([]string, len(c.args))
 	for i, f := range c.args {
 		printed[i] = f(p, args[i])
@@ -120,6 +125,8 @@ type format func(p *Program, v uintptr) string
 type call struct {
 	name string
 	args []format
+	// variant returns how to print these arguments, where that depends on the first one.
+	variant func(args []uintptr) (call, bool)
 	// sized prints, among the arguments printed already, the one whose length another one tells.
 	sized func(p *Program, args []uintptr, printed []string)
 }

@@ -27,6 +27,10 @@ func list(args ...uintptr) func(*Program) []uintptr {
 func argument(n int) uintptr { return uintptr(n) }
 
 var printings = []printed{
+	{`capset({version=_LINUX_CAPABILITY_VERSION_3, pid=0}, {effective=0, permitted=CAP_CHOWN|CAP_CHECKPOINT_RESTORE, inheritable=41})`,
+		unix.SYS_CAPSET, func(p *Program) []uintptr {
+			return []uintptr{p.Uint32s([]uint32{unix.LINUX_CAPABILITY_VERSION_3, 0}), p.Uint32s([]uint32{0, 1, 0, 0, 1 << 8, 1 << 9})}
+		}},
 	{`chdir("/tmp")`, unix.SYS_CHDIR, func(p *Program) []uintptr { return []uintptr{p.CString("/tmp")} }},
 	{`chdir(NULL)`, unix.SYS_CHDIR, list(0)},
 	{`close(7)`, unix.SYS_CLOSE, list(7)},
@@ -48,6 +52,9 @@ var printings = []printed{
 	{`fcntl(3, F_SETFL, 0x800)`, unix.SYS_FCNTL, list(3, unix.F_SETFL, 0x800)},
 	{`fcntl(3, 99, 0x1)`, unix.SYS_FCNTL, list(3, 99, 1)},
 	{`getppid()`, unix.SYS_GETPPID, list()},
+	{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, unix.SYS_MOUNT, func(p *Program) []uintptr {
+		return []uintptr{0, p.CString("/"), 0, unix.MS_REC | unix.MS_SLAVE, 0}
+	}},
 	{`openat(AT_FDCWD, "/dev/null", O_RDWR)`, unix.SYS_OPENAT, func(p *Program) []uintptr {
 		return []uintptr{argument(unix.AT_FDCWD), p.CString("/dev/null"), unix.O_RDWR}
 	}},
@@ -61,6 +68,12 @@ var printings = []printed{
 	{`prlimit64(0, RLIMIT_NOFILE, {soft=1024, hard=RLIM_INFINITY}, NULL)`, unix.SYS_PRLIMIT64, func(p *Program) []uintptr {
 		return []uintptr{0, unix.RLIMIT_NOFILE, p.Words(1024, unix.RLIM_INFINITY), 0}
 	}},
+	{`prctl(PR_CAPBSET_DROP, CAP_BPF)`, unix.SYS_PRCTL, list(unix.PR_CAPBSET_DROP, unix.CAP_BPF)},
+	{`prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)`, unix.SYS_PRCTL, list(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)},
+	{`prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL)`, unix.SYS_PRCTL, list(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_KILL)},
+	{`prctl(PR_SET_SECUREBITS, SECBIT_NOROOT|SECBIT_KEEP_CAPS)`, unix.SYS_PRCTL, list(unix.PR_SET_SECUREBITS, 0x11)},
+	{`prctl(PR_SET_NO_NEW_PRIVS, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_NO_NEW_PRIVS, 1)},
+	{`prctl(9999, 0x1, 0, 0, 0)`, unix.SYS_PRCTL, list(9999, 1, 0, 0, 0)},
 	{`prlimit64(0, 16, NULL, 0x8)`, unix.SYS_PRLIMIT64, list(0, 16, 0, 8)},
 	{`read(0, NULL, 1)`, unix.SYS_READ, list(0, 0, 1)},
 	{`read(0, 0x10, 1)`, unix.SYS_READ, list(0, 16, 1)},
@@ -84,10 +97,17 @@ var printings = []printed{
 		return []uintptr{unix.SIG_UNBLOCK, p.Words(1<<64 - 1), 0, 8}
 	}},
 	{`rt_sigprocmask(7, NULL, NULL, 8)`, unix.SYS_RT_SIGPROCMASK, list(7, 0, 0, 8)},
+	{`seccomp(SECCOMP_SET_MODE_FILTER, 0, {len=3, filter=0x40})`, unix.SYS_SECCOMP, func(p *Program) []uintptr {
+		fprog := p.Pointers(1)
+		p.Bytes(fprog, 1)[0] = 3
+		p.SetPointer(fprog, 1, 0x40)
+		return []uintptr{unix.SECCOMP_SET_MODE_FILTER, 0, fprog}
+	}},
 	{`setgroups(0, [])`, unix.SYS_SETGROUPS, list(0, 0)},
 	{`setgroups(3, [1, 20, 4294967294])`, unix.SYS_SETGROUPS, func(p *Program) []uintptr {
 		return []uintptr{3, p.Uint32s([]uint32{1, 20, 1<<32 - 2})}
 	}},
+	{`setns(5, CLONE_NEWNET)`, unix.SYS_SETNS, list(5, unix.CLONE_NEWNET)},
 	{`setpgid(0, 0)`, unix.SYS_SETPGID, list(0, 0)},
 	{`setresgid(5, -1, 4294967294)`, unix.SYS_SETRESGID, list(5, argument(-1), 1<<32-2)},
 	{`setresuid(0, -1, 65534)`, unix.SYS_SETRESUID, list(0, 1<<32-1, 65534)},

@@ -1,4 +1,0 @@
-package spawn
-
-// labels are those of SELinux, AppArmor and Smack.
-type labels struct{}

@@ -1,5 +1,0 @@
-package spawn
-
-func (pl *plan) checkLabels() error { return nil }
-
-func (pl *plan) labels() {}
