@@ -3,10 +3,9 @@ package spawn
 import (
 	"fmt"
 	"math/bits"
-	"strings"
 	"sync"
 
-	"github.com/syndtr/gocapability/capability"
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,23 +18,18 @@ var lastCap = sync.OnceValue(func() int {
 	}
 })
 
-func capName(n int) string {
-	name := capability.Cap(n).String()
-	if name == "unknown" {
-		return fmt.Sprint("capability ", n)
-	}
-	return "CAP_" + strings.ToUpper(name)
-}
-
 func (pl *plan) checkCapabilities() error {
 	s := &pl.cmd.caps
-	for method, set := range map[string]uint64{"AllowCap": s.allowed, "SetBoundingCaps": s.bounding, "SetAmbientCaps": s.ambient} {
-		if n := bits.Len64(set) - 1; n > lastCap() {
-			return &badCall{method, fmt.Errorf("the kernel does not know %s; its last one is %d", capName(n), lastCap())}
+	for _, set := range [...]struct {
+		method string
+		bits   uint64
+	}{{"AllowCap", s.allowed}, {"SetBoundingCaps", s.bounding}, {"SetAmbientCaps", s.ambient}} {
+		if n := bits.Len64(set.bits) - 1; n > lastCap() {
+			return &badCall{set.method, fmt.Errorf("the kernel does not know the capability %s; its last one is %d", program.CapabilityName(n), lastCap())}
 		}
 	}
 	if more := s.ambient &^ s.allowed; s.limited && more != 0 {
-		return &badCall{"SetAmbientCaps", fmt.Errorf("%s is not among those of AllowCap", capName(bits.TrailingZeros64(more)))}
+		return &badCall{"SetAmbientCaps", fmt.Errorf("%s is not among those of AllowCap", program.CapabilityName(bits.TrailingZeros64(more)))}
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ type Command struct {
 	caps        capabilities
 	namespaces  namespaces
 	confinement confinement
+	sched       scheduling
+	attrs       attributes
+	mac         labels
 
 	session   bool
 	ownGroup  bool
@@ -225,6 +228,8 @@ func (c *Command) Clone() *Command {
 	d.ids.groups = slices.Clone(c.ids.groups)
 	d.namespaces = c.namespaces.clone()
 	d.confinement = c.confinement.clone()
+	d.sched = c.sched.clone()
+	d.attrs = c.attrs.clone()
 	return &d
 }
 

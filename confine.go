@@ -6,6 +6,7 @@ import "slices"
 type confinement struct {
 	noNewPrivs bool
 	filter     []bpfInstruction
+	landlock   *Landlock // not changed once set
 }
 
 // bpfInstruction is a unix.SockFilter, which other systems do not have.

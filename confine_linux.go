@@ -27,7 +27,7 @@ func (c *Command) SetSeccompFilter(filter []unix.SockFilter) *Command {
 }
 
 func (pl *plan) noNewPrivs() {
-	if c := &pl.cmd.confinement; c.noNewPrivs || c.filter != nil {
+	if c := &pl.cmd.confinement; c.noNewPrivs || c.filter != nil || pl.landlock >= 0 {
 		pl.prog.Add(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	}
 }

@@ -3,6 +3,9 @@ package spawn
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/helper"
@@ -34,7 +37,13 @@ func (c *Command) exec() error {
 
 // saveProcess returns a function that puts back what the program changes of the whole process.
 func (pl *plan) saveProcess() (undo func()) {
-	ignored := ignoredSignals()
+	actions := map[syscall.Signal]sigaction{}
+	for n := 1; n <= maxSignal; n++ {
+		action := getAction(syscall.Signal(n))
+		if action.handler == sigIgn || slices.Contains(pl.cmd.attrs.ignored, n) {
+			actions[syscall.Signal(n)] = action
+		}
+	}
 	limits := map[int]unix.Rlimit{}
 	for resource := range rlimitCount {
 		var l unix.Rlimit
@@ -42,22 +51,21 @@ func (pl *plan) saveProcess() (undo func()) {
 			limits[resource] = l
 		}
 	}
+	files := map[string]string{}
+	for _, f := range pl.procFiles {
+		if text, err := os.ReadFile(f.path); err == nil {
+			files[f.path] = f.base + strings.TrimSpace(string(text))
+		}
+	}
 	return func() {
+		for path, text := range files {
+			_ = writeOnce(path, text) // a lower oom_score_adj may need a privilege
+		}
 		for resource, l := range limits {
 			_ = unix.Prlimit(0, resource, &l, nil) // a hard limit may need a privilege to be raised
 		}
-		for _, sig := range ignored {
-			setDisposition(sig, sigIgn)
+		for sig, action := range actions {
+			setAction(sig, action)
 		}
 	}
-}
-
-// ignoredSignals returns the signals that this process ignores.
-func ignoredSignals() (ignored []syscall.Signal) {
-	for n := 1; n <= maxSignal; n++ {
-		if disposition(syscall.Signal(n)) == sigIgn {
-			ignored = append(ignored, syscall.Signal(n))
-		}
-	}
-	return ignored
 }

@@ -27,7 +27,7 @@ func init() {
 func makeAMess() error {
 	unix.Umask(0)
 	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.Signal(40)} {
-		setDisposition(sig, sigIgn)
+		setAction(sig, sigaction{handler: sigIgn})
 	}
 	for _, flags := range []int{unix.O_RDONLY, unix.O_RDONLY | unix.O_CLOEXEC} {
 		if _, err := unix.Open("/", flags, 0); err != nil {

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"fmt"
 	"os"
 	"syscall"
 
@@ -39,12 +38,4 @@ func (h *handle) pollable() *os.File {
 		h.file = os.NewFile(uintptr(h.fd), "pidfd")
 	}
 	return h.file
-}
-
-func signalNumber(sig os.Signal) (syscall.Signal, error) {
-	n, ok := sig.(syscall.Signal)
-	if !ok || n < 0 || n > maxSignal {
-		return 0, fmt.Errorf("spawn: Signal: %v is not a signal", sig)
-	}
-	return n, nil
 }

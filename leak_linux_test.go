@@ -17,8 +17,8 @@ import (
 // it do not run in parallel.
 func checkLeaks(t *testing.T) {
 	t.Helper()
-	// What is there once and for all, such as the reserved numbers and Go's poller.
-	require.NoError(t, New("/bin/true").Run(context.Background()))
+	// What is there once and for all, such as the reserved numbers, Go's poller and the thread that never ends.
+	require.NoError(t, New("/bin/true").SetParentDeathSignal(unix.SIGKILL).Run(context.Background()))
 	p, err := New("/bin/cat").PipeStdin().Start(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, p.Stdin().Close())

@@ -15,7 +15,13 @@ import (
 // the memory, or because the kernel allows it only to a process with memory of its own.
 func (c *Command) ownMemory() bool {
 	const kinds = UserNamespace | TimeNamespace
-	return c.namespaces.fresh&kinds != 0 || c.namespaces.joins(kinds)
+	switch a := &c.attrs; {
+	case c.namespaces.fresh&kinds != 0, c.namespaces.joins(kinds), a.setCoredumpFilter:
+		return true
+	case a.setOOMScoreAdj && os.Geteuid() != 0:
+		return c.changesCredentials() // while this process is not dumpable, the child's files in /proc are root's
+	}
+	return false
 }
 
 func (pl *plan) checkNamespaces() error {
@@ -92,38 +98,68 @@ func (pl *plan) joinNamespaces() {
 
 // startChild clones the child.
 func (pl *plan) startChild() (ch child.Child, err error) {
-	start := func() error {
-		c, err := child.Start(pl.prog, pl.options)
-		if err != nil {
-			return &StartError{Op: err.Call, Path: pl.path, Err: err.Errno}
+	start := func() {
+		c, failure := child.Start(pl.prog, pl.options)
+		ch, err = c, nil
+		if failure != nil {
+			err = &StartError{Op: failure.Call, Path: pl.path, Err: failure.Errno}
 		}
-		ch = c
-		return nil
 	}
-	if pl.joinedPID >= 0 {
-		start = pl.inPIDNamespace(start)
+	place := func(f func()) { f() }
+	switch {
+	case pl.joinedPID >= 0:
+		place = func(f func()) {
+			if joinErr := pl.inPIDNamespace(f, &ch); joinErr != nil {
+				err = joinErr
+			}
+		}
+	case pl.cmd.attrs.deathSignal != 0:
+		place = onImmortalThread
 	}
-	if pl.gateW >= 0 {
-		dumpable.outside(func() { err = start() })
-		return ch, err
+	// With files in /proc that are the child's only where its memory is dumpable. Where this process makes it undumpable itself,
+	// it is root's, and so is the child.
+	if (pl.gateW >= 0 || len(pl.procFiles) > 0) && !pl.undumpable {
+		dumpable.outside(func() { place(start) })
+	} else {
+		place(start)
 	}
-	return ch, start()
+	return ch, err
 }
 
-// inPIDNamespace makes start clone into the pid namespace that the command joins: that is a property of the cloning thread, which
-// therefore ends.
-func (pl *plan) inPIDNamespace(start func() error) func() error {
-	return func() error {
-		result := make(chan error)
-		go func() {
-			runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
-			if err := unix.Setns(pl.joinedPID, unix.CLONE_NEWPID); err != nil {
-				result <- &StartError{Op: "setns(" + strconv.Itoa(pl.joinedPID) + ", CLONE_NEWPID)", Path: pl.path, Err: err}
-				return
-			}
-			result <- start()
-		}()
-		return <-result
+// inPIDNamespace calls start on a thread whose children are born in the pid namespace that the command joins. That stays so, and
+// therefore the thread ends; but a signal for the end of the parent would come with the end of the thread, so where the child wants
+// that one, the thread waits for its end.
+func (pl *plan) inPIDNamespace(start func(), ch *child.Child) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		if err := unix.Setns(pl.joinedPID, unix.CLONE_NEWPID); err != nil {
+			result <- &StartError{Op: "setns(" + strconv.Itoa(pl.joinedPID) + ", CLONE_NEWPID)", Path: pl.path, Err: err}
+			return
+		}
+		start()
+		pid := ch.PID
+		var pidfd int
+		var err error
+		if pid > 0 && pl.cmd.attrs.deathSignal != 0 {
+			pidfd, err = unix.FcntlInt(uintptr(ch.PIDFD), unix.F_DUPFD_CLOEXEC, stderr+1)
+		}
+		result <- nil
+		if pidfd > 0 && err == nil {
+			waitEnd(pidfd)
+			closeFD(pidfd)
+		}
+	}()
+	return <-result
+}
+
+// waitEnd blocks the thread until a process has ended.
+func waitEnd(pidfd int) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for fds[0].Revents == 0 {
+		if _, err := unix.Ppoll(fds, nil, nil); err != nil && err != unix.EINTR {
+			return
+		}
 	}
 }
 

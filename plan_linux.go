@@ -28,6 +28,10 @@ type plan struct {
 	gateR     int // in placement.kept
 	gateW     int // -1 without a gate
 	gateErr   error
+	procFiles []procFile
+	tty       int // in placement.kept; -1 without
+	self      int // in placement.kept, a pidfd of this process; -1 without
+	landlock  int // in placement.kept, the rules; -1 without
 
 	statusR   int
 	childEnds []int // closed in this process once the child has a table of its own
@@ -70,26 +74,39 @@ type step struct {
 var order = [...]step{
 	// First of all: until it has been done the child shares this process's table and must not change it.
 	{"own descriptor table", (*plan).leaveTable},
-	// Before anything is opened, so that nothing opened can become a controlling terminal.
-	{"session and process group", (*plan).sessionAndGroup},
+	// Before anything is opened, so that nothing opened can become a controlling terminal but the one asked for.
+	{"session, process group, controlling terminal", (*plan).sessionAndGroup},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
+	// After the closing, but while this process's /proc is there, and under its limits.
+	{"files of /proc", (*plan).openProc},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
 	{"namespaces", (*plan).joinNamespaces},
-	// While the privileges to raise limits are still there.
+	// While the privileges to raise limits, to be scheduled first and to change the root are still there.
 	{"umask", (*plan).umask},
 	{"limits", (*plan).limits},
+	{"scheduling", (*plan).scheduling},
+	{"out-of-memory score, core dump filter", (*plan).memoryPressure},
+	{"personality", (*plan).setPersonality},
+	{"root directory", (*plan).changeRoot},
+	// Before credentials change: the security modules may ask for privileges.
+	{"labels", (*plan).labels},
 	// While there is the privilege to drop them, and so that the others survive the change of uid.
 	{"bounding set", (*plan).boundingSet},
 	// Groups, gid, uid: each needs a privilege that the next one may give up.
 	{"credentials", (*plan).credentials},
 	{"capabilities", (*plan).capabilities},
+	// As the new user, whose it is then.
+	{"keyring", (*plan).joinKeyring},
 	// As the new user, who may be refused what this process's user may enter, and the reverse (NFS).
 	{"working directory", (*plan).workingDirectory},
+	// After credentials have changed, which clears it.
+	{"parent-death signal", (*plan).parentDeathSignal},
 	// Before signals are unblocked: no handler of this process's may ever run in the child.
 	{"signal dispositions", (*plan).signals},
 	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
 	{"no_new_privs", (*plan).noNewPrivs},
+	{"Landlock", (*plan).restrictSelf},
 	{"seccomp", (*plan).seccomp},
 	// Last, so that a signal that is pending does not strike before all is done.
 	{"signal mask", (*plan).signalMask},
@@ -99,14 +116,18 @@ var order = [...]step{
 // checks look at the command before anything is started, choose the options of the clone, and open in this process what the
 // child needs. A check that opens a descriptor adds it to childEnds.
 var checks = [...]func(*plan) error{
-	(*plan).checkNamespaces,
+	(*plan).checkNamespaces, // first: it decides about the child's memory
+	(*plan).checkAttributes,
+	(*plan).checkScheduling,
+	(*plan).checkLabels,
 	(*plan).checkCapabilities,
+	(*plan).checkLandlock,
 }
 
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
 // ends it with release.
 func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
-	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1}
+	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, landlock: -1}
 	pl.path, err = c.resolve()
 	if err != nil {
 		return nil, err
@@ -205,6 +226,9 @@ func (pl *plan) sessionAndGroup() {
 	switch {
 	case c.session: // makes a group too
 		pl.prog.Add(unix.SYS_SETSID)
+		if pl.tty >= 0 {
+			pl.prog.Add(unix.SYS_IOCTL, pl.fds.keptFD(pl.tty), unix.TIOCSCTTY, 0)
+		}
 	case c.ownGroup || c.killMode == KillGroup:
 		pl.prog.Add(unix.SYS_SETPGID, 0, 0)
 	}

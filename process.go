@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -80,14 +81,14 @@ func (p *Process) Status() Status {
 func (p *Process) Signal(sig os.Signal) error {
 	n, err := signalNumber(sig)
 	if err != nil {
-		return err
+		return &badCall{"Signal", err}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
 		return os.ErrProcessDone
 	}
-	return p.handle.signal(n)
+	return p.handle.signal(syscall.Signal(n))
 }
 
 // Abort ends the program as the end of its context would: SIGTERM, the grace period, SIGKILL, to what

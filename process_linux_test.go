@@ -466,7 +466,7 @@ func processState(pid int) byte {
 
 // A host program that waits for every child itself, by the disposition of SIGCHLD or by a loop around wait4.
 var hosts = map[string]func(){
-	"ignores SIGCHLD": func() { setDisposition(unix.SIGCHLD, sigIgn) },
+	"ignores SIGCHLD": func() { setAction(unix.SIGCHLD, sigaction{handler: sigIgn}) },
 	"calls wait4":     func() { go reapForever(0) },
 	"calls wait4 all": func() { go reapForever(unix.WALL) },
 }

@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/nofile"
@@ -70,32 +71,38 @@ func (ids *credentials) leave() bool {
 // undumpable reports whether this process must not be dumpable while the child shares its memory: the kernel clears the
 // flag when credentials change, and would end this process with a child that dumps core, which a seccomp filter
 // may make it do in execve (before Linux 5.16).
-func (c *Command) undumpable() bool {
-	return !c.ownMemory() && (c.ids.setUID || c.ids.setGID || c.confinement.filter != nil)
+func (c *Command) undumpable() bool { return !c.ownMemory() && c.changesCredentials() }
+
+func (c *Command) changesCredentials() bool {
+	return c.ids.setUID || c.ids.setGID || c.confinement.filter != nil
 }
 
 // needsPipe reports whether only the end of the status pipe tells that the child has left the memory for good.
 func (c *Command) needsPipe() bool { return c.undumpable() || c.ownMemory() }
 
-// signals sets every disposition to its default, those that are ignored too: exec resets only handlers.
+// signals sets every disposition to its default, those that are ignored too: exec resets only handlers. Those that the program is to
+// ignore are ignored.
 func (pl *plan) signals() {
-	action := pl.prog.Words(0, 0, 0, 0) // SIG_DFL, no flags, no restorer, empty mask
+	toDefault := pl.prog.Words(uint64(sigDfl), 0, 0, 0) // no flags, no restorer, empty mask
+	var ignore uintptr
+	if pl.cmd.attrs.ignored != nil {
+		ignore = pl.prog.Words(uint64(sigIgn), 0, 0, 0)
+	}
 	for n := 1; n <= maxSignal; n++ {
-		sig := syscall.Signal(n)
-		if sig == unix.SIGKILL || sig == unix.SIGSTOP {
+		action := toDefault
+		switch {
+		case n == sigKill || n == sigStop:
 			continue
-		}
-		if pl.mode == inPlace && disposition(sig) != sigIgn { // exec does it, and until then this process keeps its handlers
+		case slices.Contains(pl.cmd.attrs.ignored, n):
+			action = ignore
+		case pl.mode == inPlace && disposition(syscall.Signal(n)) != sigIgn: // exec does it, and until then this process keeps its handlers
 			continue
 		}
 		pl.prog.Add(unix.SYS_RT_SIGACTION, uintptr(n), action, 0, sigsetSize)
 	}
 }
 
-const (
-	maxSignal  = 64
-	sigsetSize = 8 // bytes
-)
+const sigsetSize = 8 // bytes
 
 func (pl *plan) signalMask() {
 	pl.prog.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, pl.prog.Words(0), 0, sigsetSize)

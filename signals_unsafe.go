@@ -23,20 +23,18 @@ type sigaction struct {
 
 // disposition returns what the process does on a signal: sigDfl, sigIgn or a handler's address. os/signal does not know
 // of what C code has set.
-func disposition(sig syscall.Signal) uintptr {
-	var old sigaction
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&old)), sigsetSize, 0, 0)
-	if errno != 0 {
-		return sigDfl
-	}
-	return old.handler
+func disposition(sig syscall.Signal) uintptr { return getAction(sig).handler }
+
+func getAction(sig syscall.Signal) (action sigaction) {
+	// It fails only for a number that is no signal.
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&action)), sigsetSize, 0, 0)
+	return action
 }
 
-// setDisposition sets what the process does on a signal.
+// setAction sets what the process does on a signal.
 //
-// Preconditions: handler is sigDfl or sigIgn.
-func setDisposition(sig syscall.Signal, handler uintptr) {
-	action := sigaction{handler: handler}
+// Preconditions: action is from getAction, or its handler is sigDfl or sigIgn.
+func setAction(sig syscall.Signal, action sigaction) {
 	// It fails for SIGKILL and SIGSTOP only, which nobody asks for.
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0)
 }

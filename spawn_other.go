@@ -47,5 +47,3 @@ type handle struct{}
 func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
 
 func (p *Process) end(error) error { return errors.ErrUnsupported }
-
-func signalNumber(os.Signal) (syscall.Signal, error) { return 0, errors.ErrUnsupported }

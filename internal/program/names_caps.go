@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	caps "github.com/syndtr/gocapability/capability"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,9 +25,12 @@ var prctlOptions = map[uintptr]call{
 	unix.PR_CAPBSET_DROP:     {name: "PR_CAPBSET_DROP", args: []format{capability}},
 	unix.PR_CAPBSET_READ:     {name: "PR_CAPBSET_READ", args: []format{capability}},
 	unix.PR_CAP_AMBIENT:      {name: "PR_CAP_AMBIENT", args: []format{ambientCommand, capability}},
+	unix.PR_SCHED_CORE:       {name: "PR_SCHED_CORE", args: []format{coreCommand, signed, coreScope, pointer}},
 	unix.PR_SET_KEEPCAPS:     {name: "PR_SET_KEEPCAPS", args: []format{unsigned}},
 	unix.PR_SET_NO_NEW_PRIVS: {name: "PR_SET_NO_NEW_PRIVS", args: []format{unsigned}},
+	unix.PR_SET_PDEATHSIG:    {name: "PR_SET_PDEATHSIG", args: []format{signal}},
 	unix.PR_SET_SECUREBITS:   {name: "PR_SET_SECUREBITS", args: []format{securebits}},
+	unix.PR_SET_TIMERSLACK:   {name: "PR_SET_TIMERSLACK", args: []format{unsigned}},
 }
 
 // prctl returns how an option prints.
@@ -67,16 +71,15 @@ func filterProgram(p *Program, addr uintptr) string {
 	return "{len=" + strconv.Itoa(int(n)) + ", filter=" + pointer(p, p.pointer(addr+pointerSize)) + "}"
 }
 
-var capNames = strings.Fields(`CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
-	NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT
-	SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
-	MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)
+func capability(_ *Program, v uintptr) string { return CapabilityName(int(v)) }
 
-func capability(_ *Program, v uintptr) string {
-	if v < uintptr(len(capNames)) {
-		return "CAP_" + capNames[v]
+// CapabilityName returns the name of capability n, or its number.
+func CapabilityName(n int) string {
+	name := caps.Cap(n).String()
+	if name == "unknown" {
+		return strconv.Itoa(n)
 	}
-	return strconv.FormatUint(uint64(v), 10)
+	return "CAP_" + strings.ToUpper(name)
 }
 
 // capSets prints the header and the sets of a capset(2).

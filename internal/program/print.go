@@ -69,10 +69,19 @@ func (p *Program) call(nr uintptr, args []uintptr, from [6]int) string {
 	}
 	for i := range printed {
 		if from[i] >= 0 {
-			printed[i] = "<result of call " + strconv.Itoa(from[i]+1) + ">"
+			printed[i] = p.result(from[i])
 		}
 	}
 	return c.name + "(" + strings.Join(printed, ", ") + ")"
+}
+
+// result prints the result of an earlier call: a file, as strace -y does, or the call's place in the list.
+func (p *Program) result(i int) string {
+	if op := &p.ops[i]; op.Nr == unix.SYS_OPENAT {
+		path, _ := p.text(op.Args[1])
+		return "<" + path + ">"
+	}
+	return "<result of call " + strconv.Itoa(i+1) + ">"
 }
 
 // text returns the C string at addr and, when it is a secret, how much of it may be shown, else -1.

@@ -33,6 +33,31 @@ var printings = []printed{
 		}},
 	{`chdir("/tmp")`, unix.SYS_CHDIR, func(p *Program) []uintptr { return []uintptr{p.CString("/tmp")} }},
 	{`chdir(NULL)`, unix.SYS_CHDIR, list(0)},
+	{`chroot("/srv")`, unix.SYS_CHROOT, func(p *Program) []uintptr { return []uintptr{p.CString("/srv")} }},
+	{`ioctl(5, TIOCSCTTY, 0)`, unix.SYS_IOCTL, list(5, unix.TIOCSCTTY, 0)},
+	{`ioprio_set(IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6))`, unix.SYS_IOPRIO_SET, list(1, 0, 2<<13|6)},
+	{`keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`, unix.SYS_KEYCTL, list(unix.KEYCTL_JOIN_SESSION_KEYRING, 0)},
+	{`landlock_restrict_self(4, 0)`, unix.SYS_LANDLOCK_RESTRICT_SELF, list(4, 0)},
+	{`personality(PER_LINUX)`, unix.SYS_PERSONALITY, list(0)},
+	{`personality(PER_LINUX32|ADDR_NO_RANDOMIZE|0x100)`, unix.SYS_PERSONALITY, list(0x40108)},
+	{`ppoll([{fd=7, events=POLLIN}], 1, {tv_sec=0, tv_nsec=5}, NULL, 8)`, unix.SYS_PPOLL, func(p *Program) []uintptr {
+		return []uintptr{p.Uint32s([]uint32{7, unix.POLLIN}), 1, p.Words(0, 5), 0, 8}
+	}},
+	{`prctl(PR_SCHED_CORE, PR_SCHED_CORE_SHARE_FROM, 12, PR_SCHED_CORE_SCOPE_THREAD, NULL)`, unix.SYS_PRCTL,
+		list(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_SHARE_FROM, 12, unix.PR_SCHED_CORE_SCOPE_THREAD, 0)},
+	{`prctl(PR_SET_PDEATHSIG, SIGTERM)`, unix.SYS_PRCTL, list(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM))},
+	{`prctl(PR_SET_TIMERSLACK, 1000)`, unix.SYS_PRCTL, list(unix.PR_SET_TIMERSLACK, 1000)},
+	{`sched_setaffinity(0, 16, [0 3 64])`, unix.SYS_SCHED_SETAFFINITY, func(p *Program) []uintptr { return []uintptr{0, 16, p.Words(9, 1)} }},
+	{`sched_setattr(0, {size=48, sched_policy=SCHED_DEADLINE, sched_flags=SCHED_FLAG_RESET_ON_FORK, sched_nice=0, sched_priority=0, ` +
+		`sched_runtime=10, sched_deadline=20, sched_period=30}, 0)`, unix.SYS_SCHED_SETATTR, func(p *Program) []uintptr {
+		return []uintptr{0, p.Uint32s([]uint32{48, 6, 1, 0, 0, 0, 10, 0, 20, 0, 30, 0}), 0}
+	}},
+	{`sched_setscheduler(0, SCHED_FIFO|SCHED_RESET_ON_FORK, [5])`, unix.SYS_SCHED_SETSCHEDULER, func(p *Program) []uintptr {
+		return []uintptr{0, 1 | 0x40000000, p.Uint32s([]uint32{5})}
+	}},
+	{`set_mempolicy(MPOL_BIND, [0x3], 65)`, unix.SYS_SET_MEMPOLICY, func(p *Program) []uintptr { return []uintptr{2, p.Words(3), 65} }},
+	{`set_mempolicy(MPOL_LOCAL, NULL, 0)`, unix.SYS_SET_MEMPOLICY, list(4, 0, 0)},
+	{`setpriority(PRIO_PROCESS, 0, -5)`, unix.SYS_SETPRIORITY, list(0, 0, argument(-5))},
 	{`close(7)`, unix.SYS_CLOSE, list(7)},
 	{`close(-1)`, unix.SYS_CLOSE, list(argument(-1))},
 	{`close(-1)`, unix.SYS_CLOSE, list(1<<32 - 1)}, // the kernel looks at an int only
@@ -208,16 +233,16 @@ func TestTheExpectedResultIsPrinted(t *testing.T) {
 
 func TestALinkedArgumentPrintsAsTheResultItTakes(t *testing.T) {
 	p := newProgram(t)
-	from := p.Add(unix.SYS_OPENAT, argument(unix.AT_FDCWD), p.CString("x"), unix.O_WRONLY)
+	from := p.Add(unix.SYS_DUP3, 3, 4, 0)
 	p.Link(from, p.Add(unix.SYS_DUP3, 0, 5, 0), 0)
 	require.Equal(t, "dup3(<result of call 1>, 5, 0)", p.Op(1))
 }
 
-func TestALinkedDescriptorOfAWritePrintsAsTheResultItTakes(t *testing.T) {
+func TestALinkedFilePrintsWithItsPath(t *testing.T) {
 	p := newProgram(t)
 	from := p.Add(unix.SYS_OPENAT, argument(unix.AT_FDCWD), p.CString("x"), unix.O_WRONLY)
 	p.Link(from, p.Add(unix.SYS_WRITE, 0, p.CString("ab"), 2), 0)
-	require.Equal(t, `write(<result of call 1>, "ab", 2)`, p.Op(1))
+	require.Equal(t, `write(<x>, "ab", 2)`, p.Op(1))
 }
 
 func TestQuoteEscapesAsStraceDoes(t *testing.T) {

@@ -1,0 +1,615 @@
+package spawn
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["keyring"] = func([]string) int {
+		id, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Print(id)
+		return 0
+	}
+	helpers["parent-of-sleep"] = parentOfSleep
+	helpers["parent-of-frozen"] = parentOfFrozen
+	helpers["controlling-tty"] = controllingTTY
+	helpers["exec-attributes"] = execAttributes
+}
+
+func TestSetOOMScoreAdjIsTheProgramsAlone(t *testing.T) {
+	checkLeaks(t)
+	own := readFile(t, "/proc/self/oom_score_adj")
+	for name, c := range map[string]*Command{
+		"alone":                New("/bin/cat"),
+		"as another user":      otherIDs(New("/bin/cat")),
+		"in a user namespace":  New("/bin/cat").SetNamespaces(UserNamespace),
+		"with a filter":        New("/bin/cat").SetSeccompFilter(filterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0)),
+		"with a low limit":     New("/bin/cat").SetMaxFiles(4),
+		"with another root":    New("/bin/cat").SetCoredumpFilter(0x7f),
+		"with a death signal":  New("/bin/cat").SetParentDeathSignal(unix.SIGKILL),
+		"with a pid namespace": New("/bin/cat").SetNamespaces(UserNamespace, PIDNamespace),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.namespaces.fresh != 0 {
+				needUserNamespaces(t)
+			}
+			p := waitingIn(t, c.SetOOMScoreAdj(987))
+			require.Equal(t, "987", procText(t, p, "oom_score_adj"))
+			require.Equal(t, own, readFile(t, "/proc/self/oom_score_adj"))
+		})
+	}
+}
+
+func TestSetCoredumpFilterIsTheProgramsAlone(t *testing.T) {
+	checkLeaks(t)
+	own := readFile(t, "/proc/self/coredump_filter")
+	p := waitingIn(t, New("/bin/cat").SetCoredumpFilter(0x7f))
+	require.Equal(t, "0000007f", procText(t, p, "coredump_filter"))
+	require.Equal(t, own, readFile(t, "/proc/self/coredump_filter"))
+	require.NotContains(t, own, "7f")
+}
+
+func TestThatAnOOMScoreCannotBeLoweredIsSaid(t *testing.T) {
+	checkLeaks(t)
+	if permitted, _ := ownCaps(); permitted&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+		t.Skip("needs a process without CAP_SYS_RESOURCE")
+	}
+	var start *StartError
+	require.ErrorAs(t, New("/bin/true").SetOOMScoreAdj(-1000).Run(context.Background()), &start)
+	require.Equal(t, `write(</proc/thread-self/oom_score_adj>, "-1000", 5) = 5`, start.Op)
+	require.ErrorIs(t, start, unix.EACCES)
+}
+
+func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := New("uname", "-m").SetPersonality(PersonalityLinux32).Output(context.Background())
+	require.NoError(t, err)
+	want := map[string]string{"amd64": "i686\n", "arm64": "armv8l\n"}[runtime.GOARCH]
+	require.Equal(t, want, string(out))
+	p := waitingIn(t, New("/bin/cat").SetPersonality(PersonalityLinux32|PersonalityAddrNoRandomize))
+	require.Equal(t, "00040008", procText(t, p, "personality"))
+	require.Equal(t, readFile(t, "/proc/thread-self/personality"), "00000000")
+}
+
+func TestAPrivateKeyringIsNewAndTheUsers(t *testing.T) {
+	own, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+	if err != nil {
+		t.Skip("needs keyrings: ", err)
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	keyring := func(c *Command) string {
+		out, err := c.Output(context.Background())
+		require.NoError(t, err)
+		return string(out)
+	}
+	c := helperCommand(t, "keyring")
+	require.Equal(t, strconv.Itoa(own), keyring(c))
+	require.Equal(t, strconv.Itoa(own), keyring(c.Clone().SetKeyring(KeyringInherit)))
+	first, second := keyring(c.SetKeyring(KeyringPrivate)), keyring(c)
+	require.NotContains(t, []string{strconv.Itoa(own), second, "0"}, first)
+	again, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+	require.NoError(t, err)
+	require.Equal(t, own, again)
+}
+
+func TestSetChrootIsTheRootDirectoryAndTheWorkingDirectory(t *testing.T) {
+	needRoot(t, "to change the root directory")
+	checkLeaks(t)
+	root := t.TempDir()
+	hello := helloProgram(t)
+	copyFile(t, hello, root+"/hello")
+	require.NoError(t, os.Mkdir(root+"/below", 0o755))
+	require.NoError(t, unix.Chmod(filepath.Dir(root), 0o755))
+	require.NoError(t, unix.Chmod(root, 0o755))
+	out, err := New("/hello").SetChroot(root).SetUID(nobody).SetOOMScoreAdj(900).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "hello\n", string(out))
+	t.Chdir(filepath.Dir(root))
+	for dir, c := range map[string]*Command{
+		root:            New("/bin/cat").SetChroot("/").SetChroot(filepath.Base(root)),
+		root + "/below": New("/bin/cat").SetChroot(root).SetWorkingDirectory("below"),
+	} {
+		copyFile(t, waitingProgram(t), root+"/bin/cat")
+		p := waitingIn(t, c)
+		proc := "/proc/" + strconv.Itoa(p.PID())
+		require.Equal(t, root, readlink(t, proc+"/root"))
+		require.Equal(t, dir, readlink(t, proc+"/cwd"))
+	}
+	requireStartError(t, New("/hello").SetChroot(root+"/none"), fmt.Sprintf("chroot(%q)", root+"/none"), unix.ENOENT)
+}
+
+func TestSetChrootNeedsAPrivilege(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs an ordinary user")
+	}
+	checkLeaks(t)
+	requireStartError(t, New("/bin/true").SetChroot("/"), `chroot("/")`, unix.EPERM)
+}
+
+// waitingProgram returns a static program that reads from its standard input to the end.
+func waitingProgram(t testing.TB) string {
+	return writeProgram(t, "wait", map[string][]byte{
+		"amd64": {
+			0x31, 0xc0, // xor eax, eax: SYS_read
+			0x31, 0xff, // xor edi, edi
+			0x48, 0x89, 0xe6, // mov rsi, rsp
+			0xba, 1, 0, 0, 0, // mov edx, 1
+			0x0f, 0x05, // syscall
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+		},
+		"arm64": {
+			0xe8, 0x07, 0x80, 0xd2, // mov x8, SYS_read
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0xe1, 0x03, 0x00, 0x91, // mov x1, sp
+			0x22, 0x00, 0x80, 0xd2, // mov x2, 1
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+		},
+	})
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755))
+	_ = os.Remove(to)
+	require.NoError(t, os.WriteFile(to, b, 0o755))
+}
+
+// newCgroup makes a directory of cgroup v2.
+func newCgroup(t testing.TB) string {
+	t.Helper()
+	needRoot(t, "to make a cgroup")
+	for line := range strings.Lines(readFile(t, "/proc/self/mountinfo")) {
+		before, after, _ := strings.Cut(line, " - ")
+		if !strings.HasPrefix(after, "cgroup2 ") {
+			continue
+		}
+		dir, err := os.MkdirTemp(strings.Fields(before)[4], "spawn-test-")
+		if err != nil {
+			t.Skip("needs a cgroup v2 directory to write to: ", err)
+		}
+		t.Cleanup(func() {
+			eventually(t, "the cgroup is empty", func() bool { return os.Remove(dir) == nil })
+		})
+		return dir
+	}
+	t.Skip("needs a cgroup v2 file system")
+	return ""
+}
+
+func TestTheChildIsBornInItsCgroup(t *testing.T) {
+	dir := newCgroup(t)
+	checkLeaks(t)
+	for name, c := range map[string]*Command{
+		"alone":               New("/bin/cat"),
+		"as another user":     otherIDs(New("/bin/cat")),
+		"in a user namespace": New("/bin/cat").SetNamespaces(UserNamespace),
+		"with a score":        New("/bin/cat").SetOOMScoreAdj(900),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.namespaces.fresh != 0 {
+				needUserNamespaces(t)
+			}
+			p := waitingIn(t, c.SetCgroup(dir))
+			require.Contains(t, procText(t, p, "cgroup"), "0::"+"/")
+			require.True(t, strings.HasSuffix(procText(t, p, "cgroup"), filepath.Base(dir)))
+			require.Equal(t, strconv.Itoa(p.PID()), readFile(t, dir+"/cgroup.procs"))
+		})
+	}
+	// Nothing of it happens elsewhere: born frozen, it never ran.
+	require.NoError(t, os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0))
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- New("/bin/true").SetCgroup(dir).SetGracePeriod(0).Run(ctx) }()
+	eventually(t, "the child is there", func() bool { return readFile(t, dir+"/cgroup.procs") != "" })
+	cancel()
+	require.ErrorIs(t, <-ran, context.Canceled)
+}
+
+func TestAControllingTerminalIsTheSessions(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	terminal, name := openTerminal(t)
+	defer terminal.Close()
+	for what, change := range map[string]func(*Command) *Command{
+		"alone":                func(c *Command) *Command { return c },
+		"with descriptors":     func(c *Command) *Command { c.PassFDAs(terminal, 3); return c },
+		"as another user":      otherIDs,
+		"with a low limit":     func(c *Command) *Command { return c.SetRlimit(unix.RLIMIT_NOFILE, 20, 20) },
+		"with a parent signal": func(c *Command) *Command { return c.SetParentDeathSignal(unix.SIGTERM) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := New("/bin/cat").SetControllingTTY(terminal)
+			p := waitingIn(t, change(c))
+			fields := strings.Fields(procText(t, p, "stat"))
+			require.Equal(t, strconv.Itoa(p.PID()), fields[5], "session")
+			var stat unix.Stat_t
+			require.NoError(t, unix.Stat(name, &stat))
+			device := unix.Minor(stat.Rdev)&0xff | unix.Major(stat.Rdev)<<8 | (unix.Minor(stat.Rdev)&^0xff)<<12
+			require.Equal(t, strconv.Itoa(int(device)), fields[6], "terminal")
+			require.Equal(t, strconv.Itoa(p.PID()), fields[7], "foreground group")
+		})
+	}
+	out, err := helperCommand(t, "controlling-tty").SetControllingTTY(terminal).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+}
+
+// controllingTTY opens its terminal.
+func controllingTTY([]string) int {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return fail(err)
+	}
+	return endHelper(f.Close())
+}
+
+// openTerminal returns the program's side of a new terminal, and its name.
+func openTerminal(t testing.TB) (*os.File, string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("needs terminals: ", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	name := "/dev/pts/" + strconv.Itoa(n)
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("needs terminals: ", err)
+	}
+	return f, name
+}
+
+func TestIgnoredSignalsAreExactlyThoseAskedFor(t *testing.T) {
+	checkLeaks(t)
+	setAction(unix.SIGUSR1, sigaction{handler: sigIgn})
+	defer setAction(unix.SIGUSR1, sigaction{handler: sigDfl})
+	requireStatus(t, catStatus(), map[string]string{"SigIgn": "0000000000000000"})
+	requireStatus(t, catStatus().SetIgnoredSignals(unix.SIGHUP, unix.SIGPIPE, syscall.Signal(64)), map[string]string{"SigIgn": "8000000000001001"})
+	requireStatus(t, catStatus().SetIgnoredSignals(unix.SIGHUP).SetIgnoredSignals(), map[string]string{"SigIgn": "0000000000000000"})
+}
+
+// sleepFor starts a program that lives until it is killed, and returns it with a file that ends when it does.
+func sleepFor(t testing.TB, c *Command) (*Process, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { r.Close() })
+	c.PassFDAs(w, 3)
+	p, err := c.Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return p, r
+}
+
+func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThread(t *testing.T) {
+	checkLeaks(t)
+	theirs := exec.Command("/bin/cat")
+	theirs.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	stdin, err := theirs.StdinPipe()
+	require.NoError(t, err)
+	defer stdin.Close()
+	onThreadThatEnds(t, func() { err = theirs.Start() })
+	require.NoError(t, err)
+	var exit *exec.ExitError
+	require.ErrorAs(t, theirs.Wait(), &exit)
+	require.Equal(t, unix.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), "os/exec's child is killed with the thread")
+
+	commands := map[string]*Command{"alone": New("/bin/cat"), "another user": otherIDs(New("/bin/cat"))}
+	for name, c := range commands {
+		var p *Process
+		onThreadThatEnds(t, func() {
+			p, err = c.SetParentDeathSignal(unix.SIGKILL).PipeStdin().PipeStdout().Start(context.Background())
+		})
+		require.NoError(t, err)
+		_, err = io.WriteString(p.Stdin(), "alive\n")
+		require.NoError(t, err)
+		line, err := bufio.NewReader(p.Stdout()).ReadString('\n')
+		require.NoError(t, err, name)
+		require.Equal(t, "alive\n", line)
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
+		require.NoError(t, p.Stdout().Close())
+	}
+}
+
+// onThreadThatEnds calls f and returns when the thread has ended that has called it.
+func onThreadThatEnds(t testing.TB, f func()) {
+	tid := make(chan int)
+	var call func()
+	call = func() {
+		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			tid <- unix.Gettid()
+			return
+		}
+		// The main thread does not end. While this goroutine keeps it, another gets another.
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			call()
+		}()
+		<-done
+		runtime.UnlockOSThread()
+	}
+	go call()
+	task := "/proc/self/task/" + strconv.Itoa(<-tid)
+	eventually(t, "the thread has ended", func() bool {
+		_, err := os.Stat(task)
+		return err != nil
+	})
+}
+
+// A process in a pid namespace that was joined is cloned by a thread which would otherwise end.
+func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThreadThatHasJoined(t *testing.T) {
+	needRoot(t, "to join namespaces")
+	checkLeaks(t)
+	host := waitingIn(t, New("/bin/cat").SetNamespaces(PIDNamespace))
+	f, err := os.Open("/proc/" + strconv.Itoa(host.PID()) + "/ns/pid")
+	require.NoError(t, err)
+	defer f.Close()
+	p, err := New("/bin/cat").JoinNamespace(PIDNamespace, f).SetParentDeathSignal(unix.SIGKILL).PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	for range 20 { // threads come and go
+		require.NoError(t, New("/bin/true").JoinNamespace(PIDNamespace, f).Run(context.Background()))
+	}
+	_, err = io.WriteString(p.Stdin(), "alive\n")
+	require.NoError(t, err)
+	line, err := bufio.NewReader(p.Stdout()).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "alive\n", line)
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.Stdout().Close())
+}
+
+// deathCommands are programs that get a signal when this process ends.
+func deathCommands() map[string]*Command {
+	c := New("sleep", "1000").SetParentDeathSignal(unix.SIGKILL)
+	return map[string]*Command{
+		"alone":         c,
+		"another user":  otherIDs(c.Clone()),
+		"pid namespace": c.Clone().SetNamespaces(PIDNamespace, UserNamespace),
+		"a score":       c.Clone().SetOOMScoreAdj(900),
+	}
+}
+
+// parentOfSleep starts a program that gets SIGKILL when this process ends, says so, and waits.
+func parentOfSleep(args []string) int {
+	c := deathCommands()[args[0]]
+	c.PassFDAs(os.NewFile(3, "alive"), 3)
+	p, err := c.Start(context.Background())
+	if err != nil {
+		return fail(err)
+	}
+	fmt.Println(p.PID())
+	return endHelper(p.Wait())
+}
+
+func TestTheParentDeathSignalComesWithTheEndOfTheProcess(t *testing.T) {
+	for name, c := range deathCommands() {
+		t.Run(name, func(t *testing.T) {
+			if c.namespaces.fresh != 0 {
+				needUserNamespaces(t)
+			}
+			checkLeaks(t)
+			p, alive := sleepFor(t, helperCommand(t, "parent-of-sleep", name).InheritStdio().PipeStdout())
+			line, err := bufio.NewReader(p.Stdout()).ReadString('\n')
+			require.NoError(t, err)
+			require.NotEmpty(t, line)
+			require.NoError(t, p.Signal(unix.SIGKILL))
+			var exit *ExitError
+			require.ErrorAs(t, p.Wait(), &exit)
+			_, err = alive.Read(make([]byte, 1)) // which the program keeps open as long as it lives
+			require.ErrorIs(t, err, io.EOF)
+			require.NoError(t, p.Stdout().Close())
+		})
+	}
+}
+
+// parentOfFrozen starts a program in a cgroup that is frozen.
+func parentOfFrozen(args []string) int {
+	c := deathCommands()[args[0]]
+	c.name, c.args = "/bin/sh", []text{{s: "-c"}, {s: "echo ran >&3"}}
+	c.PassFDAs(os.NewFile(3, "out"), 3)
+	return endHelper(c.SetCgroup(args[1]).Run(context.Background()))
+}
+
+// The parent ends before the child has asked for the signal, which then never comes.
+func TestAChildWhoseParentIsGoneNeverRunsTheProgram(t *testing.T) {
+	for name, c := range deathCommands() {
+		if c.attrs.setOOMScoreAdj {
+			continue // the parent waits for it without being able to end
+		}
+		t.Run(name, func(t *testing.T) {
+			dir := newCgroup(t)
+			if c.namespaces.fresh != 0 {
+				needUserNamespaces(t)
+			}
+			checkLeaks(t)
+			require.NoError(t, os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0))
+			p, out := sleepFor(t, helperCommand(t, "parent-of-frozen", name, dir).InheritStdio())
+			eventually(t, "the child is there", func() bool { return readFile(t, dir+"/cgroup.procs") != "" })
+			require.NoError(t, p.Signal(unix.SIGKILL))
+			require.Error(t, p.Wait())
+			require.NoError(t, os.WriteFile(dir+"/cgroup.freeze", []byte("0"), 0))
+			b, err := io.ReadAll(out)
+			require.NoError(t, err)
+			require.Empty(t, string(b))
+		})
+	}
+}
+
+func TestBadAttributesAreBadCalls(t *testing.T) {
+	checkLeaks(t)
+	file, err := os.Open("/dev/null")
+	require.NoError(t, err)
+	defer file.Close()
+	var unknown os.Signal
+	for want, c := range map[string]*Command{
+		"SetOOMScoreAdj: 1001 is not":                      New("x").SetOOMScoreAdj(1001),
+		"SetOOMScoreAdj: -1001 is not":                     New("x").SetOOMScoreAdj(-1001),
+		"SetCoredumpFilter: 0x200 are no":                  New("x").SetCoredumpFilter(0x200),
+		"SetPersonality: 0xffffffff is":                    New("x").SetPersonality(0xffffffff),
+		"SetKeyring: 7 is not a mode":                      New("x").SetKeyring(7),
+		"SetChroot: the directory is empty":                New("x").SetChroot(""),
+		"SetChroot: the directory \"a\\x00\"":              New("x").SetChroot("a\x00"),
+		"SetChroot: the program \"true\" has no absolute":  New("true").SetChroot("/"),
+		"SetChroot: the program \"./x\" has no absolute":   New("./x").SetChroot("/"),
+		"SetCgroup: the directory is empty":                New("x").SetCgroup(""),
+		"SetCgroup: open /nonexistent: no such file":       New("/bin/true").SetCgroup("/nonexistent"),
+		"SetCgroup: / is not in a cgroup v2":               New("/bin/true").SetCgroup("/"),
+		"SetCgroup: open /proc/self/status: not a dir":     New("/bin/true").SetCgroup("/proc/self/status"),
+		"SetControllingTTY: the file is nil":               New("x").SetControllingTTY(nil),
+		"SetControllingTTY: /dev/null is not a terminal":   New("/bin/true").SetControllingTTY(file),
+		"SetIgnoredSignals: the signal 9 cannot":           New("x").SetIgnoredSignals(unix.SIGKILL),
+		"SetIgnoredSignals: the signal 0 cannot":           New("x").SetIgnoredSignals(syscall.Signal(0)),
+		"SetIgnoredSignals: <nil> is not":                  New("x").SetIgnoredSignals(unknown),
+		"SetParentDeathSignal: 0 is not a signal":          New("x").SetParentDeathSignal(syscall.Signal(0)),
+		"SetParentDeathSignal: signal 65 is not a signal":  New("x").SetParentDeathSignal(syscall.Signal(65)),
+		"SetRunAmong: 0 is not a process":                  New("x").SetRunAmong(0),
+		"SetRunAmong: the program is to run alone":         New("x").SetRunAlone().SetRunAmong(1),
+		"SetRunAlone: the program is to run among those":   New("x").SetRunAmong(1).SetRunAlone(),
+		"SetNice: the nice value 20":                       New("x").SetNice(20),
+		"SetNice: the nice value -21":                      New("x").SetNice(-21),
+		"SetScheduler: the priority 0":                     New("x").SetScheduler(Scheduler{Policy: SchedFIFO}),
+		"SetScheduler: the policy has no priorities":       New("x").SetScheduler(Scheduler{Policy: SchedBatch, Priority: 1}),
+		"SetScheduler: 4 is not a policy":                  New("x").SetScheduler(Scheduler{Policy: 4}),
+		"SetScheduler: runtime, deadline and period are":   New("x").SetScheduler(Scheduler{Runtime: 1}),
+		"SetScheduler: runtime 1µs, deadline 2µs":          New("x").SetScheduler(Scheduler{Policy: SchedDeadline, Runtime: 1000, Deadline: 2000}),
+		"SetCPUAffinity: there is no processor":            New("x").SetCPUAffinity(),
+		"SetCPUAffinity: -1 is not":                        New("x").SetCPUAffinity(-1),
+		"SetCPUAffinity: this machine has no processor 60": New("/bin/true").SetCPUAffinity(0, 60000),
+		"SetNUMAPolicy: 7 is not":                          New("x").SetNUMAPolicy(7),
+		"SetNUMAPolicy: the policy 2 needs":                New("x").SetNUMAPolicy(NUMABind),
+		"SetNUMAPolicy: the policy 4 takes no":             New("x").SetNUMAPolicy(NUMALocal, 0),
+		"SetNUMAPolicy: the policy 1 takes one":            New("x").SetNUMAPolicy(NUMAPreferred, 0, 1),
+		"SetNUMAPolicy: 1024 is not":                       New("x").SetNUMAPolicy(NUMABind, 1024),
+		"SetIOPriority: 0 is not a class":                  New("x").SetIOPriority(0, 0),
+		"SetIOPriority: the class 2 has no level 8":        New("x").SetIOPriority(IOPriorityBestEffort, 8),
+		"SetIOPriority: the class 3 has no level 1":        New("x").SetIOPriority(IOPriorityIdle, 1),
+		"SetTimerSlack: the slack 0s":                      New("x").SetTimerSlack(0),
+	} {
+		err := c.Run(context.Background())
+		require.ErrorContains(t, err, want)
+		var bad *badCall
+		require.True(t, errors.As(err, &bad), "%v", err)
+	}
+	require.NoError(t, file.Close())
+	require.ErrorIs(t, New("/bin/true").SetControllingTTY(file).Run(context.Background()), os.ErrClosed)
+}
+
+// execAttributes tries to replace this process, which fails, and looks at what it is afterwards.
+func execAttributes([]string) int {
+	look := func() string {
+		var b strings.Builder
+		for _, name := range []string{"oom_score_adj", "coredump_filter", "personality", "timerslack_ns"} {
+			text, err := os.ReadFile("/proc/self/" + name)
+			fmt.Fprintf(&b, "%s: %s %v\n", name, text, err)
+		}
+		fmt.Fprintln(&b, disposition(unix.SIGHUP), disposition(unix.SIGURG))
+		return b.String()
+	}
+	before := look()
+	err := New("/nonexistent").SetOOMScoreAdj(900).SetCoredumpFilter(1).SetPersonality(PersonalityLinux32).SetTimerSlack(1).
+		SetIgnoredSignals(unix.SIGHUP, unix.SIGURG).SetNice(19).SetParentDeathSignal(unix.SIGTERM).Exec()
+	if !errors.Is(err, unix.ENOENT) {
+		return fail(fmt.Errorf("Exec: %v", err))
+	}
+	if after := look(); after != before {
+		return fail(fmt.Errorf("before:\n%safter:\n%s", before, after))
+	}
+	c := New("/bin/sh", "-c", "cat /proc/$$/oom_score_adj; grep SigIgn /proc/$$/status").InheritStdio()
+	return endHelper(c.SetOOMScoreAdj(900).SetIgnoredSignals(unix.SIGHUP).Exec())
+}
+
+func TestAttributesOfAProgramThatReplacesThisProcess(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := helperCommand(t, "exec-attributes").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, []string{"900", "SigIgn:", "0000000000000001"}, strings.Fields(string(out)))
+	dir := newCgroup(t)
+	require.ErrorContains(t, New("/bin/true").SetCgroup(dir).Exec(), "Exec: a cgroup is for a child")
+}
+
+func TestManyAttributesAtOnceFromManyGoroutines(t *testing.T) {
+	checkLeaks(t)
+	own := readFile(t, "/proc/self/oom_score_adj") + readFile(t, "/proc/self/coredump_filter")
+	c := otherIDs(New("/bin/true")).SetOOMScoreAdj(900).SetParentDeathSignal(unix.SIGKILL).SetNice(3)
+	failing := c.Clone().SetWorkingDirectory("/none")
+	filtered := New("/bin/true").SetCoredumpFilter(1)
+	var wg sync.WaitGroup
+	errs := make(chan error, 1000)
+	for range rounds(20, 4) {
+		for want, c := range map[error]*Command{nil: c, unix.ENOENT: failing, errors.ErrUnsupported: filtered} {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				if want == errors.ErrUnsupported {
+					want = nil
+				}
+				if err := c.Run(context.Background()); !errors.Is(err, want) {
+					errs <- err
+				}
+			}()
+		}
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		require.NoError(t, err)
+	}
+	require.Equal(t, own, readFile(t, "/proc/self/oom_score_adj")+readFile(t, "/proc/self/coredump_filter"))
+	require.Equal(t, 1, getDumpable())
+}
+
+// procText returns a file of a process's in /proc.
+func procText(t testing.TB, p *Process, name string) string {
+	t.Helper()
+	return readFile(t, "/proc/"+strconv.Itoa(p.PID())+"/"+name)
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return strings.TrimSpace(string(b))
+}
+
+// endHelper ends a helper.
+func endHelper(err error) int {
+	if err != nil {
+		return fail(err)
+	}
+	return 0
+}
