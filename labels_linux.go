@@ -107,6 +107,9 @@ func appArmorEnabled() bool {
 // checkAppArmorProfile looks for the profile among those loaded, if this process may see them. Stacks, and profiles of another
 // namespace, are not looked for.
 func checkAppArmorProfile(profile string) error {
+	if !isProfileName(profile) {
+		return fmt.Errorf("%q is not the name of a profile: %w", profile, unix.EINVAL)
+	}
 	if profile == "unconfined" || strings.HasPrefix(profile, ":") || strings.Contains(profile, "//&") {
 		return nil
 	}
@@ -120,6 +123,18 @@ func checkAppArmorProfile(profile string) error {
 		}
 	}
 	return fmt.Errorf("the profile %q is not loaded: %w", profile, fs.ErrNotExist)
+}
+
+// isProfileName refuses what the kernel would take for another name than it looks like: spaces around it are cut off, and a namespace
+// alone means that the program is not confined there.
+func isProfileName(profile string) bool {
+	if inNamespace, ok := strings.CutPrefix(profile, ":"); ok {
+		namespace, name, _ := strings.Cut(inNamespace, ":")
+		if namespace == "" || strings.Trim(name, "/") == "" {
+			return false
+		}
+	}
+	return strings.TrimSpace(profile) == profile
 }
 
 // smackEnabled goes by smackfs, which the kernel has only when it runs Smack.

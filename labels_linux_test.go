@@ -69,7 +69,7 @@ func TestBadLabelsAreBadCalls(t *testing.T) {
 }
 
 // secretFile is what the profile and the policy of the machines in internal/vmtest refuse.
-const secretFile = "/secret"
+const secretFile = "/secret/text"
 
 // changes are the ways in which a command with a label may also change its user.
 func changes() map[string]func(*Command) *Command {
@@ -119,9 +119,7 @@ func TestAnSELinuxLabelConfines(t *testing.T) {
 		require.ErrorContains(t, err, "SetSELinuxLabel: the policy has no context")
 	}
 	// As the child would find, where this process may not ask the policy.
-	check := labelModules[0].check
-	defer func() { labelModules[0].check = check }()
-	labelModules[0].check = func(string) error { return nil }
+	withoutCheck(t, 0)
 	requireStartError(t, New("/bin/true").SetSELinuxLabel("nonsense"), `write(</proc/thread-self/attr/exec>, "nonsense", 8) = 8`, unix.EINVAL)
 	require.ErrorContains(t, New("/bin/true").SetAppArmorProfile("x").Run(context.Background()), "does not run AppArmor, but SELinux")
 }
@@ -145,12 +143,28 @@ func TestAnAppArmorProfileConfines(t *testing.T) {
 		})
 	}
 	// A confined program may not choose another profile.
-	out, err := helperCommand(t, "profile", ":root:unconfined").SetAppArmorProfile(profile).CombinedOutput(context.Background())
+	out, err := helperCommand(t, "profile", "unconfined").SetAppArmorProfile(profile).CombinedOutput(context.Background())
 	require.Error(t, err)
-	require.Contains(t, string(out), `write(</proc/thread-self/attr/apparmor/exec>, "exec `)
+	require.Contains(t, string(out), `write(</proc/thread-self/attr/apparmor/exec>, "exec unconfined", 15)`)
 	require.Contains(t, string(out), "permission denied")
 
-	requireStartError(t, New("/bin/true").SetAppArmorProfile("::"), `write(</proc/thread-self/attr/apparmor/exec>, "exec ::", 7) = 7`, unix.EINVAL)
+	for _, malformed := range []string{" ", " x", ":", "::", ":a:", ":a://"} {
+		err := New("/bin/true").SetAppArmorProfile(malformed).Run(context.Background())
+		require.ErrorIs(t, err, unix.EINVAL)
+		require.ErrorContains(t, err, "SetAppArmorProfile: ")
+	}
 	require.ErrorIs(t, New("/bin/true").SetAppArmorProfile("spawn-none").Run(context.Background()), fs.ErrNotExist)
+	// As the child would find.
+	withoutCheck(t, 1)
+	requireStartError(t, New("/bin/true").SetAppArmorProfile(" "), `write(</proc/thread-self/attr/apparmor/exec>, "exec  ", 6) = 6`, unix.EINVAL)
+	requireStartError(t, New("/bin/true").SetAppArmorProfile("spawn-none"),
+		`write(</proc/thread-self/attr/apparmor/exec>, "exec spawn-none", 15) = 15`, unix.ENOENT)
 	require.ErrorContains(t, New("/bin/true").SetSELinuxLabel("x").Run(context.Background()), "does not run SELinux, but AppArmor")
+}
+
+// withoutCheck leaves it to the child to find out about labels of a module, as where this process may not ask.
+func withoutCheck(t testing.TB, module int) {
+	check := labelModules[module].check
+	t.Cleanup(func() { labelModules[module].check = check })
+	labelModules[module].check = func(string) error { return nil }
 }

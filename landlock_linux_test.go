@@ -73,7 +73,7 @@ func landlockPlace(t testing.TB, args ...string) (dir string, c *Command) {
 // ownFiles allow this test binary to run.
 func ownFiles(t testing.TB) []LandlockPath {
 	paths := []LandlockPath{{filepath.Dir(self(t)), LandlockReadOnly}}
-	for _, dir := range []string{"/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev"} {
+	for _, dir := range []string{"/bin", "/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev"} {
 		if _, err := os.Stat(dir); err == nil {
 			paths = append(paths, LandlockPath{dir, LandlockReadOnly | LandlockWriteFile})
 		}

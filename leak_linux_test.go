@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ func checkLeaks(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Stdin().Close())
 	require.NoError(t, p.Wait())
+
+	_ = selinux.GetEnabled() // its library keeps /proc open
 
 	settle(t)
 	fds, goroutines, programs := openFDs(t), runtime.NumGoroutine(), program.InUse()

@@ -26,14 +26,47 @@ type machine struct {
 	setup []string
 }
 
-// machines is what the tests run on. The script .ci/vm fetches the kernels.
+// machines is what the tests run on: each kernel with each of the security modules that give programs labels. The script .ci/vm fetches
+// the kernels and compiles the policies.
 func machines() []machine {
-	return []machine{
-		{name: "bullseye-amd64", arch: "amd64", kernel: "bullseye-amd64/vmlinuz-*"},
-		{name: "bookworm-amd64", arch: "amd64", kernel: "bookworm-amd64/vmlinuz-*"},
-		{name: "sid-amd64", arch: "amd64", kernel: "sid-amd64/vmlinuz-*"},
-		{name: "bookworm-arm64", arch: "arm64", kernel: "bookworm-arm64/vmlinuz-*"},
+	var all []machine
+	for _, m := range []machine{
+		{name: "bullseye-amd64", arch: "amd64"},
+		{name: "bookworm-amd64", arch: "amd64"},
+		{name: "sid-amd64", arch: "amd64"},
+		{name: "bookworm-arm64", arch: "arm64"},
+	} {
+		m.kernel = m.name + "/vmlinuz-*"
+		all = append(all, m.withAppArmor(), m.withSELinux())
 	}
+	return all
+}
+
+// secret is where the policies do not let a confined program read.
+var secret = []string{
+	"mkdir /secret",
+	"mount -t ramfs -o mode=755 none /secret",
+	"echo secret >/secret/text",
+}
+
+func (m machine) withAppArmor() machine {
+	m.name, m.variant = m.name+"-apparmor", "apparmor"
+	m.params = []string{"security=apparmor", "apparmor=1"}
+	m.files = map[string]string{"/etc/apparmor.policy": "apparmor.policy"}
+	// In one write, as the kernel wants it.
+	m.setup = append([]string{"dd bs=1M if=/etc/apparmor.policy of=/sys/kernel/security/apparmor/.load"}, secret...)
+	return m
+}
+
+func (m machine) withSELinux() machine {
+	m.name, m.variant = m.name+"-selinux", "selinux"
+	m.params = []string{"security=selinux", "selinux=1"}
+	m.files = map[string]string{"/etc/selinux.policy": "selinux.policy"}
+	m.setup = append([]string{
+		"dd bs=1M if=/etc/selinux.policy of=/sys/fs/selinux/load",
+		"echo 1 >/sys/fs/selinux/enforce",
+	}, secret...)
+	return m
 }
 
 // bootable is a machine with the kernel that was found for it.
