@@ -77,6 +77,7 @@ var flagTests = []struct {
 	{words("-max-files 41"), sh("ulimit -n"), "41\n"},
 	{words("-max-core 0"), sh("ulimit -c"), "0\n"},
 	{words("-exec"), words("echo replaced"), "replaced\n"},
+	{words("-landlock-best-effort -landlock-path rw:/ -landlock-port bind:80"), words("echo confined"), "confined\n"},
 }
 
 func TestFlagsReachTheProgram(t *testing.T) {
@@ -107,6 +108,32 @@ var explainTests = []struct {
 	{words("-session"), "setsid()"},
 	{words("-process-group"), "setpgid(0, 0)"},
 	{words("-kill-mode group"), "setpgid(0, 0)"},
+	{words("-clear-caps"), "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)"},
+	{words("-allow-cap kill -allow-cap CAP_CHOWN,12"),
+		"capset({version=_LINUX_CAPABILITY_VERSION_3, pid=0}, {effective=CAP_CHOWN|CAP_KILL|CAP_NET_ADMIN, " +
+			"permitted=CAP_CHOWN|CAP_KILL|CAP_NET_ADMIN, inheritable=CAP_CHOWN|CAP_KILL|CAP_NET_ADMIN})"},
+	{words("-ambient-caps kill -securebits 0x4"),
+		"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL)\nprctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)"},
+	{words("-bounding-caps chown,dac_override -securebits 1"), "prctl(PR_SET_SECUREBITS, SECBIT_NOROOT)"},
+	{words("-no-new-privs"), "prctl(PR_SET_NO_NEW_PRIVS, 1)"},
+	{words("-mac-optional -umask 0"), "umask(0)"},
+	{words("-namespaces mnt,user -uid-map 0:1000:1 -gid-map 0:1000:1"), `mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`},
+	{words("-chroot /srv -nice 3"), "setpriority(PRIO_PROCESS, 0, 3)\nchroot(\"/srv\")\nchdir(\"/\")"},
+	{words("-scheduler batch"), "sched_setscheduler(0, SCHED_BATCH, [0])"},
+	{words("-scheduler fifo:5"), "sched_setscheduler(0, SCHED_FIFO, [5])"},
+	{words("-scheduler deadline:1ms:2ms:3ms"), "sched_setattr(0, {size=48, sched_policy=SCHED_DEADLINE, sched_flags=0, sched_nice=0, " +
+		"sched_priority=0, sched_runtime=1000000, sched_deadline=2000000, sched_period=3000000}, 0)"},
+	{words("-cpus 0"), "sched_setaffinity(0, 8, [0])"},
+	{words("-numa local"), "set_mempolicy(MPOL_LOCAL, NULL, 0)"},
+	{words("-numa bind:0"), "set_mempolicy(MPOL_BIND, [0x1], 65)"},
+	{words("-io-priority best-effort:7"), "ioprio_set(IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7))"},
+	{words("-timer-slack 1us"), "prctl(PR_SET_TIMERSLACK, 1000)"},
+	{words("-oom-score-adj 5 -coredump-filter 0x11"),
+		"write(</proc/thread-self/oom_score_adj>, \"5\", 1) = 1\nwrite(</proc/self/coredump_filter>, \"0x11\", 4) = 4"},
+	{words("-personality 8"), "personality(PER_LINUX32)"},
+	{words("-private-keyring"), "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)"},
+	{words("-ignore-signals pipe,1"), "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN}, NULL, 8)"},
+	{words("-parent-death-signal SIGTERM"), "prctl(PR_SET_PDEATHSIG, SIGTERM)"},
 }
 
 func TestFlagsReachTheSystemCalls(t *testing.T) {
@@ -120,7 +147,7 @@ func TestFlagsReachTheSystemCalls(t *testing.T) {
 }
 
 // testedElsewhere are the flags that have a test of their own below.
-var testedElsewhere = words("explain exec grace kill-mode pass-fd status stderr stdin stdout timeout")
+var testedElsewhere = words("apparmor cgroup controlling-tty exec explain grace join kill-mode pass-fd run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
 
 func TestEveryFlagHasATest(t *testing.T) {
 	tested := slices.Clone(testedElsewhere)
@@ -140,6 +167,42 @@ func TestEveryFlagHasATest(t *testing.T) {
 		for _, o := range g.options {
 			require.Contains(t, tested, o.name)
 		}
+	}
+}
+
+// What flags do that this machine may not have.
+func TestFlagsReachTheLibrary(t *testing.T) {
+	filter := filepath.Join(t.TempDir(), "filter")
+	require.NoError(t, os.WriteFile(filter, []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, 0o600)) // BPF_RET, SECCOMP_RET_ALLOW
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-seccomp"), []string{filter}, words("-- echo good"))...))
+	require.Equal(t, result{stdout: "good\n"}, r)
+	for want, flags := range map[string]string{
+		"SetCgroup: / is not in a cgroup v2":          "-cgroup /",
+		"SetControllingTTY: /dev/null is not a term":  "-controlling-tty /dev/null",
+		"SetRunAmong: -1 is not a process":            "-run-among -1",
+		"SetRunAmong: the program is to run alone":    "-run-alone -run-among 5",
+		"-join: open /nonexistent":                    "-join net:/nonexistent",
+		`-join: "nets" is none of the names`:          "-join nets:/proc/self/ns/net",
+		"SetSELinuxLabel: the label is empty":         "-selinux=",
+		"SetAppArmorProfile: the label is empty":      "-apparmor=",
+		"SetSmackLabel: \"-\" is not a label":         "-smack -",
+		`setns(`:                                      "-join uts:/proc/self/ns/net",
+		`-namespaces: "nets" is none`:                 "-namespaces nets",
+		`-allow-cap: "fly" is not a capability`:       "-allow-cap fly",
+		`-ignore-signals: "FLY" is not a signal`:      "-ignore-signals FLY",
+		`-parent-death-signal: "FLY" is not a signal`: "-parent-death-signal FLY",
+		"-seccomp: open /nonexistent":                 "-seccomp /nonexistent",
+		"-uid-map: want INSIDE:OUTSIDE:SIZE":          "-uid-map 1:2",
+		"-scheduler: want a priority":                 "-scheduler rr:high",
+		"-scheduler: want deadline:RUNTIME":           "-scheduler deadline:1ms",
+		"-numa: want numbers":                         "-numa bind:x",
+		"-io-priority: want a level":                  "-io-priority idle:x",
+		"-landlock-port: want a port":                 "-landlock-port bind:x",
+		"-personality: want a number":                 "-personality x",
+	} {
+		r := runToEnd(t, spawnrun(t, append(words(flags), "--", "/bin/true")...))
+		require.NotZero(t, r.code, flags)
+		require.Contains(t, r.stderr, want)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +29,11 @@ type group struct {
 	options []option
 }
 
-// groups is every option. To add one takes no more than a row here.
-var groups = []group{
+// groups is every option. To add one takes no more than a row here or in securityGroups.
+var groups = slices.Concat(basicGroups, securityGroups, runningGroups)
+
+// basicGroups are the options about what the program gets.
+var basicGroups = []group{
 	{"Arguments", []option{
 		{"arg0", "NAME", "argument 0, in place of PROGRAM", func(r *runner, v string) error {
 			r.cmd.SetArgv0(v)
@@ -177,6 +181,10 @@ var groups = []group{
 			return nil
 		}},
 	}},
+}
+
+// runningGroups are the options about spawnrun's own part.
+var runningGroups = []group{
 	{"Running", []option{
 		{"timeout", "DURATION", "end the program after this time", duration(func(r *runner, d time.Duration) { r.timeout = d })},
 		{"grace", "DURATION", "the time between SIGTERM and SIGKILL; 0 is SIGKILL at once", duration(func(r *runner, d time.Duration) {

@@ -32,6 +32,9 @@ type runner struct {
 	secretArgs []string
 	buffers    []int                         // numbers of the descriptors of -send-buffer
 	streams    [3]func(*spawn.Command) error // nil: as spawnrun's own
+	landlock   spawn.Landlock
+	uidMaps    []spawn.IDMap
+	gidMaps    []spawn.IDMap
 	lines      bool
 	linePrefix string
 	timeout    time.Duration
