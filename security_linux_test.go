@@ -542,7 +542,7 @@ func checkDumpableWindow() error {
 			flag := -1
 			var errOther error
 			go func() {
-				held <- answer(listener, func() {
+				held <- answer(listener, func(int) {
 					// Another such child comes and goes.
 					errOther = otherIDs(New("/bin/true")).Run(context.Background())
 					flag = getDumpable()
@@ -589,8 +589,8 @@ func notifyOf(nr uint32) (int, error) {
 	return int(fd), nil
 }
 
-// answer waits for a call that a filter of notifyOf holds, and lets it go on after look has returned.
-func answer(listener int, look func()) error {
+// answer waits for a call that a filter of notifyOf holds, and lets it go on after look has returned. It tells look the process.
+func answer(listener int, look func(pid int)) error {
 	var notification struct {
 		id   uint64
 		pid  uint32
@@ -599,7 +599,7 @@ func answer(listener int, look func()) error {
 	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&notification)); err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
-	look()
+	look(int(notification.pid))
 	response := struct {
 		id    uint64
 		value int64
