@@ -3,7 +3,9 @@ package spawn
 import (
 	"context"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -241,4 +243,21 @@ func BenchmarkAllocations(b *testing.B) {
 	for b.Loop() {
 		require.NoError(b, run())
 	}
+}
+
+// BenchmarkRunConfined is a program with no capabilities, no_new_privs, another user and group, four limits, a umask and a seccomp filter
+// of 50 instructions, against a bare run by os/exec, as root.
+func BenchmarkRunConfined(b *testing.B) {
+	needRoot(b, "to change the user")
+	tiny := tinyProgram(b)
+	for dir := filepath.Dir(tiny); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		require.NoError(b, unix.Chmod(dir, 0o755))
+	}
+	filter := filterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 50)
+	compare(b, runTheirs(tiny), func() error {
+		_, ours := peers(tiny)
+		ours.ClearCaps().SetNoNewPrivs().SetUID(nobody).SetGID(nobody).SetSeccompFilter(filter).
+			SetMaxProcesses(64).SetMaxMemLock(0)
+		return ours.Run(context.Background())
+	})
 }

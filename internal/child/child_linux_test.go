@@ -1045,3 +1045,113 @@ func TestAReportIsTwoWords(t *testing.T) {
 	require.Equal(t, uint64(program.OpSize), binary.NativeEndian.Uint64(b))
 	require.Equal(t, uint64(unix.EBADF), binary.NativeEndian.Uint64(b[8:]))
 }
+
+// waitStatus reads a status pipe, of which this process has closed the other end, to its end.
+func waitStatus(t testing.TB, r, w int) []byte {
+	t.Helper()
+	require.NoError(t, unix.Close(w))
+	b, err := io.ReadAll(fdReader(r))
+	require.NoError(t, err)
+	return b
+}
+
+func TestAChildWithItsOwnMemoryReportsInTheSharedProgram(t *testing.T) {
+	r, w := pipe(t)
+	p, err := program.NewShared(0)
+	require.NoError(t, err)
+	defer p.Free()
+	p.SetStatus(w)
+	p.Add(unix.SYS_GETPPID)
+	p.Add(unix.SYS_CHDIR, p.CString("/nonexistent"))
+	c, startErr := Start(p, Options{OwnMemory: true})
+	require.Nil(t, startErr)
+	require.True(t, c.LeftMemory(), "it was never in it")
+	report := waitStatus(t, r, w)
+	_, failure := end(t, p, c)
+	require.Equal(t, &program.Failure{Op: 1, Errno: unix.ENOENT}, failure)
+	require.Len(t, report, len(program.Report{}))
+	requireNoChild(t)
+}
+
+func TestAChildWithItsOwnMemoryWritesIntoItsOwn(t *testing.T) {
+	r, w := pipe(t)
+	gate, openIt := pipe(t)
+	p, err := program.NewShared(0)
+	require.NoError(t, err)
+	defer p.Free()
+	p.SetStatus(w)
+	// What it reads goes to memory of Go's heap here, which it has a copy of.
+	word := new([8]byte)
+	p.Add(unix.SYS_READ, uintptr(gate), uintptr(unsafe.Pointer(word)), 1)
+	addExec(p, "/bin/true")
+	c, startErr := Start(p, Options{OwnMemory: true})
+	require.Nil(t, startErr)
+	openGate(t, openIt)
+	require.Empty(t, waitStatus(t, r, w))
+	status, failure := end(t, p, c)
+	require.Nil(t, failure)
+	require.Zero(t, status.ExitStatus())
+	require.Zero(t, word[0])
+}
+
+func TestVForkReturnsWhenTheChildHasLeftTheMemory(t *testing.T) {
+	for name, add := range map[string]func(*program.Program){
+		"exec":    func(p *program.Program) { addExec(p, "/bin/true") },
+		"failure": func(p *program.Program) { p.Add(unix.SYS_CLOSE, badFD) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				p := newProgram(t)
+				addOwnTable(p)
+				add(p)
+				c, err := Start(p, Options{VFork: true})
+				require.Nil(t, err)
+				require.True(t, c.LeftMemory())
+				_, failure := end(t, p, c)
+				require.Equal(t, name == "failure", failure != nil)
+				p.Free()
+			}
+		})
+	}
+	requireNoChild(t)
+}
+
+func TestNamespacesAreTheChildsFromTheStart(t *testing.T) {
+	r, w := pipe(t)
+	out, status := pipe(t)
+	p, err := program.NewShared(0)
+	require.NoError(t, err)
+	defer p.Free()
+	p.SetStatus(status)
+	pid := p.Add(unix.SYS_GETPID)
+	p.Expect(pid, 1)
+	p.Add(unix.SYS_WRITE, uintptr(w), p.CString("process 1"), 9)
+	addExit(p, 0)
+	c, startErr := Start(p, Options{OwnMemory: true, Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWUSER})
+	if startErr != nil {
+		t.Skip("needs user namespaces: ", startErr.Errno)
+	}
+	require.Empty(t, waitStatus(t, out, status))
+	_, failure := end(t, p, c)
+	require.Nil(t, failure)
+	require.NoError(t, unix.Close(w))
+	text, err := io.ReadAll(fdReader(r))
+	require.NoError(t, err)
+	require.Equal(t, "process 1", string(text))
+}
+
+func TestACgroupThatIsNoneIsAnErrorThatNamesTheCall(t *testing.T) {
+	dir, err := os.Open(t.TempDir())
+	require.NoError(t, err)
+	defer dir.Close()
+	p := newProgram(t)
+	defer p.Free()
+	addExit(p, 0)
+	_, startErr := Start(p, Options{Cgroup: int(dir.Fd())})
+	require.NotNil(t, startErr)
+	require.Equal(t, unix.EBADF, startErr.Errno)
+	require.Contains(t, startErr.Call, "CLONE_INTO_CGROUP}, 88)")
+	requireNoChild(t)
+	// Others still get clone3.
+	require.False(t, noClone3.Load())
+}

@@ -370,3 +370,13 @@ func everyThreadIsAsBefore() error {
 	}
 	return nil
 }
+
+func TestAnIgnoredResultIsPassedOver(t *testing.T) {
+	p, err := program.New(0)
+	require.NoError(t, err)
+	defer p.Free()
+	ignored := p.AddOp(unix.SYS_GETPPID, program.Ignore|program.Leave)
+	p.Expect(ignored, 0) // it is not; and then it is no reason to leave either
+	p.Add(unix.SYS_CLOSE, ^uintptr(0))
+	require.Equal(t, program.Failure{Op: 1, Errno: unix.EBADF}, Run(p))
+}

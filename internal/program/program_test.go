@@ -339,3 +339,35 @@ func TestProgramsAreMadeAndFreedByManyGoroutinesAtOnce(t *testing.T) {
 	}
 	require.Equal(t, before, InUse())
 }
+
+func TestTheResultOfACallIsStoredOnceOnly(t *testing.T) {
+	p := newProgram(t)
+	from := p.Add(unix.SYS_GETPPID)
+	p.Link(from, p.Add(unix.SYS_UMASK, 0), 0)
+	require.Panics(t, func() { p.Link(from, p.Add(unix.SYS_UMASK, 0), 0) })
+	require.Panics(t, func() { p.StoreStatus(from) })
+	status := p.Add(unix.SYS_DUP3, 0, 1, 0)
+	p.StoreStatus(status)
+	require.Panics(t, func() { p.Link(status, p.Add(unix.SYS_UMASK, 0), 0) })
+}
+
+func TestAnEmptyArrayHasAnAddressAlsoInAFullBlock(t *testing.T) {
+	p := newProgram(t)
+	used := p.arena.blocks[0].used
+	p.Alloc(firstBlock - used)
+	require.Equal(t, firstBlock, p.arena.blocks[0].used)
+	a, b := p.Uint32s(nil), p.Uint32s(nil)
+	require.NotEqual(t, a, b)
+	require.Empty(t, p.Bytes(a, 0))
+}
+
+func TestASharedProgramIsNotKeptForOthers(t *testing.T) {
+	before := InUse()
+	p, err := NewShared(0)
+	require.NoError(t, err)
+	require.Equal(t, before+1, InUse())
+	kept := len(pool.free)
+	p.Free()
+	require.Equal(t, before, InUse())
+	require.Len(t, pool.free, kept)
+}
