@@ -101,7 +101,8 @@ func TestAttackByAnEmptyListOfArguments(t *testing.T) {
 	_, err = syscall.Wait4(pid, nil, 0, nil)
 	require.NoError(t, err)
 
-	require.Equal(t, program+"\x00", string(readProc(t, waitingIn(t, New(program)).PID(), "cmdline")))
+	p := waitingIn(t, New(program))
+	eventually(t, "/proc shows the program", func() bool { return string(readProc(t, p.PID(), "cmdline")) == program+"\x00" })
 	for _, c := range []*Command{New(""), New(program).SetArgv0("")} {
 		require.ErrorContains(t, c.Run(context.Background()), "is empty")
 	}

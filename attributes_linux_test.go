@@ -94,7 +94,8 @@ func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
 }
 
 func TestAPrivateKeyringIsNewAndTheUsers(t *testing.T) {
-	own, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+	runtime.LockOSThread() // the keyring is the thread's, which ends with the test
+	own, err := unix.KeyctlJoinSessionKeyring("")
 	if err != nil {
 		t.Skip("needs keyrings: ", err)
 	}

@@ -255,7 +255,11 @@ func (l commandLine) String() string {
 		b.WriteString(v.value.quoted())
 		b.WriteByte(' ')
 	}
-	b.WriteString(shellQuote(l.name))
+	if name := shellQuote(l.name); slices.Contains(shellWords, name) {
+		b.WriteString("'" + name + "'")
+	} else {
+		b.WriteString(name)
+	}
 	for _, a := range l.args {
 		b.WriteByte(' ')
 		b.WriteString(a.quoted())
@@ -269,6 +273,11 @@ func (t text) quoted() string {
 		return "***"
 	}
 	return shellQuote(t.s)
+}
+
+// shellWords mean something else than a program where a command begins, unless they are quoted. (Bash's, and so POSIX's)
+var shellWords = []string{
+	"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while",
 }
 
 // shellQuote quotes s, where needed, so that a POSIX shell takes it as one word with no special meaning.

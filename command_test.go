@@ -25,6 +25,7 @@ func TestStringIsALineForAShell(t *testing.T) {
 		`'A=B' x`:                            New("A=B", "x"), // not an assignment
 		`A=1 B='a b' 'C D'=x prog`:           New("prog").AddEnv("A", "1").AddEnv("B", "a b").AddEnv("C D", "x"),
 		`prog`:                               New("prog").ClearEnv(),
+		`A=1 'if' then`:                      New("if", "then").AddEnv("A", "1"),
 		`S=*** prog *** a`:                   New("prog").AddSecretArg("hush").AddArg("a").AddSecretEnv("S", "hush"),
 		`x -a_b@c:d,e/f.g%+1`:                New("x", "-a_b@c:d,e/f.g%+1"),
 	} {

@@ -157,8 +157,8 @@ func ExampleCommand_JoinNamespace() {
 }
 
 func ExampleCommand_SetNice() {
-	printOutput(spawn.New("nice").SetNice(19))
-	// Output: 19
+	printCalls(spawn.New("/bin/true").SetNice(19), "setpriority")
+	// Output: setpriority(PRIO_PROCESS, 0, 19)
 }
 
 func ExampleCommand_SetScheduler() {

@@ -44,7 +44,8 @@ func (c *Command) SetGID(gid int) *Command {
 }
 
 // SetGroups makes gids the program's supplementary groups; without arguments it has none. The default is as
-// in this process, but see [Command.SetUID]. It needs CAP_SETGID. (setgroups(2))
+// in this process, but see [Command.SetUID]. It needs CAP_SETGID, but a process that is not root
+// may name the groups that it has: they stay. (setgroups(2))
 func (c *Command) SetGroups(gids ...int) *Command {
 	groups := make([]uint32, len(gids))
 	for i, gid := range gids {

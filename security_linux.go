@@ -38,6 +38,7 @@ func (pl *plan) prlimit(l rlimit) {
 func (pl *plan) credentials() {
 	ids := &pl.cmd.ids
 	switch {
+	case ids.setGroups && os.Geteuid() != 0 && ids.hasGroups(): // which an ordinary user can keep, and not set
 	case ids.setGroups:
 		pl.setgroups(ids.groups)
 	case pl.cmd.namespaces.deniesSetgroups():
@@ -52,6 +53,25 @@ func (pl *plan) credentials() {
 		uid := uintptr(ids.uid)
 		pl.prog.Add(unix.SYS_SETRESUID, uid, uid, uid)
 	}
+}
+
+// hasGroups reports whether this process has these supplementary groups, in any order. Its gid counts for nothing: it is in that group
+// anyway.
+func (ids *credentials) hasGroups() bool {
+	own, err := os.Getgroups()
+	if err != nil {
+		return false
+	}
+	gid := os.Getegid()
+	wanted := make([]int, len(ids.groups))
+	for i, g := range ids.groups {
+		wanted[i] = int(g)
+	}
+	for _, groups := range []*[]int{&own, &wanted} {
+		slices.Sort(*groups)
+		*groups = slices.DeleteFunc(slices.Compact(*groups), func(g int) bool { return g == gid })
+	}
+	return slices.Equal(own, wanted)
 }
 
 func (pl *plan) setgroups(groups []uint32) {

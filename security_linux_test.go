@@ -393,10 +393,15 @@ func checkUnprivileged() error {
 		return err
 	}
 	other := New("/bin/true")
+	own, err := os.Getgroups()
+	if err != nil {
+		return err
+	}
 	return errors.Join(
+		other.Clone().SetGroups(own...).Run(context.Background()),
+		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, gid)...).Run(context.Background()),
 		startErrorIs(other.Clone().SetUID(0), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGID(0), "setgroups(0, [])", unix.EPERM),
-		startErrorIs(other.Clone().SetGroups(), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGroups(1, gid), fmt.Sprintf("setgroups(2, [1, %d])", gid), unix.EPERM),
 		startErrorIs(other.Clone().SetUser("root"), "setgroups(1, [0])", unix.EPERM),
 		startErrorIs(other.Clone().SetRlimit(unix.RLIMIT_NOFILE, 100, limit), op, unix.EPERM),
