@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -207,5 +208,35 @@ func TestAFailureInACopyOfTheMemoryIsReported(t *testing.T) {
 			require.ErrorAs(t, run(New("/bin/true").SetNamespaces(UserNamespace).SetWorkingDirectory("/none")), &start)
 			require.Equal(t, `chdir("/none")`, start.Op)
 		}
+	}
+}
+
+func init() {
+	helpers["dies-at-the-gate"] = func([]string) int {
+		c := New("/bin/sh", "-c", "echo ran >&3").SetNamespaces(UserNamespace).SetUIDMap(IDMap{0, os.Geteuid(), 1})
+		c.PassFDAs(os.NewFile(3, "out"), 3)
+		pl, err := c.prepare(context.Background(), c.streams, watched)
+		if err == nil {
+			err = pl.clone(&Process{})
+		}
+		if err != nil {
+			return fail(err)
+		}
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // while the child waits for its maps
+		select {}
+	}
+}
+
+func TestAChildWhoseParentDiesAtTheGateNeverRunsTheProgram(t *testing.T) {
+	needUserNamespaces(t)
+	checkLeaks(t)
+	for range rounds(20, 3) {
+		p, out := sleepFor(t, helperCommand(t, "dies-at-the-gate").InheritStdio())
+		var exit *ExitError
+		require.ErrorAs(t, p.Wait(), &exit)
+		require.Equal(t, unix.SIGKILL, exit.Status.Signal)
+		text, err := io.ReadAll(out) // to the end: the child has ended too
+		require.NoError(t, err)
+		require.Empty(t, string(text))
 	}
 }
