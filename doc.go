@@ -10,8 +10,9 @@
 //   - It leaves no input or output to chance. A stream about which nothing was said is /dev/null.
 //   - It runs no program of the current directory because PATH has an empty or relative element.
 //   - It does less than was asked for never silently. What cannot be done is an error, and then no child is left.
-//   - It runs no Go code between clone and exec, and does not copy this process's memory. So a start does not hold
-//     up the other goroutines, and costs the same however much memory or however many files this process has.
+//   - It runs no Go code between clone and exec and, but for a few attributes that say so, does not copy this process's memory. So
+//     a start does not hold up the other goroutines, and costs the same however much memory or however many files this
+//     process has.
 //
 // The environment is the one thing that is inherited until something is said about it; see [Command.AddEnv].
 //
@@ -41,10 +42,16 @@
 //		SetUmask(0o027).
 //		SetMaxFiles(1024).
 //		SetMaxCoreSize(0).
-//		SetSession()
+//		SetSession().
+//		AllowCap(capability.CAP_NET_BIND_SERVICE).
+//		SetNoNewPrivs().
+//		SetLandlock(spawn.Landlock{Paths: paths}).
+//		SetSeccompFilter(filter)
 //	cmd.AddArgf("--listen-fd=%d", cmd.PassFD(socket))
 //	cmd.AddArgf("--password-fd=%d", cmd.SetSendBuffer(password))
 //	p, err := cmd.Start(ctx)
+//
+// The methods can be called in any order: what the child does has an order of its own, privileges last but one and confinement last.
 //
 // p is a [Process]: it can be waited for from any goroutine, signalled without the risk to hit another process that has got its
 // pid, and ended by [Process.Abort]. To see beforehand what the child would do, one system call a line:

@@ -79,8 +79,8 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 
 // JoinNamespace starts the program in an existing namespace of this kind: f is open on /proc/PID/ns/net for example. The caller keeps
 // f open until the command has been started, and closes it. A user namespace is joined first. To join needs CAP_SYS_ADMIN in
-// the namespace and in this process's own. With a mount namespace the child gets its root directory, where the program is looked up
-// when it has a path; a command without a slash is looked up in this process's. (setns(2), systemd's NetworkNamespacePath=…)
+// the namespace and in this process's own. A mount namespace comes with its root directory: a program named with a
+// slash is the one there; for one without, this process still searches its own PATH. (setns(2), systemd's NetworkNamespacePath=…)
 func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 	switch {
 	case kind&^allNamespaces != 0 || kind == 0 || kind&(kind-1) != 0:
