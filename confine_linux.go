@@ -11,7 +11,7 @@ const maxFilter = 4096
 
 // SetSeccompFilter has the kernel run a BPF program on each system call of the program and of its descendants, instead of a filter set
 // before. It is loaded last, but two calls come after it and must be allowed: rt_sigprocmask and execve. It implies
-// [Command.SetNoNewPrivs], without which an ordinary user may load none.
+// [Command.SetNoNewPrivs], without which an ordinary user may load none. examples/seccomp builds one from names of system calls.
 //
 // A filter that the kernel does not take is an EINVAL of the start. When it kills the child in execve, the command ends by SIGSYS.
 // (seccomp(2), systemd's SystemCallFilter=)

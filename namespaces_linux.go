@@ -116,9 +116,9 @@ func (pl *plan) startChild() (ch child.Child, err error) {
 	case pl.cmd.attrs.deathSignal != 0:
 		place = onImmortalThread
 	}
-	// With files in /proc that are the child's only where its memory is dumpable. Where this process makes it undumpable itself,
-	// it is root's, and so is the child.
-	if (pl.gateW >= 0 || len(pl.procFiles) > 0) && !pl.undumpable {
+	// The copy of the memory gets the flag as it is, and without the flag the child's files in /proc are root's. Not where that does not
+	// matter: nobody else may wait for a CLONE_VFORK.
+	if pl.options.OwnMemory || pl.options.VFork && os.Geteuid() != 0 {
 		dumpable.outside(func() { place(start) })
 	} else {
 		place(start)
