@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 func spawnrun(t *testing.T, args ...string) *spawn.Command {
 	path, err := os.Executable()
 	require.NoError(t, err)
-	return spawn.New(path, args...).SetArgv0(argv0).AddEnvPassAllowSUID("PATH").AddEnv("PASSED", "passed on")
+	return spawn.New(path, args...).SetArgv0(argv0).AddEnvPassAllowSUID("PATH").AddEnv("PASSED", "passed on").
+		AddEnv("GORACE", "atexit_sleep_ms=0") // the race detector's pause at the end
 }
 
 // result is how a run ended.
