@@ -149,32 +149,6 @@ func TestSetChrootNeedsAPrivilege(t *testing.T) {
 	requireStartError(t, New("/bin/true").SetChroot("/"), `chroot("/")`, unix.EPERM)
 }
 
-// waitingProgram returns a static program that reads from its standard input to the end.
-func waitingProgram(t testing.TB) string {
-	return writeProgram(t, "wait", map[string][]byte{
-		"amd64": {
-			0x31, 0xc0, // xor eax, eax: SYS_read
-			0x31, 0xff, // xor edi, edi
-			0x48, 0x89, 0xe6, // mov rsi, rsp
-			0xba, 1, 0, 0, 0, // mov edx, 1
-			0x0f, 0x05, // syscall
-			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
-			0x31, 0xff, // xor edi, edi
-			0x0f, 0x05, // syscall
-		},
-		"arm64": {
-			0xe8, 0x07, 0x80, 0xd2, // mov x8, SYS_read
-			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
-			0xe1, 0x03, 0x00, 0x91, // mov x1, sp
-			0x22, 0x00, 0x80, 0xd2, // mov x2, 1
-			0x01, 0x00, 0x00, 0xd4, // svc 0
-			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
-			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
-			0x01, 0x00, 0x00, 0xd4, // svc 0
-		},
-	})
-}
-
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)

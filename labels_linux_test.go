@@ -17,7 +17,8 @@ import (
 func init() {
 	helpers["read-secret"] = readSecret
 	helpers["profile"] = func(args []string) int {
-		return endHelper(New("/bin/true").SetAppArmorProfile(args[0]).Run(context.Background()))
+		c := New("/bin/true").SetAppArmorProfile(args[0])
+		return endHelper(errors.Join(c.Run(context.Background()), otherIDs(c).Run(context.Background())))
 	}
 }
 
@@ -71,15 +72,23 @@ func TestBadLabelsAreBadCalls(t *testing.T) {
 // secretFile is what the profile and the policy of the machines in internal/vmtest refuse.
 const secretFile = "/secret/text"
 
-// changes are the ways in which a command with a label may also change its user.
-func changes() map[string]func(*Command) *Command {
-	return map[string]func(*Command) *Command{
+// withChanges calls f with the command and with what else it may change beside its label.
+func withChanges(t *testing.T, c *Command, f func(*testing.T, *Command)) {
+	for name, change := range map[string]func(*Command) *Command{
 		"alone":                func(c *Command) *Command { return c },
 		"with another user":    otherIDs,
 		"with a score":         func(c *Command) *Command { return otherIDs(c).SetOOMScoreAdj(900) },
 		"with few files":       func(c *Command) *Command { return c.SetMaxFiles(20) },
 		"in a namespace":       func(c *Command) *Command { return c.SetNamespaces(UserNamespace, PIDNamespace) },
 		"with no capabilities": clearCaps,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "in a namespace" {
+				needUserNamespaces(t)
+			}
+			checkLeaks(t)
+			f(t, change(c.Clone()))
+		})
 	}
 }
 
@@ -98,21 +107,14 @@ func TestAnSELinuxLabelConfines(t *testing.T) {
 	const label = "system_u:system_r:confined_t"
 	c := helperCommand(t, "read-secret", secretFile)
 	require.Equal(t, "system_u:system_r:kernel_t <nil> good\n", outputOf(t, c))
-	for name, change := range changes() {
-		t.Run(name, func(t *testing.T) {
-			if name == "in a namespace" {
-				needUserNamespaces(t)
-			}
-			checkLeaks(t)
-			c := change(c.Clone())
-			require.Equal(t, label+" <nil> refused\n", outputOf(t, c.Clone().SetSELinuxLabel(label)))
+	withChanges(t, c, func(t *testing.T, c *Command) {
+		require.Equal(t, label+" <nil> refused\n", outputOf(t, c.Clone().SetSELinuxLabel(label)))
 
-			var start *StartError
-			require.ErrorAs(t, c.Clone().SetSELinuxLabel("system_u:system_r:forbidden_t").Run(context.Background()), &start)
-			require.Equal(t, fmt.Sprintf("execve(%q)", c.name), start.Op)
-			require.ErrorIs(t, start, unix.EACCES)
-		})
-	}
+		var start *StartError
+		require.ErrorAs(t, c.Clone().SetSELinuxLabel("system_u:system_r:forbidden_t").Run(context.Background()), &start)
+		require.Equal(t, fmt.Sprintf("execve(%q)", c.name), start.Op)
+		require.ErrorIs(t, start, unix.EACCES)
+	})
 	for _, malformed := range []string{"system_u:system_r:none_t", "nonsense", "a:b:c:d:e"} {
 		err := New("/bin/true").SetSELinuxLabel(malformed).Run(context.Background())
 		require.ErrorIs(t, err, unix.EINVAL)
@@ -132,21 +134,14 @@ func TestAnAppArmorProfileConfines(t *testing.T) {
 	const profile = "spawn-confined"
 	c := helperCommand(t, "read-secret", secretFile)
 	require.Equal(t, "unconfined <nil> good\n", outputOf(t, c))
-	for name, change := range changes() {
-		t.Run(name, func(t *testing.T) {
-			if name == "in a namespace" {
-				needUserNamespaces(t)
-			}
-			checkLeaks(t)
-			c := change(c.Clone())
-			require.Equal(t, profile+" (enforce) <nil> refused\n", outputOf(t, c.Clone().SetAppArmorProfile(profile)))
-		})
-	}
+	withChanges(t, c, func(t *testing.T, c *Command) {
+		require.Equal(t, profile+" (enforce) <nil> refused\n", outputOf(t, c.SetAppArmorProfile(profile)))
+	})
 	// A confined program may not choose another profile.
 	out, err := helperCommand(t, "profile", "unconfined").SetAppArmorProfile(profile).CombinedOutput(context.Background())
 	require.Error(t, err)
-	require.Contains(t, string(out), `write(</proc/thread-self/attr/apparmor/exec>, "exec unconfined", 15)`)
-	require.Contains(t, string(out), "permission denied")
+	step := `write(</proc/thread-self/attr/apparmor/exec>, "exec unconfined", 15) = 15: permission denied`
+	require.Equal(t, 2, strings.Count(string(out), step), "alone and with another user: %s", out)
 
 	for _, malformed := range []string{" ", " x", ":", "::", ":a:", ":a://"} {
 		err := New("/bin/true").SetAppArmorProfile(malformed).Run(context.Background())
