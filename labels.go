@@ -33,7 +33,7 @@ const maxSmackLabel = 255
 
 // SetSmackLabel makes the program run with this Smack label. The default is this process's. To change it needs CAP_MAC_ADMIN. The child
 // has the label from then on, so it executes the program with it. Where the kernel does not run Smack that is an
-// error, but see [Command.SetMACOptional]. (virSecurityManager's smack_set_label_for_self, systemd's SmackProcessLabel=)
+// error, but see [Command.SetMACOptional]. (smack_set_label_for_self(3), systemd's SmackProcessLabel=)
 func (c *Command) SetSmackLabel(label string) *Command {
 	c.checkLabel("SetSmackLabel", label)
 	if len(label) > maxSmackLabel || strings.ContainsAny(label, "/\"'\\ ") || strings.HasPrefix(label, "-") {
