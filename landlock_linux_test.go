@@ -139,6 +139,18 @@ func TestLandlockOfPorts(t *testing.T) {
 	require.Equal(t, "good good good\ngood\ngood\n", outputOf(t, c.Clone().SetLandlock(Landlock{Paths: paths, Version: 3})))
 }
 
+func TestLandlockKeepsSignalsInside(t *testing.T) {
+	needLandlock(t, 6)
+	checkLeaks(t)
+	// kill is the shell's own; this process is the shell's parent, and of the same user.
+	for version, refused := range map[int]bool{5: false, 6: true} {
+		c := New("/bin/sh", "-c", "kill -0 "+strconv.Itoa(os.Getpid()))
+		status, err := c.SetLandlock(Landlock{Paths: ownFiles(t), Version: version}).RunStatus(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, refused, status.ExitCode != 0, "version %d", version)
+	}
+}
+
 // An older kernel than asked for is an error, or, with best effort, does what it can.
 func TestLandlockOfAnotherVersionThanTheKernels(t *testing.T) {
 	checkLeaks(t)
