@@ -35,6 +35,7 @@ type Command struct {
 	attrs       attributes
 	mac         labels
 
+	handshake bool
 	session   bool
 	ownGroup  bool
 	killMode  KillMode

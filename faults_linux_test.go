@@ -765,6 +765,7 @@ func someAttributes(f [3]*os.File) map[string]*Command {
 		// Where the others have pipes this has /dev/null, and a session where they have a group.
 		"null":     New("/bin/true").SetSession().SetStderr(nil),
 		"confined": confine(New("/bin/true")),
+		"gate":     New("/bin/true").RequireHandshake(),
 	}
 	if os.Geteuid() == 0 {
 		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)
@@ -814,6 +815,10 @@ func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (o
 	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
 	require.NoError(t, pl.clone(p))
 	*pl.prog.At(i) = good // the child goes by a copy
+	if pl.gateW >= 0 {
+		_, err := unix.Write(pl.gateW, []byte{1})
+		require.NoError(t, err)
+	}
 	pl.watch(ctx, p)
 	if m == unwatched {
 		require.True(t, tryBlock())
@@ -845,9 +850,14 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 	named := map[string]bool{}
 	for name, c := range someAttributes(threeFiles(t)) {
 		for mode, m := range map[string]mode{"watched": watched, "piped": piped, "unwatched": unwatched} {
+			if c.handshake && m != piped {
+				continue
+			}
 			t.Run(name+", "+mode, func(t *testing.T) {
 				checkLeaks(t)
-				require.NoError(t, c.Run(context.Background()))
+				if !c.handshake { // Run has none
+					require.NoError(t, c.Run(context.Background()))
+				}
 				before := openFDs(t)
 				for _, i := range opsOf(t, c, m) {
 					op, err := failOp(t, c, m, i, func(op *program.Op) { op.Nr = noSyscall })
@@ -867,7 +877,7 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 	want := []string{
 		"chdir", "close_range", "dup3", "execve", "fcntl", "openat", "prlimit64", "rt_sigaction", "rt_sigprocmask",
 		"setpgid", "setresgid", "setresuid", "setsid", "umask", "setpriority", "sched_setscheduler", "sched_setaffinity", "ioprio_set",
-		"prctl", "personality", "write", "getppid", "seccomp",
+		"prctl", "personality", "write", "read", "getppid", "seccomp",
 	}
 	if os.Geteuid() == 0 {
 		want = append(want, "setgroups", "chroot", "capset")
@@ -904,8 +914,8 @@ func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
 
 func TestEveryOpThatFailsInPlaceOfAChildIsNamed(t *testing.T) {
 	for name := range someAttributes(threeFiles(t)) {
-		if name == "null" {
-			continue // a process can lead a new session once
+		if name == "null" || name == "gate" {
+			continue // a process can lead a new session once, and nobody is there to shake hands with
 		}
 		t.Run(name, func(t *testing.T) {
 			checkLeaks(t)

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/virspawn/spawn/internal/child"
-	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,6 +16,8 @@ func (c *Command) ownMemory() bool {
 	const kinds = UserNamespace | TimeNamespace
 	switch a := &c.attrs; {
 	case c.namespaces.fresh&kinds != 0, c.namespaces.joins(kinds), a.setCoredumpFilter:
+		return true
+	case c.handshake && (a.setOOMScoreAdj || c.changesCredentials()): // which would hold up this process's threads, or other children
 		return true
 	case a.setOOMScoreAdj && os.Geteuid() != 0:
 		return c.changesCredentials() // while this process is not dumpable, the child's files in /proc are root's
@@ -46,17 +47,6 @@ func (pl *plan) checkNamespaces() error {
 			pl.joinedPID = fd
 		}
 	}
-	if !n.isMapped() {
-		return nil
-	}
-	var err error
-	var gateR int
-	pl.gateW, gateR, err = low.pipe(true)
-	if err != nil {
-		return pl.failed(err)
-	}
-	pl.childEnds = append(pl.childEnds, gateR)
-	pl.gateR = pl.fds.keep(gateR)
 	return nil
 }
 
@@ -89,10 +79,6 @@ func (pl *plan) joinNamespaces() {
 	}
 	if pl.cmd.namespaces.fresh&MountNamespace != 0 {
 		pl.prog.Add(unix.SYS_MOUNT, 0, pl.prog.CString("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
-	}
-	if pl.gateW >= 0 {
-		read := pl.prog.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.gateR), pl.prog.Alloc(1), 1)
-		pl.prog.Expect(read, 1)
 	}
 }
 
@@ -163,19 +149,7 @@ func waitEnd(pidfd int) {
 	}
 }
 
-// openGate writes the maps of the child's user namespace and lets it go on. If they cannot be written the child ends.
-func (pl *plan) openGate(pid int) {
-	if pl.gateW < 0 {
-		return
-	}
-	pl.gateErr = pl.writeMaps(pid)
-	if pl.gateErr == nil {
-		_, _ = unix.Write(pl.gateW, []byte{1}) // EPIPE when the child has ended, which it will report
-	}
-	closeFD(pl.gateW)
-	pl.gateW = -1
-}
-
+// writeMaps writes the maps of the child's user namespace.
 func (pl *plan) writeMaps(pid int) error {
 	n := &pl.cmd.namespaces
 	proc := "/proc/" + strconv.Itoa(pid) + "/"

@@ -49,8 +49,14 @@ func (c *Command) search() (string, error) {
 	return path, nil
 }
 
-// checkStreams refuses combinations of streams that the running call cannot serve.
-func checkStreams(method string, streams [3]stream) error {
+// checkCall refuses what the running call, which returns no Process, cannot serve.
+func (c *Command) checkCall(method string, streams [3]stream) error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	if err := c.checkHandshake(method); err != nil {
+		return err
+	}
 	for n, s := range streams {
 		if s.kind == streamPipe {
 			return &badCall{method, errors.New("the pipe for " + streamNames[n] + " has its other end on a Process; use Start")}

@@ -33,6 +33,7 @@ type plan struct {
 	self      int // in placement.kept, a pidfd of this process; -1 without
 	landlock  int // in placement.kept, the rules; -1 without
 
+	status    int // in placement.kept, with a status pipe
 	statusR   int
 	childEnds []int // closed in this process once the child has a table of its own
 	jobs      []job
@@ -81,6 +82,7 @@ var order = [...]step{
 	// After the closing, but while this process's /proc is there, and under its limits.
 	{"files of /proc", (*plan).openProc},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
+	{"this process's part", (*plan).awaitPart},
 	{"namespaces", (*plan).joinNamespaces},
 	// While the privileges to raise limits, to be scheduled first and to change the root are still there.
 	{"umask", (*plan).umask},
@@ -104,6 +106,8 @@ var order = [...]step{
 	{"parent-death signal", (*plan).parentDeathSignal},
 	// Before signals are unblocked: no handler of this process's may ever run in the child.
 	{"signal dispositions", (*plan).signals},
+	// When all is applied but what would confine the waiting.
+	{"gate", (*plan).stopAtGate},
 	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
 	{"no_new_privs", (*plan).noNewPrivs},
 	{"Landlock", (*plan).restrictSelf},
@@ -117,6 +121,7 @@ var order = [...]step{
 // child needs. A check that opens a descriptor adds it to childEnds.
 var checks = [...]func(*plan) error{
 	(*plan).checkNamespaces, // first: it decides about the child's memory
+	(*plan).checkGate,
 	(*plan).checkAttributes,
 	(*plan).checkScheduling,
 	(*plan).checkLabels,
@@ -177,7 +182,8 @@ func (pl *plan) open() (err error) {
 		return pl.failed(err)
 	}
 	pl.childEnds = append(pl.childEnds, status)
-	pl.fds.kept = append(pl.fds.kept, kept{status, true})
+	pl.status = pl.fds.keep(status)
+	pl.fds.kept[pl.status].status = true
 	pl.prog.SetStatus(status)
 	return pl.openStreams()
 }

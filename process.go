@@ -19,6 +19,7 @@ type Process struct {
 	pipes    [3]*pipeEnd
 	done     chan struct{} // closed when all below is final; nil where nobody can wait for it
 	ended    chan struct{} // closed by end; nil where nobody calls it
+	gate     *gate         // nil without a handshake
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child
@@ -51,7 +52,13 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // code 0, otherwise an [*ExitError], or the error of a reader or writer that failed. It can be called any number of
 // times, from any number of goroutines, before and after the end. What the ends of [Process.Stdout] and
 // [Process.Stderr] still hold can be read afterwards. (virCommandWait)
+//
+// After [Command.RequireHandshake] it ends a child that was not notified; see [Process.Done] for a wait that does not. When
+// the program never ran, the error is the [*StartError] of [Process.HandshakeWait] or [Process.HandshakeNotify].
 func (p *Process) Wait() error {
+	if p.gate != nil && !p.gate.open() {
+		_ = p.end(errUnnotified) // there is none when it has ended already
+	}
 	<-p.done
 	return p.err
 }
@@ -151,5 +158,15 @@ func (e *pipeEnd) Close() error {
 func (e *pipeEnd) unwatch() {
 	if e.stop != nil {
 		e.stop()
+	}
+}
+
+// isClosed reports whether c is closed; nil is not.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }

@@ -583,29 +583,29 @@ func useHost(always bool) error {
 	return err
 }
 
-// gate holds children back: each reads from r until w is closed, after it has written a line to started.
-type gate struct{ r, w, startedR, startedW *os.File }
+// door holds children back: each reads from r until w is closed, after it has written a line to started.
+type door struct{ r, w, startedR, startedW *os.File }
 
-func newGate(t testing.TB) *gate {
-	var g gate
+func newDoor(t testing.TB) *door {
+	var g door
 	g.r, g.w = newPipe(t)
 	g.startedR, g.startedW = newPipe(t)
 	return &g
 }
 
-// hold makes a script wait at the gate before it goes on.
-func (g *gate) hold(script string) *Command {
+// hold makes a script wait at the door before it goes on.
+func (g *door) hold(script string) *Command {
 	return shell("echo >&3; read x; "+script).SetStdin(g.r).PassFDAs(g.startedW, 3)
 }
 
-// await waits until n children stand at the gate.
-func (g *gate) await(t testing.TB, n int) {
+// await waits until n children stand at the door.
+func (g *door) await(t testing.TB, n int) {
 	_, err := io.CopyN(io.Discard, g.startedR, int64(n))
 	require.NoError(t, err)
 }
 
 // open lets all children go on.
-func (g *gate) open(t testing.TB) { require.NoError(t, g.w.Close()) }
+func (g *door) open(t testing.TB) { require.NoError(t, g.w.Close()) }
 
 func TestHundredsOfChildrenAtOnce(t *testing.T) {
 	checkLeaks(t)
@@ -613,7 +613,7 @@ func TestHundredsOfChildrenAtOnce(t *testing.T) {
 	if testing.Short() {
 		n = 64
 	}
-	g := newGate(t)
+	g := newDoor(t)
 	ctx := context.Background()
 	var wg sync.WaitGroup
 	for i := range n {
@@ -677,7 +677,7 @@ func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
 				"none":  "exec >&-; echo err >&2; exit 3",
 			}[late]
 			want := map[string]string{"small": "out\n", "large": string(large)}[late]
-			g := newGate(t)
+			g := newDoor(t)
 			type result struct {
 				out []byte
 				err error

@@ -64,6 +64,9 @@ func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error 
 	if c.firstFail != nil {
 		return c.firstFail
 	}
+	if err := c.checkHandshake(method); err != nil {
+		return err
+	}
 	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
 		return &badCall{method, errTaken(stdout)}
 	}
@@ -161,6 +164,9 @@ func (c *Command) Exec() error {
 	defer c.closeParents()
 	if c.firstFail != nil {
 		return c.firstFail
+	}
+	if err := c.checkHandshake("Exec"); err != nil {
+		return err
 	}
 	for n, s := range c.streams {
 		switch s.kind {

@@ -21,10 +21,7 @@ func isOpen(int) bool { return false }
 func openLimit() int { return 1024 }
 
 func (c *Command) runStatus(_ context.Context, method string, streams [3]stream) (Status, error) {
-	if c.firstFail != nil {
-		return Status{ExitCode: -1}, c.firstFail
-	}
-	if err := checkStreams(method, streams); err != nil {
+	if err := c.checkCall(method, streams); err != nil {
 		return Status{ExitCode: -1}, err
 	}
 	return Status{ExitCode: -1}, errUnsupported(method)
@@ -45,5 +42,9 @@ func (c *Command) explain() (string, error) { return "", errUnsupported("Explain
 type handle struct{}
 
 func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
+
+func (g *gate) notify() error { return errors.ErrUnsupported }
+
+func (g *gate) close() {}
 
 func (p *Process) end(error) error { return errors.ErrUnsupported }

@@ -56,12 +56,15 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 		return nil, nil, err
 	}
 	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
+	if c.handshake {
+		p.gate = newGate()
+	}
 	if err := pl.clone(p); err != nil {
 		pl.release()
 		return nil, nil, err
 	}
 	pl.watch(ctx, p)
-	pl.openGate(p.pid)
+	pl.doPart(p)
 	return pl, p, nil
 }
 
@@ -145,7 +148,7 @@ var errUnexpected = errors.New("unexpected result")
 // runStatus runs the command to its end.
 func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (status Status, err error) {
 	defer c.closeParents()
-	if err := checkStreams(method, streams); err != nil {
+	if err := c.checkCall(method, streams); err != nil {
 		return Status{ExitCode: -1}, err
 	}
 	empty(streams)
@@ -191,8 +194,11 @@ func (c *Command) needsExec(streams [3]stream) bool {
 
 // start starts the command.
 func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err error) {
-	defer c.closeParents()
 	empty(streams)
+	if c.handshake {
+		return c.startGated(ctx, streams)
+	}
+	defer c.closeParents()
 	err = again(func() error {
 		var pl *plan
 		pl, p, err = c.cloneChild(ctx, streams, watched)

@@ -40,16 +40,6 @@ func (t *transfer) leave() bool {
 	}
 }
 
-// isClosed reports whether c is closed; nil is not.
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // copier is a transfer between a reader or writer of the caller's, which may block for any time, and the child.
 type copier struct {
 	transfer

@@ -59,6 +59,15 @@ func (pl *plan) waitExec(p *Process) error {
 	if pl.mode == piped {
 		pl.waitStatus()
 	}
+	if err := pl.execed(p); err != nil {
+		return err
+	}
+	pl.cmd.closeParents()
+	return nil
+}
+
+// execed is called when the child has exec'ed or could not. If it could not, execed waits for its end and returns the reason.
+func (pl *plan) execed(p *Process) error {
 	p.mu.Lock()
 	p.starting = nil
 	killed, ending := p.killed, p.ending
@@ -71,7 +80,6 @@ func (pl *plan) waitExec(p *Process) error {
 		pl.giveUp(p)
 		return err
 	}
-	pl.cmd.closeParents()
 	for _, c := range pl.copiers {
 		go c.run()
 	}
@@ -311,8 +319,8 @@ func (pl *plan) unwatchContext() {
 	}
 }
 
-// startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
-func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
+// handOver gives the process what its user sees of it.
+func (pl *plan) handOver(p *Process) {
 	p.done = make(chan struct{})
 	if p.ended == nil {
 		p.ended = make(chan struct{})
@@ -322,6 +330,11 @@ func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
 			p.pipes[n] = &pipeEnd{File: f}
 		}
 	}
+}
+
+// startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
+func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
+	pl.handOver(p)
 	if err := pl.waitExec(p); err != nil {
 		return err
 	}

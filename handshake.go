@@ -1,0 +1,111 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// RequireHandshake makes the child stop when everything is applied and nothing is left but no_new_privs, Landlock, the seccomp filter
+// and execve. [Command.Start] returns when there is a child; [Process.HandshakeWait] waits until it has stopped. The caller can then
+// do what has to be done before the program runs: look at the child in /proc, tell others of its pid, write its limits elsewhere.
+// [Process.HandshakeNotify] lets the program run.
+//
+// The child waits without a thread of this process. It ends without running the program when this process ends, when the context
+// ends, and on [Process.Abort] or [Process.Wait] before the notification; the error is then a [*StartError]. A [Process] that
+// is dropped before leaves its child waiting until the context or this process ends.
+//
+// All signals but SIGKILL and SIGSTOP are blocked in the child until the program runs, and then take effect.
+//
+// The running call must be [Command.Start]. A command that also changes credentials, loads a seccomp filter or sets the
+// out-of-memory score gives its child a copy of this process's memory, which takes longer the larger it is.
+// (virCommandRequireHandshake)
+func (c *Command) RequireHandshake() *Command {
+	c.handshake = true
+	return c
+}
+
+// checkHandshake refuses a handshake in a call that returns no Process.
+func (c *Command) checkHandshake(method string) error {
+	if c.handshake {
+		return &badCall{method, errors.New("RequireHandshake needs a Process to shake hands with; use Start")}
+	}
+	return nil
+}
+
+// gate is where a child waits for the handshake.
+type gate struct {
+	ready   chan struct{} // closed when the child is there, or never will be
+	started chan struct{} // closed when the program runs, or never will
+	err     error         // why it never will, once started is closed
+
+	mu       sync.Mutex
+	fd       int // a byte lets the child go on; its closing ends it; -1 once closed
+	notified bool
+}
+
+func newGate() *gate { return &gate{ready: make(chan struct{}), started: make(chan struct{}), fd: -1} }
+
+// open reports whether the child was let go on.
+func (g *gate) open() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.notified
+}
+
+// settle says that the program runs, or why it never will.
+func (g *gate) settle(err error) {
+	g.err = err
+	g.close()
+	close(g.started) // first, so that who waits for the other sees why
+	if !isClosed(g.ready) {
+		close(g.ready)
+	}
+}
+
+var (
+	errNoHandshake = errors.New("the command has no RequireHandshake")
+	errNotified    = errors.New("the child was notified already")
+	errUnnotified  = errors.New("Wait was called before HandshakeNotify")
+)
+
+// HandshakeWait waits until the child has stopped before its program, with everything applied. If it cannot get there, the
+// error is the [*StartError] that says why, and there is no child left. When ctx ends, the wait does, with the error of ctx, and
+// the child stays as it is: HandshakeWait can be called again, any number of times. It is an error for a command without
+// [Command.RequireHandshake]. (virCommandHandshakeWait)
+func (p *Process) HandshakeWait(ctx context.Context) error {
+	g := p.gate
+	if g == nil {
+		return &badCall{"HandshakeWait", errNoHandshake}
+	}
+	select {
+	case <-g.ready:
+	default:
+		select {
+		case <-g.ready:
+		case <-ctx.Done():
+			return contextError(ctx)
+		}
+	}
+	select {
+	case <-g.started:
+		return g.err
+	default:
+		return nil
+	}
+}
+
+// HandshakeNotify lets the child run its program, and returns when it does, that is, when execve can no longer fail, or the
+// [*StartError] that says why it does not. It can be called before the child has stopped, which it then does not do. A second
+// call, and one for a command without [Command.RequireHandshake], is an error. (virCommandHandshakeNotify)
+func (p *Process) HandshakeNotify() error {
+	g := p.gate
+	if g == nil {
+		return &badCall{"HandshakeNotify", errNoHandshake}
+	}
+	if err := g.notify(); err != nil {
+		return &badCall{"HandshakeNotify", err}
+	}
+	<-g.started
+	return g.err
+}

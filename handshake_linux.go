@@ -1,0 +1,182 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// checkGate opens the pipe through which this process lets the child go on: once when it has done its part, such as the maps of a
+// user namespace, and once for a handshake.
+func (pl *plan) checkGate() error {
+	if pl.mode == inPlace || !pl.cmd.handshake && !pl.hasPart() {
+		return nil
+	}
+	var err error
+	var gateR int
+	pl.gateW, gateR, err = low.pipe(true)
+	if err != nil {
+		return pl.failed(err)
+	}
+	pl.childEnds = append(pl.childEnds, gateR)
+	pl.gateR = pl.fds.keep(gateR)
+	return nil
+}
+
+// hasPart reports whether the child needs this process to do something once it knows its pid.
+func (pl *plan) hasPart() bool { return pl.cmd.namespaces.isMapped() }
+
+// awaitPart makes the child wait until this process has done its part.
+func (pl *plan) awaitPart() {
+	if pl.hasPart() {
+		pl.awaitByte()
+	}
+}
+
+// stopAtGate makes the child say that it is there, and wait. When this process ends or gives up, the read finds the end of the file.
+func (pl *plan) stopAtGate() {
+	if !pl.cmd.handshake {
+		return
+	}
+	p := pl.prog
+	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.status), p.CString("\x01"), 1)
+	p.Expect(ready, 1)
+	pl.awaitByte()
+}
+
+func (pl *plan) awaitByte() {
+	read := pl.prog.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.gateR), pl.prog.Alloc(1), 1)
+	pl.prog.Expect(read, 1)
+}
+
+// doPart does this process's part for the child and lets it go on. If it cannot be done the child ends.
+func (pl *plan) doPart(p *Process) {
+	if pl.gateW < 0 {
+		return
+	}
+	if pl.hasPart() {
+		pl.gateErr = pl.writeMaps(p.pid)
+		if pl.gateErr == nil {
+			_, _ = unix.Write(pl.gateW, []byte{1}) // EPIPE when the child has ended, which it will report
+		}
+	}
+	if p.gate != nil && pl.gateErr == nil {
+		p.gate.fd = pl.gateW
+	} else {
+		closeFD(pl.gateW)
+	}
+	pl.gateW = -1
+}
+
+// notify lets the child go on.
+func (g *gate) notify() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.notified {
+		return errNotified
+	}
+	g.notified = true
+	if g.fd >= 0 {
+		_, _ = unix.Write(g.fd, []byte{1}) // EPIPE when the child has ended, which settle will say
+		closeFD(g.fd)
+		g.fd = -1
+	}
+	return nil
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fd >= 0 {
+		closeFD(g.fd)
+		g.fd = -1
+	}
+}
+
+// startGated starts a command with a handshake. It returns when the child has stopped or has failed, which it usually does in no time, or
+// after maxBlockedTime, and leaves the rest to a goroutine.
+func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, error) {
+	c = c.Clone() // the caller may change his when this has returned
+	pl, p, err := c.cloneChild(ctx, streams, watched)
+	if err != nil {
+		c.closeParents()
+		return nil, err
+	}
+	pl.handOver(p)
+	pl.pipes = [3]*os.File{} // the caller's from now on, also when the child fails
+	pl.watchPipes(ctx, p)
+	there := pl.pollGate(p, maxBlockedTime)
+	go func() {
+		for !there { // something does not answer, such as a file system
+			time.Sleep(maxBlockedTime / 10)
+			there = pl.pollGate(p, 0)
+		}
+		if err := pl.passGate(p); err != nil {
+			p.err, p.status = err, Status{ExitCode: -1}
+			p.gate.settle(err)
+		} else {
+			p.gate.settle(nil)
+			_ = pl.waitExit(p) // the child has exec'ed, so there is no reason to be had
+		}
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// pollGate waits, for the timeout at most, until the child has stopped at its gate or has ended, and reports whether it has. As long as it may
+// share this process's table of descriptors, its end of the status pipe must stay open here, and only the pidfd shows its end.
+func (pl *plan) pollGate(p *Process, timeout time.Duration) bool {
+	deadline := time.Now().Add(timeout)
+	fds := []unix.PollFd{{Fd: int32(pl.statusR), Events: unix.POLLIN}, {Fd: int32(p.handle.fd), Events: unix.POLLIN}}
+	for {
+		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
+		n, err := unix.Ppoll(fds, &left, nil)
+		switch {
+		case n > 0:
+			pl.closeChildEnds()
+			pl.cmd.closeParents()
+			return pl.reachedGate(p)
+		case err != unix.EINTR:
+			return false
+		}
+	}
+}
+
+// reachedGate takes the child's word that it has stopped.
+func (pl *plan) reachedGate(p *Process) bool {
+	var b [1]byte
+	for {
+		n, err := unix.Read(pl.statusR, b[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if _, failed := pl.prog.Failed(); n == 1 && !failed {
+			close(p.gate.ready)
+		}
+		return true
+	}
+}
+
+// passGate waits, without a thread, until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+func (pl *plan) passGate(p *Process) error {
+	setNonblock(pl.statusR)
+	status := os.NewFile(uintptr(pl.statusR), "pipe")
+	pl.statusR = -1
+	var report program.Report // which is in the shared memory too
+	for {
+		if _, err := status.Read(report[:]); err != nil {
+			break
+		}
+	}
+	status.Close()
+	err := pl.execed(p)
+	if err == nil && !p.gate.open() {
+		pl.giveUp(p)
+		err = &StartError{Op: "handshake", Path: pl.path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", p.status)}
+	}
+	return err
+}

@@ -1,0 +1,463 @@
+package spawn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["parent-of-gated"] = parentOfGated
+	helpers["many-gated"] = manyGated
+}
+
+// gated starts a command with a handshake and returns when it has stopped at its gate.
+func gated(t testing.TB, c *Command) *Process {
+	t.Helper()
+	p, err := c.RequireHandshake().Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, p.HandshakeWait(context.Background()))
+	return p
+}
+
+// requireNeverRan checks what every method says of a process whose program never ran, and returns the error.
+func requireNeverRan(t testing.TB, p *Process) *StartError {
+	t.Helper()
+	<-p.Done()
+	err := p.Wait()
+	var start *StartError
+	require.ErrorAs(t, err, &start)
+	require.Equal(t, err, p.HandshakeWait(context.Background()))
+	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
+	require.NoError(t, p.Abort())
+	return start
+}
+
+// handshakeKinds are the ways in which a child with a handshake is made: in this process's memory, and in a copy of it.
+func handshakeKinds() map[string]func(*Command) *Command {
+	return map[string]func(*Command) *Command{
+		"shared memory": func(c *Command) *Command { return c },
+		"own memory":    func(c *Command) *Command { return otherIDs(c) },
+	}
+}
+
+func forEachHandshake(t *testing.T, f func(t *testing.T, with func(*Command) *Command)) {
+	for name, with := range handshakeKinds() {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			f(t, with)
+		})
+	}
+}
+
+func TestAtTheGateEverythingIsApplied(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		dir := publicDir(t)
+		ran := filepath.Join(dir, "ran")
+		require.NoError(t, os.Chmod(dir, 0o777))
+		c := with(shell(`echo >"$1"`, ran)).SetMaxCoreSize(0).SetUmask(0o27).SetWorkingDirectory(dir).SetSession().SetIgnoredSignals(unix.SIGHUP)
+		p := gated(t, c)
+
+		limits := procText(t, p, "limits")
+		require.Regexp(t, `Max core file size +0 +0 `, limits)
+		status := procText(t, p, "status")
+		require.Equal(t, "0027", statusField(status, "Umask"))
+		require.Equal(t, "0000000000000001", statusField(status, "SigIgn"))
+		require.Equal(t, fmt.Sprintf("%[1]d\t%[1]d\t%[1]d\t%[1]d", c.uidOr(os.Getuid())), statusField(status, "Uid"))
+		session, err := unix.Getsid(p.PID())
+		require.NoError(t, err)
+		require.Equal(t, p.PID(), session)
+		if os.Geteuid() == 0 || !c.ids.setUID {
+			wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID()))
+			require.NoError(t, err)
+			require.Equal(t, dir, wd)
+			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID()))
+			require.NoError(t, err)
+			require.Equal(t, self(t), exe)
+		}
+		require.NoFileExists(t, ran)
+
+		require.NoError(t, p.HandshakeNotify())
+		require.NoError(t, p.Wait())
+		require.FileExists(t, ran)
+		require.NoError(t, p.HandshakeWait(context.Background()), "also afterwards")
+	})
+}
+
+// uidOr returns the child's uid.
+func (c *Command) uidOr(uid int) int {
+	if c.ids.setUID {
+		return int(c.ids.uid)
+	}
+	return uid
+}
+
+func TestANotificationMayComeBeforeTheWait(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		p, err := with(New("/bin/true")).RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.HandshakeNotify())
+		require.NoError(t, p.HandshakeWait(context.Background()))
+		require.NoError(t, p.Wait())
+	})
+}
+
+func TestAFailureBeforeTheGateComesFromHandshakeWait(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		p, err := with(New("/bin/cat")).PipeStdin().PipeStdout().SetWorkingDirectory("/nonexistent").RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		err = p.HandshakeWait(context.Background())
+		requireNotStarted(t, err, `chdir("/nonexistent")`, os.ErrNotExist)
+		require.Equal(t, `chdir("/nonexistent")`, requireNeverRan(t, p).Op)
+		require.Equal(t, err, p.HandshakeNotify())
+
+		rest, err := io.ReadAll(p.Stdout())
+		require.NoError(t, err)
+		require.Empty(t, rest)
+		require.NoError(t, p.Stdout().Close())
+		require.NoError(t, p.Stdin().Close())
+	})
+}
+
+func TestAFailureOfExecveComesFromHandshakeNotify(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		p := gated(t, with(New("/nonexistent")))
+		requireNotStarted(t, p.HandshakeNotify(), `execve("/nonexistent")`, os.ErrNotExist)
+		requireNeverRan(t, p)
+	})
+}
+
+func TestAChildThatIsNotNotifiedEnds(t *testing.T) {
+	ends := map[string]struct {
+		end  func(t *testing.T, p *Process, cancel func())
+		want string
+	}{
+		"Wait":    {func(t *testing.T, p *Process, _ func()) { require.Error(t, p.Wait()) }, errUnnotified.Error()},
+		"Abort":   {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Abort()) }, "aborted"},
+		"context": {func(_ *testing.T, _ *Process, cancel func()) { cancel() }, context.Canceled.Error()},
+		"SIGKILL": {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Signal(unix.SIGKILL)) }, "before HandshakeNotify: signal: killed"},
+		"SIGSTOP": {func(t *testing.T, p *Process, _ func()) {
+			require.NoError(t, p.Signal(unix.SIGSTOP))
+			require.NoError(t, p.Abort())
+		}, "aborted"},
+	}
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		for name, e := range ends {
+			t.Run(name, func(t *testing.T) {
+				dir := publicDir(t)
+				require.NoError(t, os.Chmod(dir, 0o777))
+				ran := filepath.Join(dir, "ran")
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				s := "untouched"
+				p, err := with(shell(`echo >"$1"`, ran)).SetOutputBuffer(&s).RequireHandshake().Start(ctx)
+				require.NoError(t, err)
+				require.NoError(t, p.HandshakeWait(ctx))
+				e.end(t, p, cancel)
+				require.ErrorContains(t, requireNeverRan(t, p), e.want)
+				require.Empty(t, s)
+				require.NoFileExists(t, ran)
+			})
+		}
+	})
+}
+
+func TestAStoppedChildGoesOnWhereItWas(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		p := gated(t, with(New("/bin/true")))
+		require.NoError(t, p.Signal(unix.SIGSTOP))
+		eventually(t, "the child stops", func() bool { return strings.HasPrefix(statusField(procText(t, p, "status"), "State"), "T") })
+		require.NoError(t, p.Signal(unix.SIGCONT))
+		require.NoError(t, p.HandshakeNotify())
+		require.NoError(t, p.Wait())
+	})
+}
+
+func TestASignalAtTheGateIsForTheProgram(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		p := gated(t, with(New("/bin/cat")).PipeStdin())
+		require.NoError(t, p.Signal(unix.SIGTERM))
+		require.NoError(t, p.HandshakeNotify())
+		require.Equal(t, unix.SIGTERM, requireAnySignal(t, p.Wait()))
+		require.NoError(t, p.Stdin().Close())
+	})
+}
+
+func TestAHandshakeWithoutOneIsAnError(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/true").Start(context.Background())
+	require.NoError(t, err)
+	require.EqualError(t, p.HandshakeWait(context.Background()), "spawn: HandshakeWait: the command has no RequireHandshake")
+	require.EqualError(t, p.HandshakeNotify(), "spawn: HandshakeNotify: the command has no RequireHandshake")
+	require.NoError(t, p.Wait())
+
+	p = gated(t, New("/bin/true"))
+	require.NoError(t, p.HandshakeNotify())
+	require.EqualError(t, p.HandshakeNotify(), "spawn: HandshakeNotify: the child was notified already")
+	require.NoError(t, p.Wait())
+
+	c := New("/bin/true").RequireHandshake()
+	_, statusErr := c.RunStatus(context.Background())
+	_, outputErr := c.Output(context.Background())
+	_, combinedErr := c.CombinedOutput(context.Background())
+	_, linesErr := lines(c)
+	for method, err := range map[string]error{
+		"Run": c.Run(context.Background()), "RunStatus": statusErr, "Output": outputErr, "CombinedOutput": combinedErr, "Lines": linesErr, "Exec": c.Exec(),
+	} {
+		require.EqualError(t, err, "spawn: "+method+": RequireHandshake needs a Process to shake hands with; use Start")
+	}
+}
+
+func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
+	checkLeaks(t)
+	held := make(chan struct{})
+	goOn := make(chan struct{})
+	listener := make(chan int)
+	started := make(chan *Process)
+	go func() {
+		runtime.LockOSThread() // the filter stays with the thread, which ends
+		fd, err := notifyOf(unix.SYS_CHDIR)
+		if err != nil {
+			t.Error(err)
+		}
+		listener <- fd
+		p, err := New("/bin/true").SetWorkingDirectory("/").RequireHandshake().Start(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		started <- p
+	}()
+	fd := <-listener
+	defer unix.Close(fd)
+	answered := make(chan error)
+	go func() {
+		answered <- answer(fd, func(int) {
+			close(held)
+			<-goOn
+		})
+	}()
+	<-held // before its gate
+	p := <-started
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, p.HandshakeWait(ctx), context.Canceled)
+	close(goOn)
+	require.NoError(t, <-answered)
+	require.NoError(t, p.HandshakeWait(context.Background()), "the child has stayed")
+	require.NoError(t, p.HandshakeWait(ctx), "it is there")
+	require.NoError(t, p.HandshakeNotify())
+	require.NoError(t, p.Wait())
+}
+
+func TestStreamsAndDescriptorsWithAHandshake(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		var out bytes.Buffer
+		var errs string
+		f, err := os.Open(os.DevNull)
+		require.NoError(t, err)
+		c := with(shell(`cat; readlink /proc/self/fd/9 >&2`)).SetStdin(strings.NewReader("text")).SetStdout(&out).SetErrorBuffer(&errs)
+		c.PassFDAs(f, 9, CloseParent)
+		p := gated(t, c)
+		require.Equal(t, -1, fileNumber(f), "the child has it")
+		require.NoError(t, p.HandshakeNotify())
+		require.NoError(t, p.Wait())
+		require.Equal(t, "text", out.String())
+		require.Equal(t, "/dev/null\n", errs)
+
+		f, err = os.Open(os.DevNull)
+		require.NoError(t, err)
+		require.Error(t, func() error {
+			_, err := New("no-such-program").PassFDAs(f, 9, CloseParent).RequireHandshake().Start(context.Background())
+			return err
+		}())
+		require.Equal(t, -1, fileNumber(f))
+	})
+}
+
+// TestChildrenAtTheirGatesHoldNothingOfEachOther: while others wait, the end of a pipe is seen as soon as the one child that has it ends.
+func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
+	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+		var ps []*Process
+		for range 5 {
+			ps = append(ps, gated(t, with(New("/bin/cat")).PipeStdin().PipeStdout()))
+		}
+		for _, p := range ps {
+			// Three streams, the end of the status pipe and that of the gate.
+			if os.Geteuid() == 0 {
+				open, err := table(p.PID())
+				require.NoError(t, err)
+				require.Len(t, open, 5)
+			}
+		}
+		for i, p := range ps {
+			if i%2 == 0 {
+				require.NoError(t, p.Abort())
+			} else {
+				require.NoError(t, p.HandshakeNotify())
+				_, err := p.Stdin().Write([]byte("text"))
+				require.NoError(t, err)
+				require.NoError(t, p.Stdin().Close())
+				require.NoError(t, p.Wait())
+			}
+			_, err := io.ReadAll(p.Stdout())
+			require.NoError(t, err)
+			require.NoError(t, p.Stdout().Close())
+			p.Stdin().Close()
+		}
+	})
+}
+
+// TestAChildAtItsGateHoldsUpNobody: neither children that change credentials nor those with a copy of the memory.
+func TestAChildAtItsGateHoldsUpNobody(t *testing.T) {
+	checkLeaks(t)
+	flag := getDumpable()
+	var ps []*Process
+	for _, c := range []*Command{otherIDs(New("/bin/true")), New("/bin/true").SetOOMScoreAdj(1000), New("/bin/true"), New("/bin/true").SetCoredumpFilter(1)} {
+		ps = append(ps, gated(t, c))
+		require.NoError(t, otherIDs(New("/bin/true")).Run(context.Background()))
+		require.NoError(t, New("/bin/true").SetCoredumpFilter(1).Run(context.Background()))
+		require.NoError(t, New("/bin/true").SetOOMScoreAdj(1000).Run(context.Background()))
+		require.Equal(t, flag, getDumpable())
+		runtime.GC() // which waits for every thread that runs Go code
+	}
+	for _, p := range ps {
+		require.NoError(t, p.HandshakeNotify())
+		require.NoError(t, p.Wait())
+	}
+}
+
+func TestAProcessForgottenAtItsGateLeavesNoZombie(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	for range 10 {
+		_, err := New("/bin/true").RequireHandshake().Start(ctx)
+		require.NoError(t, err)
+	}
+	runtime.GC()
+	cancel()
+	waitForNoChild(t)
+}
+
+// parentOfGated starts children that must never run, one after the other until it is killed, and prints a line for each.
+func parentOfGated(args []string) int {
+	alive := os.NewFile(3, "alive")
+	for {
+		c := New("/bin/touch", args[0]).RequireHandshake().PassFDAs(alive, 3)
+		if len(args) > 1 {
+			c = otherIDs(c)
+		}
+		if _, err := c.Start(context.Background()); err != nil {
+			return fail(err)
+		}
+		fmt.Println()
+	}
+}
+
+// TestChildrenDieAtTheirGatesWithTheirParent kills the parent at random moments and waits for the end of all that it has started.
+func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
+	checkLeaks(t)
+	dir := publicDir(t)
+	require.NoError(t, os.Chmod(dir, 0o777))
+	ran := filepath.Join(dir, "ran")
+	for i := range rounds(1000, 60) {
+		args := []string{ran}
+		if i%4 == 0 {
+			args = append(args, "own memory")
+		}
+		p, alive := sleepFor(t, helperCommand(t, "parent-of-gated", args...).InheritStdio().PipeStdout())
+		lines := bufio.NewReader(p.Stdout())
+		for range rand.IntN(10) {
+			_, err := lines.ReadString('\n')
+			require.NoError(t, err)
+		}
+		for range rand.IntN(1000) {
+			runtime.Gosched()
+		}
+		require.NoError(t, p.Signal(unix.SIGKILL))
+		_, err := alive.Read(make([]byte, 1)) // each child keeps it open as long as it lives
+		require.ErrorIs(t, err, io.EOF)
+		require.NoFileExists(t, ran)
+		require.Equal(t, unix.SIGKILL, requireAnySignal(t, p.Wait()))
+		require.NoError(t, p.Stdout().Close())
+		require.NoError(t, alive.Close())
+	}
+}
+
+// manyGated has 1,000 children at their gates at once and prints its largest number of threads.
+func manyGated([]string) int {
+	const n = 1000
+	var ps []*Process
+	for range n {
+		p, err := New("/bin/true").RequireHandshake().Start(context.Background())
+		if err != nil {
+			return fail(err)
+		}
+		ps = append(ps, p)
+	}
+	for _, p := range ps {
+		if err := p.HandshakeWait(context.Background()); err != nil {
+			return fail(err)
+		}
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fail(err)
+	}
+	for _, p := range ps {
+		if err := p.HandshakeNotify(); err != nil {
+			return fail(err)
+		}
+		if err := p.Wait(); err != nil {
+			return fail(err)
+		}
+	}
+	fmt.Print(len(tasks))
+	return 0
+}
+
+func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
+	checkLeaks(t)
+	out, err := helperCommand(t, "many-gated").Output(context.Background())
+	require.NoError(t, err)
+	var threads int
+	_, err = fmt.Sscan(string(out), &threads)
+	require.NoError(t, err)
+	t.Log(threads, "threads")
+	require.LessOrEqual(t, threads, 20)
+}
+
+// BenchmarkHandshake is a handshake against the same command without.
+func BenchmarkHandshake(b *testing.B) {
+	tiny := tinyProgram(b)
+	compare(b, func() error {
+		p, err := New(tiny).Start(context.Background())
+		if err != nil {
+			return err
+		}
+		return p.Wait()
+	}, func() error {
+		p, err := New(tiny).RequireHandshake().Start(context.Background())
+		if err != nil {
+			return err
+		}
+		if err := p.HandshakeWait(context.Background()); err != nil {
+			return err
+		}
+		if err := p.HandshakeNotify(); err != nil {
+			return err
+		}
+		return p.Wait()
+	})
+}
