@@ -36,6 +36,8 @@ type Command struct {
 	mac         labels
 
 	handshake bool
+	pidFile   string
+	listen    []string // names of the descriptors from 3 on
 	session   bool
 	ownGroup  bool
 	killMode  KillMode
@@ -225,6 +227,7 @@ func (c *Command) Clone() *Command {
 	d.args = slices.Clone(c.args)
 	d.env.vars = slices.Clone(c.env.vars)
 	d.passed = slices.Clone(c.passed)
+	d.listen = slices.Clone(c.listen)
 	d.rlimits = slices.Clone(c.rlimits)
 	d.ids.groups = slices.Clone(c.ids.groups)
 	d.namespaces = c.namespaces.clone()

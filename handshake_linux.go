@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // checkGate opens the pipe through which this process lets the child go on: once when it has done its part, such as the maps of a
 // user namespace, and once for a handshake.
 func (pl *plan) checkGate() error {
-	if pl.mode == inPlace || !pl.cmd.handshake && !pl.hasPart() {
+	if pl.mode == inPlace || !pl.cmd.handshake && !pl.cmd.hasPart() {
 		return nil
 	}
 	var err error
@@ -28,11 +27,31 @@ func (pl *plan) checkGate() error {
 }
 
 // hasPart reports whether the child needs this process to do something once it knows its pid.
-func (pl *plan) hasPart() bool { return pl.cmd.namespaces.isMapped() }
+func (c *Command) hasPart() bool {
+	return c.namespaces.isMapped() || c.listen != nil || c.pidFile != ""
+}
+
+// part does it.
+func (pl *plan) part(pid int) error {
+	if pl.listenPID != 0 {
+		if err := pl.writeListenPID(pid); err != nil {
+			return err
+		}
+	}
+	if pl.pidFile != nil {
+		if err := pl.pidFile.write(pid); err != nil {
+			return pl.pidFileError(err)
+		}
+	}
+	if pl.cmd.namespaces.isMapped() {
+		return pl.writeMaps(pid)
+	}
+	return nil
+}
 
 // awaitPart makes the child wait until this process has done its part.
 func (pl *plan) awaitPart() {
-	if pl.hasPart() {
+	if pl.cmd.hasPart() && pl.mode != inPlace {
 		pl.awaitByte()
 	}
 }
@@ -58,8 +77,8 @@ func (pl *plan) doPart(p *Process) {
 	if pl.gateW < 0 {
 		return
 	}
-	if pl.hasPart() {
-		pl.gateErr = pl.writeMaps(p.pid)
+	if pl.cmd.hasPart() {
+		pl.gateErr = pl.part(p.pid)
 		if pl.gateErr == nil {
 			_, _ = unix.Write(pl.gateW, []byte{1}) // EPIPE when the child has ended, which it will report
 		}
@@ -173,10 +192,5 @@ func (pl *plan) passGate(p *Process) error {
 		}
 	}
 	status.Close()
-	err := pl.execed(p)
-	if err == nil && !p.gate.open() {
-		pl.giveUp(p)
-		err = &StartError{Op: "handshake", Path: pl.path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", p.status)}
-	}
-	return err
+	return pl.execed(p)
 }

@@ -17,6 +17,8 @@ func (c *Command) ownMemory() bool {
 	switch a := &c.attrs; {
 	case c.namespaces.fresh&kinds != 0, c.namespaces.joins(kinds), a.setCoredumpFilter:
 		return true
+	case a.setOOMScoreAdj && c.hasPart(): // which this process cannot do while it waits for the child
+		return true
 	case c.handshake && (a.setOOMScoreAdj || c.changesCredentials()): // which would hold up this process's threads, or other children
 		return true
 	case a.setOOMScoreAdj && os.Geteuid() != 0:

@@ -29,9 +29,11 @@ type plan struct {
 	gateW     int // -1 without a gate
 	gateErr   error
 	procFiles []procFile
-	tty       int // in placement.kept; -1 without
-	self      int // in placement.kept, a pidfd of this process; -1 without
-	landlock  int // in placement.kept, the rules; -1 without
+	pidFile   *pidFile
+	listenPID uintptr // where the child's pid goes; 0 without sockets to listen on
+	tty       int     // in placement.kept; -1 without
+	self      int     // in placement.kept, a pidfd of this process; -1 without
+	landlock  int     // in placement.kept, the rules; -1 without
 
 	status    int // in placement.kept, with a status pipe
 	statusR   int
@@ -83,6 +85,8 @@ var order = [...]step{
 	{"files of /proc", (*plan).openProc},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
 	{"this process's part", (*plan).awaitPart},
+	// When it is written, and while this process's user, root and mounts are there.
+	{"pid file", (*plan).takePidFile},
 	{"namespaces", (*plan).joinNamespaces},
 	// While the privileges to raise limits, to be scheduled first and to change the root are still there.
 	{"umask", (*plan).umask},
@@ -127,6 +131,7 @@ var checks = [...]func(*plan) error{
 	(*plan).checkLabels,
 	(*plan).checkCapabilities,
 	(*plan).checkLandlock,
+	(*plan).checkPidFile, // last: it makes a file
 }
 
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
@@ -201,9 +206,12 @@ func (pl *plan) size() int {
 	const perText = 8 + 8  // pointer, and padding with NUL
 	const perFD = 3 * program.OpSize
 	c := pl.cmd
-	n := fixed + len(pl.path) + len(c.name) + len(c.argv0.s) + len(c.dir) + len(c.passed)*perFD + len(c.ids.groups)*4 + len(c.confinement.filter)*8
+	n := fixed + len(pl.path) + len(c.name) + len(c.argv0.s) + len(c.dir) + len(c.pidFile) + len(c.passed)*perFD + len(c.ids.groups)*4 + len(c.confinement.filter)*8
 	for _, a := range c.args {
 		n += len(a.s) + perText
+	}
+	for _, name := range c.listen {
+		n += len(name) + perFD
 	}
 	for _, v := range c.env.vars {
 		n += len(v.name) + len(v.value.s) + perText
@@ -272,20 +280,31 @@ func (pl *plan) argv() uintptr {
 func (pl *plan) envp() uintptr {
 	p, c := pl.prog, pl.cmd
 	if !c.env.set {
-		envp := p.Pointers(len(pl.environ))
-		for i, s := range pl.environ {
-			p.SetPointer(envp, i, p.CString(s))
+		envp := p.Pointers(len(pl.environ) + c.listenVars())
+		i := 0
+		for _, s := range pl.environ {
+			if !c.isListenVariable(s) {
+				p.SetPointer(envp, i, p.CString(s))
+				i++
+			}
 		}
+		pl.addListenEnv(envp, i)
 		return envp
 	}
-	envp := p.Pointers(len(c.env.vars))
-	for i, v := range c.env.vars {
+	envp := p.Pointers(len(c.env.vars) + c.listenVars())
+	i := 0
+	for _, v := range c.env.vars {
+		if c.isListenVariable(v.name) {
+			continue
+		}
 		addr := p.CString(v.name, "=", v.value.s)
 		p.SetPointer(envp, i, addr)
 		if v.value.secret {
 			p.Hide(addr, len(v.name)+1)
 		}
+		i++
 	}
+	pl.addListenEnv(envp, i)
 	return envp
 }
 
@@ -302,6 +321,7 @@ func (pl *plan) closeChildEnds() {
 // Preconditions: no child shares this process's memory, or none was made.
 func (pl *plan) release() {
 	pl.closeChildEnds()
+	pl.endPidFile(false)
 	for _, fd := range []*int{&pl.statusR, &pl.gateW} {
 		if *fd >= 0 {
 			closeFD(*fd)

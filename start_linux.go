@@ -136,6 +136,11 @@ func (pl *plan) takeReport() (err error) {
 }
 
 func (pl *plan) startError(f program.Failure) error {
+	if f.Errno == unix.EEXIST && pl.pidFile != nil { // no other step can find that
+		if err := pl.pidFile.lost(); err != nil {
+			return pl.pidFileError(err)
+		}
+	}
 	e := &StartError{Op: pl.prog.Step(f.Op), Path: pl.path, Err: f.Errno}
 	if f.Errno == 0 {
 		e.Err = errUnexpected
@@ -189,7 +194,7 @@ func (c *Command) needsExec(streams [3]stream) bool {
 		}
 	}
 	closeParent := slices.ContainsFunc(c.passed, func(p passedFD) bool { return p.close })
-	return closeParent || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
+	return closeParent || c.pidFile != "" || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
 }
 
 // start starts the command.

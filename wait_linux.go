@@ -76,10 +76,15 @@ func (pl *plan) execed(p *Process) error {
 	if killed { // whatever it did until then
 		err = &StartError{Op: "start", Path: pl.path, Err: ending}
 	}
-	if err != nil {
+	atGate := err == nil && p.gate != nil && !p.gate.open()
+	if err != nil || atGate {
 		pl.giveUp(p)
+		if atGate {
+			err = &StartError{Op: "handshake", Path: pl.path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", p.status)}
+		}
 		return err
 	}
+	pl.endPidFile(true)
 	for _, c := range pl.copiers {
 		go c.run()
 	}

@@ -3,6 +3,7 @@
 package program
 
 import (
+	"encoding/binary"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,12 +23,13 @@ func init() {
 		unix.SYS_CLOSE_RANGE:    {name: "close_range", args: []format{unsigned, maxDescriptor, closeRangeFlags}},
 		unix.SYS_DUP3:           {name: "dup3", args: []format{signed, signed, openFlags("0")}},
 		unix.SYS_EXECVE:         {name: "execve", args: []format{quotedString, quotedStrings, quotedStrings}},
-		unix.SYS_FCNTL:          {name: "fcntl", args: []format{signed, fcntlCommand, hex}},
+		unix.SYS_FCNTL:          {name: "fcntl", args: []format{signed, fcntlCommand, hex}, sized: lock},
 		unix.SYS_GETPPID:        {name: "getppid"},
 		unix.SYS_MOUNT:          {name: "mount", args: []format{quotedString, quotedString, quotedString, mountFlags, pointer}},
 		unix.SYS_OPENAT:         {name: "openat", args: []format{dirDescriptor, quotedString, openFlags("O_RDONLY")}},
 		unix.SYS_PRLIMIT64:      {name: "prlimit64", args: []format{signed, resource, rlimit, pointer}},
 		unix.SYS_READ:           {name: "read", args: []format{signed, pointer, unsigned}},
+		unix.SYS_RENAMEAT2:      {name: "renameat2", args: []format{dirDescriptor, quotedString, dirDescriptor, quotedString, renameFlags}},
 		unix.SYS_RT_SIGACTION:   {name: "rt_sigaction", args: []format{signal, sigaction, pointer, unsigned}},
 		unix.SYS_RT_SIGPROCMASK: {name: "rt_sigprocmask", args: []format{maskHow, signalSet, pointer, unsigned}},
 		unix.SYS_SETGROUPS:      {name: "setgroups", args: []format{unsigned, pointer}, sized: sizedGroups},
@@ -65,6 +67,8 @@ var cloneFlagNames = []flagName{
 func CloneFlags(v uint64) string { return joinFlags(v, "0", cloneFlagNames) }
 
 func cloneFlags(_ *Program, v uintptr) string { return CloneFlags(uint64(v)) }
+
+var renameFlags = flags("0", flagName{unix.RENAME_NOREPLACE, "RENAME_NOREPLACE"})
 
 var mountFlags = flags("0",
 	flagName{unix.MS_REC, "MS_REC"},
@@ -105,7 +109,22 @@ var fcntlCommand = enum(map[uintptr]string{
 	unix.F_SETFD: "F_SETFD",
 	unix.F_GETFD: "F_GETFD",
 	unix.F_SETFL: "F_SETFL",
+	unix.F_SETLK: "F_SETLK",
 })
+
+var lockType = enum(map[uintptr]string{
+	unix.F_RDLCK: "F_RDLCK",
+	unix.F_WRLCK: "F_WRLCK",
+	unix.F_UNLCK: "F_UNLCK",
+})
+
+// lock prints the struct flock of a F_SETLK, of which nothing but the type is ever set.
+func lock(p *Program, args []uintptr, printed []string) {
+	if args[1] == unix.F_SETLK && args[2] != 0 {
+		kind := binary.NativeEndian.Uint16(p.arena.bytes(args[2], 2))
+		printed[2] = "{l_type=" + lockType(p, uintptr(kind)) + ", l_whence=SEEK_SET, l_start=0, l_len=0}"
+	}
+}
 
 var maskHow = enum(map[uintptr]string{
 	unix.SIG_BLOCK:   "SIG_BLOCK",

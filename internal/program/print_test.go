@@ -3,6 +3,7 @@
 package program
 
 import (
+	"encoding/binary"
 	"strconv"
 	"strings"
 	"testing"
@@ -76,6 +77,15 @@ var printings = []printed{
 	{`fcntl(3, F_GETFD, 0)`, unix.SYS_FCNTL, list(3, unix.F_GETFD, 0)},
 	{`fcntl(3, F_SETFL, 0x800)`, unix.SYS_FCNTL, list(3, unix.F_SETFL, 0x800)},
 	{`fcntl(3, 99, 0x1)`, unix.SYS_FCNTL, list(3, 99, 1)},
+	{`fcntl(3, F_SETLK, {l_type=F_WRLCK, l_whence=SEEK_SET, l_start=0, l_len=0})`, unix.SYS_FCNTL, func(p *Program) []uintptr {
+		lock := p.Alloc(32)
+		binary.NativeEndian.PutUint16(p.Bytes(lock, 2), unix.F_WRLCK)
+		return []uintptr{3, unix.F_SETLK, lock}
+	}},
+	{`fcntl(3, F_SETLK, 0)`, unix.SYS_FCNTL, list(3, unix.F_SETLK, 0)},
+	{`renameat2(AT_FDCWD, "/run/a", AT_FDCWD, "/run/b", RENAME_NOREPLACE)`, unix.SYS_RENAMEAT2, func(p *Program) []uintptr {
+		return []uintptr{argument(unix.AT_FDCWD), p.CString("/run/a"), argument(unix.AT_FDCWD), p.CString("/run/b"), unix.RENAME_NOREPLACE}
+	}},
 	{`getppid()`, unix.SYS_GETPPID, list()},
 	{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, unix.SYS_MOUNT, func(p *Program) []uintptr {
 		return []uintptr{0, p.CString("/"), 0, unix.MS_REC | unix.MS_SLAVE, 0}
