@@ -35,7 +35,7 @@ func (pl *plan) checkAttributes() error {
 	if a.setOOMScoreAdj {
 		pl.procFiles = append(pl.procFiles, procFile{path: oomScoreAdjFile, text: strconv.Itoa(a.oomScoreAdj)})
 		// Or the kernel would give this process, which shares the memory, the same value.
-		pl.options.VFork = !pl.options.OwnMemory
+		pl.options.VFork = !pl.options.OwnMemory && pl.cmd.executor == direct
 	}
 	if a.setCoredumpFilter {
 		pl.procFiles = append(pl.procFiles, procFile{path: coredumpFilterFile, text: fmt.Sprintf("%#x", a.coredumpFilter), base: "0x"})
@@ -110,6 +110,12 @@ func (pl *plan) openSelf() error {
 	pl.childEnds = append(pl.childEnds, fd)
 	pl.self = pl.fds.keep(fd)
 	return nil
+}
+
+func (pl *plan) openProcDirect() {
+	if pl.helper == nil {
+		pl.openProc()
+	}
 }
 
 // openProc comes while /proc is there, and before limits.

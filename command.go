@@ -35,6 +35,9 @@ type Command struct {
 	attrs       attributes
 	mac         labels
 
+	hook      Hook
+	hookArg   string
+	executor  executor // of one run
 	handshake bool
 	pidFile   string
 	listen    []string // names of the descriptors from 3 on

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/virspawn/spawn/internal/secure"
 )
 
 // environment is what the program gets: everything, until the first call about it; then only what was added.
@@ -108,7 +110,7 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 		c.fail(method, "%d fallbacks for %q; there can be one", len(fallback), name)
 	}
 	c.env.set = true
-	passed := !secureMode() && c.passEnv(method, name)
+	passed := !secure.Mode() && c.passEnv(method, name)
 	if !passed && len(fallback) > 0 {
 		c.addEnv(method, name, text{s: fallback[0]})
 	}

@@ -50,12 +50,22 @@ func (pl *plan) leaveTable() {
 	if pl.mode == inPlace { // a thread shares the directory and the umask too
 		pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
 	}
+	if pl.cmd.executor == forkedHelper {
+		pl.placeForked()
+		if pl.cmd.namespaces.joins(MountNamespace) { // which a process may whose directory and root no thread shares
+			pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
+		}
+		return
+	}
 	pl.prog.Add(unix.SYS_CLOSE_RANGE, uintptr(f.top+1), math.MaxUint32, unix.CLOSE_RANGE_UNSHARE)
 }
 
 // place puts every descriptor to its number and closes everything else.
 func (pl *plan) place() {
 	f := &pl.fds
+	if pl.cmd.executor == forkedHelper { // born with them
+		return
+	}
 	f.protectKept(pl.prog)
 	f.moveAll(pl.prog)
 	f.closeGaps(pl.prog)

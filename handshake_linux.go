@@ -33,7 +33,7 @@ func (c *Command) hasPart() bool {
 
 // part does it.
 func (pl *plan) part(pid int) error {
-	if pl.listenPID != 0 {
+	if pl.cmd.listen != nil {
 		if err := pl.writeListenPID(pid); err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func (pl *plan) part(pid int) error {
 			return pl.pidFileError(err)
 		}
 	}
-	if pl.cmd.namespaces.isMapped() {
+	if pl.cmd.namespaces.isMapped() && pl.cmd.executor != forkedHelper {
 		return pl.writeMaps(pid)
 	}
 	return nil
@@ -130,6 +130,10 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 	pl.watchPipes(ctx, p)
 	there := pl.pollGate(p, maxBlockedTime)
 	go func() {
+		if !there && pl.helper != nil {
+			pl.parkGate(p)
+			there = true
+		}
 		for !there { // something does not answer, such as a file system
 			time.Sleep(maxBlockedTime / 10)
 			there = pl.pollGate(p, 0)
@@ -180,17 +184,20 @@ func (pl *plan) reachedGate(p *Process) bool {
 	}
 }
 
+// parkGate waits, without a thread, until a helper has stopped at its gate or has ended: its hook may take any time.
+func (pl *plan) parkGate(p *Process) {
+	pl.waitLeft()
+	pl.closeChildEnds()
+	pl.cmd.closeParents()
+	pl.openStatus()
+	var b [1]byte
+	if n, _ := pl.statusF.Read(b[:]); n == 1 {
+		close(p.gate.ready)
+	}
+}
+
 // passGate waits, without a thread, until the child has exec'ed. If it could not, it waits for its end and returns the reason.
 func (pl *plan) passGate(p *Process) error {
-	setNonblock(pl.statusR)
-	status := os.NewFile(uintptr(pl.statusR), "pipe")
-	pl.statusR = -1
-	var report program.Report // which is in the shared memory too
-	for {
-		if _, err := status.Read(report[:]); err != nil {
-			break
-		}
-	}
-	status.Close()
+	pl.parkStatus()
 	return pl.execed(p)
 }

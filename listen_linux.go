@@ -7,9 +7,6 @@ import (
 	"strconv"
 )
 
-// maxPIDDigits is the room for a pid and a NUL.
-const maxPIDDigits = 20
-
 // addListenEnv adds the variables for sockets from index i of envp on. LISTEN_PID is filled in when the pid is known.
 func (pl *plan) addListenEnv(envp uintptr, i int) {
 	if pl.cmd.listen == nil {
@@ -20,13 +17,9 @@ func (pl *plan) addListenEnv(envp uintptr, i int) {
 		p.SetPointer(envp, i, p.CString(s))
 		i++
 	}
-	const name = listenPID + "="
-	addr := p.Alloc(len(name) + maxPIDDigits)
-	copy(p.Bytes(addr, len(name)+maxPIDDigits), name+"PID")
-	p.SetPointer(envp, i, addr)
-	pl.listenPID = addr + uintptr(len(name))
+	p.SetPointer(envp, i, p.PIDText(listenPID+"="))
 	if pl.mode == inPlace {
-		pl.setListenPID(os.Getpid())
+		p.SetPID(os.Getpid())
 	}
 }
 
@@ -36,12 +29,6 @@ func (c *Command) listenVars() int {
 		return 0
 	}
 	return len(c.listenEnv()) + 1
-}
-
-func (pl *plan) setListenPID(pid int) {
-	b := pl.prog.Bytes(pl.listenPID, maxPIDDigits)
-	clear(b)
-	copy(b[:maxPIDDigits-1], strconv.Itoa(pid))
 }
 
 // writeListenPID fills in the child's pid, as the child knows it.
@@ -67,6 +54,6 @@ func (pl *plan) writeListenPID(pid int) error {
 			return &StartError{Op: listenPID, Path: pl.path, Err: err}
 		}
 	}
-	pl.setListenPID(pid)
+	pl.prog.SetPID(pid)
 	return nil
 }

@@ -15,7 +15,13 @@ import (
 func (c *Command) ownMemory() bool {
 	const kinds = UserNamespace | TimeNamespace
 	switch a := &c.attrs; {
-	case c.namespaces.fresh&kinds != 0, c.namespaces.joins(kinds), a.setCoredumpFilter:
+	case c.executor == forkedHelper:
+		return false
+	case c.namespaces.fresh&kinds != 0, c.namespaces.joins(kinds):
+		return true
+	case c.executor != direct: // a helper does the rest when it has memory of its own
+		return false
+	case a.setCoredumpFilter:
 		return true
 	case a.setOOMScoreAdj && c.hasPart(): // which this process cannot do while it waits for the child
 		return true
@@ -87,10 +93,17 @@ func (pl *plan) joinNamespaces() {
 // startChild clones the child.
 func (pl *plan) startChild() (ch child.Child, err error) {
 	start := func() {
+		if pl.cmd.executor == forkedHelper {
+			ch, err = pl.forkHelper()
+			return
+		}
 		c, failure := child.Start(pl.prog, pl.options)
 		ch, err = c, nil
 		if failure != nil {
 			err = &StartError{Op: failure.Call, Path: pl.path, Err: failure.Errno}
+			if pl.isRefusal(failure.Errno) {
+				err = refused{err}
+			}
 		}
 	}
 	place := func(f func()) { f() }

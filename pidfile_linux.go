@@ -117,7 +117,7 @@ func heldError(fd int) error {
 		pid = int(lock.Pid)
 	}
 	if pid <= 0 {
-		var b [maxPIDDigits]byte
+		var b [20]byte // more than any pid
 		n, _ := unix.Pread(fd, b[:], 0)
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(b[:max(0, n)])))
 		if pid > 0 && unix.Kill(pid, 0) == unix.ESRCH {

@@ -29,15 +29,16 @@ type plan struct {
 	gateW     int // -1 without a gate
 	gateErr   error
 	procFiles []procFile
+	helper    *helperRun // nil without
 	pidFile   *pidFile
-	listenPID uintptr // where the child's pid goes; 0 without sockets to listen on
-	tty       int     // in placement.kept; -1 without
-	self      int     // in placement.kept, a pidfd of this process; -1 without
-	landlock  int     // in placement.kept, the rules; -1 without
+	tty       int // in placement.kept; -1 without
+	self      int // in placement.kept, a pidfd of this process; -1 without
+	landlock  int // in placement.kept, the rules; -1 without
 
 	status    int // in placement.kept, with a status pipe
 	statusR   int
-	childEnds []int // closed in this process once the child has a table of its own
+	statusF   *os.File // the same, for Go's poller
+	childEnds []int    // closed in this process once the child has a table of its own
 	jobs      []job
 	copiers   []*copier
 	pipes     [3]*os.File
@@ -81,13 +82,16 @@ var order = [...]step{
 	{"session, process group, controlling terminal", (*plan).sessionAndGroup},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
-	// After the closing, but while this process's /proc is there, and under its limits.
-	{"files of /proc", (*plan).openProc},
+	// After the closing, but while this process's /proc is there, and under its limits. A helper opens them itself.
+	{"files of /proc", (*plan).openProcDirect},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
 	{"this process's part", (*plan).awaitPart},
 	// When it is written, and while this process's user, root and mounts are there.
 	{"pid file", (*plan).takePidFile},
 	{"namespaces", (*plan).joinNamespaces},
+	// When what needs a process with a single thread is done. What follows takes effect on one process or thread and stays for
+	// the next execve, but for limits, under which a Go runtime might not start.
+	{"helper", (*plan).enterHelper},
 	// While the privileges to raise limits, to be scheduled first and to change the root are still there.
 	{"umask", (*plan).umask},
 	{"limits", (*plan).limits},
@@ -95,6 +99,8 @@ var order = [...]step{
 	{"out-of-memory score, core dump filter", (*plan).memoryPressure},
 	{"personality", (*plan).setPersonality},
 	{"root directory", (*plan).changeRoot},
+	// While the privileges of this process are there, and the descriptors and limits are the program's.
+	{"hook", (*plan).callHook},
 	// Before credentials change: the security modules may ask for privileges.
 	{"labels", (*plan).labels},
 	// While there is the privilege to drop them, and so that the others survive the change of uid.
@@ -125,6 +131,7 @@ var order = [...]step{
 // child needs. A check that opens a descriptor adds it to childEnds.
 var checks = [...]func(*plan) error{
 	(*plan).checkNamespaces, // first: it decides about the child's memory
+	(*plan).checkHelper,
 	(*plan).checkGate,
 	(*plan).checkAttributes,
 	(*plan).checkScheduling,
@@ -161,6 +168,9 @@ func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
 		pl.release()
 		return nil, pl.failed(os.NewSyscallError("mmap", err))
 	}
+	if pl.helper != nil {
+		pl.prog.Track()
+	}
 	return pl, nil
 }
 
@@ -186,7 +196,11 @@ func (pl *plan) open() (err error) {
 	if err != nil {
 		return pl.failed(err)
 	}
-	pl.childEnds = append(pl.childEnds, status)
+	if pl.helper == nil {
+		pl.childEnds = append(pl.childEnds, status)
+	} else if err := pl.helper.watchStatus(pl.statusR, status); err != nil {
+		return pl.failed(err)
+	}
 	pl.status = pl.fds.keep(status)
 	pl.fds.kept[pl.status].status = true
 	pl.prog.SetStatus(status)
@@ -313,6 +327,9 @@ func (pl *plan) closeChildEnds() {
 	for _, fd := range pl.childEnds {
 		low.release(fd)
 	}
+	if pl.helper != nil {
+		pl.helper.closeStatus()
+	}
 	pl.childEnds = pl.childEnds[:0]
 }
 
@@ -321,6 +338,7 @@ func (pl *plan) closeChildEnds() {
 // Preconditions: no child shares this process's memory, or none was made.
 func (pl *plan) release() {
 	pl.closeChildEnds()
+	pl.closeReport()
 	pl.endPidFile(false)
 	for _, fd := range []*int{&pl.statusR, &pl.gateW} {
 		if *fd >= 0 {

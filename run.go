@@ -168,6 +168,9 @@ func (c *Command) Exec() error {
 	if err := c.checkHandshake("Exec"); err != nil {
 		return err
 	}
+	if c.hook.name != "" {
+		return &badCall{"Exec", errors.New("a hook is for a child; what it does can be done before Exec")}
+	}
 	for n, s := range c.streams {
 		switch s.kind {
 		case streamDefault, streamNull, streamInherit, streamFile, streamMerge, streamData:

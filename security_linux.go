@@ -27,6 +27,11 @@ func (pl *plan) limits() {
 	// The Go runtime raises the soft limit to the hard one; a program that uses select(2) would break.
 	if soft, hard, raised := nofile.Original(); raised {
 		pl.prlimit(rlimit{rlimitNofile, soft, hard})
+	} else if pl.helper != nil { // whose runtime has done the same
+		var l unix.Rlimit
+		if unix.Prlimit(0, rlimitNofile, nil, &l) == nil {
+			pl.prlimit(rlimit{rlimitNofile, l.Cur, l.Max})
+		}
 	}
 }
 
@@ -91,14 +96,18 @@ func (ids *credentials) leave() bool {
 // undumpable reports whether this process must not be dumpable while the child shares its memory: the kernel clears the
 // flag when credentials change, and would end this process with a child that dumps core, which a seccomp filter
 // may make it do in execve (before Linux 5.16).
-func (c *Command) undumpable() bool { return !c.ownMemory() && c.changesCredentials() }
+func (c *Command) undumpable() bool {
+	return c.executor == direct && !c.ownMemory() && c.changesCredentials()
+}
 
 func (c *Command) changesCredentials() bool {
 	return c.ids.setUID || c.ids.setGID || c.confinement.filter != nil
 }
 
 // needsPipe reports whether only the end of the status pipe tells that the child has left the memory for good.
-func (c *Command) needsPipe() bool { return c.handshake || c.undumpable() || c.ownMemory() }
+func (c *Command) needsPipe() bool {
+	return c.executor != direct || c.handshake || c.undumpable() || c.ownMemory()
+}
 
 // signals sets every disposition to its default, those that are ignored too: exec resets only handlers. Those that the program is to
 // ignore are ignored.

@@ -7,20 +7,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/secure"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
 	helpers["setuid-env"] = printEnvironments
+	helpers["setuid-hook"] = tryHelpers
 }
 
 // printEnvironments prints the environments that children of this process get.
 func printEnvironments([]string) int {
-	fmt.Println("secure:", secureMode())
+	fmt.Println("secure:", secure.Mode())
 	env := New("/usr/bin/env") // whose /proc/self may be closed to it
 	for _, c := range []*Command{
 		env.Clone().AddEnvPassCommon(),
@@ -55,7 +59,8 @@ const blockedEnvironments = `secure: true
 ["SPAWN_SET=caller"]
 `
 
-func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
+// forEachPrivilege runs a test with this test binary as an ordinary program and as one that gives its caller privileges.
+func forEachPrivilege(t *testing.T, f func(t *testing.T, program string, privileged bool)) {
 	checkLeaks(t)
 	needRoot(t, "to make a setuid program")
 	own, err := status(catStatus())
@@ -66,29 +71,91 @@ func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	program := copySelf(t)
 	for _, x := range []struct {
-		name string
-		mode uint32
-		cap  bool
-		want string
+		name            string
+		mode            uint32
+		cap, privileged bool
 	}{
-		{"ordinary", 0o755, false, passedEnvironments},
-		{"setuid", 0o4755, false, blockedEnvironments},
-		{"setgid", 0o2755, false, blockedEnvironments},
-		{"file capability", 0o755, true, blockedEnvironments},
+		{"ordinary", 0o755, false, false},
+		{"setuid", 0o4755, false, true},
+		{"setgid", 0o2755, false, true},
+		{"file capability", 0o755, true, true},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			require.NoError(t, unix.Chmod(program, x.mode))
 			if x.cap {
 				setFileCapability(t, program, unix.CAP_NET_BIND_SERVICE)
 			}
-			c := New(program, helperPrefix+"setuid-env").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").
-				AddEnv("SPAWN_SET", "caller").AddEnv("USER", "caller").AddEnv("LOGNAME", "caller").
-				AddEnv("PATH", "/of/caller").AddEnv("HOME", "/of/caller").AddEnv("TMPDIR", "/of/caller")
-			out, err := c.Output(context.Background())
-			require.NoError(t, err, "%s", out)
-			require.Equal(t, x.want, string(out))
+			f(t, program, x.privileged)
 		})
 	}
+}
+
+func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := passedEnvironments
+		if privileged {
+			want = blockedEnvironments
+		}
+		c := New(program, helperPrefix+"setuid-env").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").
+			AddEnv("SPAWN_SET", "caller").AddEnv("USER", "caller").AddEnv("LOGNAME", "caller").
+			AddEnv("PATH", "/of/caller").AddEnv("HOME", "/of/caller").AddEnv("TMPDIR", "/of/caller")
+		out, err := c.Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// tryHelpers runs programs that ask for a helper.
+func tryHelpers([]string) int {
+	fmt.Println(New("/bin/true").SetPreExecHook(hookFails, "this is why").Run(context.Background()))
+	fmt.Println("forced:", helperForced())
+	return 0
+}
+
+func TestAPrivilegedProgramHasNoHelpers(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "spawn: cannot start \"/bin/true\": hook(\"fails\"): this is why\nforced: true\n"
+		if privileged {
+			want = "spawn: SetPreExecHook: a process that runs setuid or with file capabilities has no helper to run a hook\nforced: false\n"
+		}
+		out, err := New(program, helperPrefix+"setuid-hook").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").
+			AddEnv("SPAWN_EXECUTOR", "helper").Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// TestAPrivilegedProgramIsNoHelper: an ordinary user starts it as a helper, with a program of his own that an ordinary one would run.
+func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "the forged program ran\n"
+		if privileged {
+			want = "main was reached\n"
+		}
+		// The program as the ordinary user has it made, which has no capabilities to give to a helper.
+		forged := New("/bin/echo", "the forged program ran").InheritStdio().by(childAndHelper)
+		pl, err := forged.prepare(context.Background(), forged.streams, piped)
+		require.NoError(t, err)
+		defer pl.release()
+		for i := range pl.prog.Len() {
+			if nr := pl.prog.At(i).Nr; nr == unix.SYS_CAPSET || nr == unix.SYS_PRCTL {
+				pl.prog.At(i).Flags |= 1 // program.Ignore
+			}
+		}
+		require.NoError(t, pl.writeImage())
+		c := New(program, strconv.Itoa(int(pl.fds.keptFD(pl.helper.imageKept)))).SetArgv0(helper.Name).SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE")
+		for i := range pl.fds.kept {
+			n := int(pl.fds.keptFD(i))
+			fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 100)
+			require.NoError(t, err)
+			f := os.NewFile(uintptr(fd), "kept")
+			defer f.Close()
+			c.PassFDAs(f, n)
+		}
+		out, err := c.CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
 }
 
 // copySelf copies this test binary, as root's, to where every user can run it and a setuid bit counts.

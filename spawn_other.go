@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 )
 
 func errUnsupported(method string) error {
 	return fmt.Errorf("spawn: %s: programs run on Linux only: %w", method, errors.ErrUnsupported)
 }
-
-func secureMode() bool { return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() }
 
 func isOpen(int) bool { return false }
 

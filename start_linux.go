@@ -34,7 +34,7 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 	if err := ctx.Err(); err != nil {
 		return nil, &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
 	}
-	if m == watched && c.needsPipe() {
+	if m == watched && c.needsPipe() || m == unwatched && c.executor != direct {
 		m = piped
 	}
 	pl, err := newPlan(c, streams, m)
@@ -51,6 +51,19 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 
 // cloneChild makes the child. It watches ctx from then on.
 func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*plan, *Process, error) {
+	c, err := c.withExecutor(helperForced())
+	if err != nil {
+		return nil, nil, err
+	}
+	pl, p, err := c.cloneBy(ctx, streams, m)
+	if r := (refused{}); errors.As(err, &r) {
+		pl, p, err = c.by(forkedHelper).cloneBy(ctx, streams, m)
+	}
+	return pl, p, err
+}
+
+// cloneBy makes the child by the command's executor.
+func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan, *Process, error) {
 	pl, err := c.prepare(ctx, streams, m)
 	if err != nil {
 		return nil, nil, err
@@ -70,6 +83,9 @@ func (c *Command) cloneChild(ctx context.Context, streams [3]stream, m mode) (*p
 
 // clone makes the child.
 func (pl *plan) clone(p *Process) error {
+	if err := pl.writeImage(); err != nil {
+		return err
+	}
 	pl.undumpable = pl.cmd.undumpable()
 	if pl.undumpable {
 		dumpable.enter()
@@ -88,6 +104,8 @@ func (pl *plan) clone(p *Process) error {
 		}
 	}
 	switch {
+	case pl.helper != nil:
+		p.starting = pl.helper
 	case pl.options.OwnMemory:
 		p.starting = ownMemory{}
 	case pl.mode != unwatched:
@@ -125,12 +143,17 @@ func (pl *plan) takeReport() (err error) {
 		return nil
 	}
 	pl.leftMemory()
-	if f, failed := pl.prog.Failed(); failed {
+	f, failed := pl.prog.Failed()
+	if !failed && pl.helper != nil {
+		f, failed = pl.helper.report.Failure()
+	}
+	if failed {
 		err = pl.startError(f)
 	}
 	if pl.gateErr != nil { // which is why the child has failed
 		err = pl.gateErr
 	}
+	pl.closeReport()
 	pl.freeProgram()
 	return err
 }
@@ -142,7 +165,10 @@ func (pl *plan) startError(f program.Failure) error {
 		}
 	}
 	e := &StartError{Op: pl.prog.Step(f.Op), Path: pl.path, Err: f.Errno}
-	if f.Errno == 0 {
+	switch {
+	case f.Message != "":
+		e.Err = &hookError{f.Message, f.Errno}
+	case f.Errno == 0:
 		e.Err = errUnexpected
 	}
 	return e
@@ -179,6 +205,9 @@ func (c *Command) runOnce(ctx context.Context, streams [3]stream) (Status, error
 			unblock()
 		}
 		return status, err
+	}
+	if m == unwatched && pl.mode != unwatched { // by a helper
+		unblock()
 	}
 	if err := pl.wait(p); err != nil {
 		return status, err
@@ -220,6 +249,10 @@ func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err
 
 // explain returns the text of the program.
 func (c *Command) explain() (string, error) {
+	c, err := c.withExecutor(false) // what SPAWN_EXECUTOR forces is the same but for the helper
+	if err != nil {
+		return "", err
+	}
 	pl, err := c.prepare(context.Background(), c.streams, watched)
 	if err != nil {
 		return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,10 @@ var startWaits = make(chan struct{}, maxBlocked)
 func (pl *plan) waitExec(p *Process) error {
 	pl.waitLeft()
 	pl.closeChildEnds()
-	if pl.mode == piped {
+	switch {
+	case pl.helper != nil: // it may take its time
+		pl.parkStatus()
+	case pl.mode == piped:
 		pl.waitStatus()
 	}
 	if err := pl.execed(p); err != nil {
@@ -72,14 +76,26 @@ func (pl *plan) execed(p *Process) error {
 	p.starting = nil
 	killed, ending := p.killed, p.ending
 	p.mu.Unlock()
+	silent, hook := false, ""
+	if pl.helper != nil {
+		silent, hook = !pl.helperPassed(), pl.hookStep()
+	}
 	err := pl.takeReport()
+	silent = silent && err == nil
 	if killed { // whatever it did until then
 		err = &StartError{Op: "start", Path: pl.path, Err: ending}
 	}
 	atGate := err == nil && p.gate != nil && !p.gate.open()
-	if err != nil || atGate {
+	if err != nil || atGate || silent {
+		if silent {
+			_ = p.handle.signal(unix.SIGKILL) // a hook may have closed the pipe, and go on
+		}
 		pl.giveUp(p)
-		if atGate {
+		switch {
+		case err != nil:
+		case silent:
+			err = &StartError{Op: hook, Path: pl.path, Err: fmt.Errorf("the child has not come back from it: %s", p.status)}
+		default:
 			err = &StartError{Op: "handshake", Path: pl.path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", p.status)}
 		}
 		return err
@@ -115,6 +131,27 @@ func (pl *plan) waitStatus() {
 	}
 	closeFD(pl.statusR)
 	pl.statusR = -1
+}
+
+// parkStatus is waitStatus without a thread.
+func (pl *plan) parkStatus() {
+	pl.openStatus()
+	var report program.Report
+	for {
+		if _, err := pl.statusF.Read(report[:]); err != nil {
+			break
+		}
+	}
+	pl.statusF.Close()
+}
+
+// openStatus gives the status pipe to Go's poller.
+func (pl *plan) openStatus() {
+	if pl.statusF == nil {
+		setNonblock(pl.statusR)
+		pl.statusF = os.NewFile(uintptr(pl.statusR), "pipe")
+		pl.statusR = -1
+	}
 }
 
 // giveUp waits for a child that did not exec, and gives everything back.

@@ -54,6 +54,9 @@ func (o Options) flags() uint64 {
 // clone3Only reports whether clone cannot do what is asked for.
 func (o Options) clone3Only() bool { return o.Cgroup != 0 || o.Namespaces&unix.CLONE_NEWTIME != 0 }
 
+// Available reports whether there is assembly for this processor.
+const Available = true
+
 // stackSize is a formality: the child pushes nothing.
 const stackSize = 512
 

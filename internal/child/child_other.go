@@ -9,6 +9,9 @@ import (
 	"github.com/virspawn/spawn/internal/program"
 )
 
+// Available reports whether there is assembly for this processor.
+const Available = false
+
 // Size is the room that Start takes in a program's memory.
 const Size = 0
 

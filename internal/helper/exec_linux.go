@@ -1,4 +1,3 @@
-// Package helper runs a program by an ordinary Go loop, on a thread of this process.
 package helper
 
 import (
@@ -28,9 +27,15 @@ func Exec(p *program.Program) program.Failure {
 	return <-result
 }
 
-// Run makes the calls of p one after the other on the current thread, until one fails or p ends.
-func Run(p *program.Program) program.Failure {
+// Run makes the calls of p, none of which is a hook, one after the other on the current thread, until one fails or p ends.
+func Run(p *program.Program) program.Failure { return runOps(p, nil) }
+
+// runOps is Run with a function that is called before each call, and reports whether it has made it.
+func runOps(p *program.Program, before func(i int) (done bool)) program.Failure {
 	for i := 0; i < p.Len(); i++ {
+		if before != nil && before(i) {
+			continue
+		}
 		op := p.At(i)
 		r, _, errno := syscall.RawSyscall6(op.Nr, op.Args[0], op.Args[1], op.Args[2], op.Args[3], op.Args[4], op.Args[5])
 		switch {

@@ -22,6 +22,8 @@ func init() {
 		unix.SYS_CLOSE:          {name: "close", args: []format{signed}},
 		unix.SYS_CLOSE_RANGE:    {name: "close_range", args: []format{unsigned, maxDescriptor, closeRangeFlags}},
 		unix.SYS_DUP3:           {name: "dup3", args: []format{signed, signed, openFlags("0")}},
+		HookNr:                  {name: "hook", args: []format{quotedString, quotedString}},
+		unix.SYS_EXECVEAT:       {name: "execveat", args: []format{signed, quotedString, quotedStrings, quotedStrings, atFlags}},
 		unix.SYS_EXECVE:         {name: "execve", args: []format{quotedString, quotedStrings, quotedStrings}},
 		unix.SYS_FCNTL:          {name: "fcntl", args: []format{signed, fcntlCommand, hex}, sized: lock},
 		unix.SYS_GETPPID:        {name: "getppid"},
@@ -67,6 +69,8 @@ var cloneFlagNames = []flagName{
 func CloneFlags(v uint64) string { return joinFlags(v, "0", cloneFlagNames) }
 
 func cloneFlags(_ *Program, v uintptr) string { return CloneFlags(uint64(v)) }
+
+var atFlags = flags("0", flagName{unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"})
 
 var renameFlags = flags("0", flagName{unix.RENAME_NOREPLACE, "RENAME_NOREPLACE"})
 

@@ -31,10 +31,16 @@ func (p *Program) Op(i int) string {
 	return s
 }
 
-// Step names call i for an error: as Op does, but execve only with its path.
+// Step names call i for an error: as Op does, but execve only with its path, and a function of the host program only with its name.
 func (p *Program) Step(i int) string {
-	if op := &p.ops[i]; op.Nr == unix.SYS_EXECVE {
+	op := &p.ops[i]
+	switch op.Nr {
+	case unix.SYS_EXECVE:
 		return "execve(" + quotedString(p, op.Args[0]) + ")"
+	case unix.SYS_EXECVEAT:
+		return "execveat(" + signed(p, op.Args[0]) + ", " + quotedString(p, op.Args[1]) + ")"
+	case HookNr:
+		return "hook(" + quotedString(p, op.Args[0]) + ")"
 	}
 	return p.Op(i)
 }

@@ -13,6 +13,7 @@ package program
 import (
 	"encoding/binary"
 	"math"
+	"strconv"
 	"syscall"
 )
 
@@ -57,6 +58,12 @@ type Program struct {
 	links   []link
 	secrets []secret
 	report  uintptr // address of the three words of a report: see ReportTo
+
+	split    int // see Split
+	isSplit  bool
+	track    bool
+	pointers []uintptr // addresses of pointers, with track
+	pid      uintptr   // see PIDText
 }
 
 // link is an argument that an executor fills in with the result of an earlier op.
@@ -102,6 +109,7 @@ func (p *Program) Free() {
 	p.ops = p.ops[:0]
 	p.links = p.links[:0]
 	p.secrets = p.secrets[:0]
+	p.split, p.isSplit, p.track, p.pointers, p.pid = 0, false, false, nil, 0
 	p.arena.reset()
 	if !pool.put(p) {
 		p.arena.close()
@@ -188,15 +196,18 @@ func (p *Program) StoreResult(i int, result uintptr) {
 	}
 }
 
-// Layout copies the ops into the program's memory and returns the addresses of the first one and of the
+// Layout copies the ops, those before Split, into the program's memory and returns the addresses of the first one and of the
 // end of the list. What is added afterwards has no effect until Layout is called again.
 func (p *Program) Layout() (first, end uintptr) {
-	first = p.Alloc(len(p.ops) * OpSize)
+	ops := p.first()
+	first = p.Alloc(len(ops) * OpSize)
 	for _, l := range p.links {
-		p.ops[l.from].Store = first + uintptr(l.to*OpSize+(1+l.arg)*pointerSize)
+		if l.from < len(ops) {
+			ops[l.from].Store = first + uintptr(l.to*OpSize+(1+l.arg)*pointerSize)
+		}
 	}
-	p.arena.putOps(first, p.ops)
-	return first, first + uintptr(len(p.ops)*OpSize)
+	p.arena.putOps(first, ops)
+	return first, first + uintptr(len(ops)*OpSize)
 }
 
 // Report is what a child writes before it ends when an op failed: the op's offset from the first one, and the errno.
@@ -204,8 +215,9 @@ type Report [16]byte
 
 // Failure says which op failed and how.
 type Failure struct {
-	Op    int           // place in the list
-	Errno syscall.Errno // 0 when the call succeeded with a result that was not expected
+	Op      int           // place in the list
+	Errno   syscall.Errno // 0 when the call succeeded with a result that was not expected
+	Message string        // of a function of the host program
 }
 
 // Decode reads a child's report.
@@ -261,7 +273,31 @@ func (p *Program) Pointers(n int) uintptr { return p.arena.alloc((n + 1) * point
 
 // SetPointer sets element i of an array made by Pointers.
 func (p *Program) SetPointer(array uintptr, i int, addr uintptr) {
-	p.arena.setPointer(array+uintptr(i*pointerSize), addr)
+	at := array + uintptr(i*pointerSize)
+	p.arena.setPointer(at, addr)
+	if p.track {
+		p.pointers = append(p.pointers, at)
+	}
+}
+
+// maxPIDDigits is the room for a pid and a NUL.
+const maxPIDDigits = 20
+
+// PIDText returns the address of a string that begins with prefix and then has the child's pid, once SetPID was called. There is one at
+// most.
+func (p *Program) PIDText(prefix string) uintptr {
+	addr := p.Alloc(len(prefix) + maxPIDDigits)
+	p.pid = addr + uintptr(copy(p.Bytes(addr, len(prefix)+maxPIDDigits), prefix+"PID")-len("PID"))
+	return addr
+}
+
+// SetPID fills in the child's pid where PIDText wants it.
+func (p *Program) SetPID(pid int) {
+	if p.pid != 0 {
+		b := p.Bytes(p.pid, maxPIDDigits)
+		clear(b)
+		copy(b[:maxPIDDigits-1], strconv.Itoa(pid))
+	}
 }
 
 // Bytes returns the n bytes at addr, which must lie in the program's memory. They are valid until Free.

@@ -1,4 +1,5 @@
-package spawn
+// Package secure knows whether an unprivileged user has chosen the environment of this process.
+package secure
 
 import (
 	"os"
@@ -7,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// secureMode reports whether this process runs setuid, setgid or with file capabilities: an unprivileged user has then
+// Mode reports whether this process runs setuid, setgid or with file capabilities: an unprivileged user has then
 // chosen its environment. (AT_SECURE in getauxval(3))
-var secureMode = sync.OnceValue(func() bool {
+var Mode = sync.OnceValue(func() bool {
 	const atSecure = 23
 	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
 		return true

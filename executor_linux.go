@@ -1,0 +1,366 @@
+package spawn
+
+import (
+	"errors"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/child"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/secure"
+	"golang.org/x/sys/unix"
+)
+
+// helperForced reports whether SPAWN_EXECUTOR asks for helpers.
+var helperForced = sync.OnceValue(func() bool { return os.Getenv("SPAWN_EXECUTOR") == "helper" && !secure.Mode() })
+
+// canClone reports whether a child can be cloned, as far as that is known before.
+var canClone = sync.OnceValue(func() bool {
+	return child.Available && unix.CloseRange(math.MaxUint32, math.MaxUint32, 0) == nil // there is no such descriptor
+})
+
+// withExecutor returns the command to run, c or a copy of it that goes through a helper.
+func (c *Command) withExecutor(forced bool) (*Command, error) {
+	switch {
+	case c.hook.name != "" && secure.Mode():
+		return nil, &badCall{"SetPreExecHook", errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
+	case secure.Mode(), c.hook.name == "" && canClone() && !forced:
+		return c, nil
+	case canClone():
+		return c.by(childAndHelper), nil
+	}
+	return c.by(forkedHelper), nil
+}
+
+// by returns a copy of the command for an executor.
+func (c *Command) by(e executor) *Command {
+	d := *c
+	d.executor = e
+	return &d
+}
+
+// refused is a clone that the kernel, or a seccomp policy, does not have.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+// isRefusal reports whether a helper may do what a clone could not.
+func (pl *plan) isRefusal(errno syscall.Errno) bool {
+	return pl.cmd.executor != forkedHelper && !secure.Mode() && pl.options.Namespaces == 0 && pl.options.Cgroup == 0 &&
+		(errno == unix.ENOSYS || errno == unix.EPERM || errno == unix.EINVAL)
+}
+
+// helperRun is what one run through a helper needs.
+type helperRun struct {
+	report *helper.Report
+	image  int // its descriptor, empty until the program is written
+
+	// In placement.kept.
+	exe, imageKept, reportKept int
+
+	// The child's end of the status pipe, closed once, and a further descriptor of the other one.
+	closeStatus func()
+	watch       int
+
+	// For a forked helper.
+	files []uintptr // its descriptors
+	null  int       // /dev/null
+}
+
+// checkHelper opens what a helper needs.
+func (pl *plan) checkHelper() error {
+	if pl.cmd.executor == direct {
+		return nil
+	}
+	h := &helperRun{watch: -1, closeStatus: func() {}}
+	report, reportFD, err := helper.NewReport()
+	if err != nil {
+		return pl.failed(err)
+	}
+	h.report = report
+	pl.helper = h // for release
+	keep := func(fd int, err error) (int, int, error) {
+		if err == nil {
+			fd, err = aboveStreams(fd)
+		}
+		if err != nil {
+			return -1, -1, err
+		}
+		fd = low.move(fd)
+		pl.childEnds = append(pl.childEnds, fd)
+		return fd, pl.fds.keep(fd), nil
+	}
+	if _, h.reportKept, err = keep(reportFD, nil); err != nil {
+		return pl.failed(err)
+	}
+	if h.image, h.imageKept, err = keep(helper.NewImage()); err != nil {
+		return pl.failed(err)
+	}
+	if pl.cmd.executor == forkedHelper {
+		null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err == nil {
+			null, err = aboveStreams(null)
+		}
+		if err != nil {
+			return pl.failed(os.NewSyscallError("open("+os.DevNull+")", err))
+		}
+		pl.childEnds = append(pl.childEnds, null)
+		h.null = null
+		return nil
+	}
+	exe, err := unix.Open(selfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if _, h.exe, err = keep(exe, os.NewSyscallError("open("+selfExe+")", err)); err != nil {
+		return pl.failed(err)
+	}
+	return nil
+}
+
+const selfExe = "/proc/self/exe"
+
+// enterHelper makes the child a helper, which runs what follows.
+func (pl *plan) enterHelper() {
+	h := pl.helper
+	if h == nil {
+		return
+	}
+	p := pl.prog
+	caps := pl.helperCaps()
+	if pl.cmd.executor == childAndHelper {
+		for i := range pl.fds.kept {
+			p.Add(unix.SYS_FCNTL, pl.fds.keptFD(i), unix.F_SETFD, 0)
+		}
+		// Or the Go runtime could not make panics of faults.
+		p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(^uint64(helper.Faults)), 0, sigsetSize)
+		pl.keepCaps(caps)
+		args := pl.helperArgs()
+		argv := p.Pointers(len(args))
+		for i, a := range args {
+			p.SetPointer(argv, i, p.CString(a))
+		}
+		environ := os.Environ()
+		envp := p.Pointers(len(environ))
+		for i, s := range environ {
+			addr := p.CString(s)
+			p.SetPointer(envp, i, addr)
+			p.Hide(addr, strings.IndexByte(s, '=')+1) // it is not the program's, and may hold what nobody should see
+		}
+		p.Add(unix.SYS_EXECVEAT, pl.fds.keptFD(h.exe), p.CString(""), argv, envp, unix.AT_EMPTY_PATH)
+		p.Split()
+	}
+	pl.restoreCaps(caps)
+	pl.openProc() // what was opened before execve would be refused
+}
+
+func (pl *plan) helperArgs() []string {
+	return []string{helper.Name, strconv.Itoa(int(pl.fds.keptFD(pl.helper.imageKept)))}
+}
+
+// callHook calls the hook, if there is one.
+func (pl *plan) callHook() {
+	if c := pl.cmd; c.hook.name != "" {
+		pl.prog.AddHook(c.hook.name, c.hookArg)
+	}
+}
+
+// LeftMemory reports whether the helper has become the program, or has ended: then nobody has the status pipe's other end.
+func (h *helperRun) LeftMemory() bool {
+	if !h.report.Execs() {
+		return false
+	}
+	h.closeStatus() // the helper has a table of its own
+	fds := []unix.PollFd{{Fd: int32(h.watch)}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&unix.POLLHUP != 0
+}
+
+// writeImage hands the helper its part of the program.
+func (pl *plan) writeImage() error {
+	h := pl.helper
+	if h == nil {
+		return nil
+	}
+	m := helper.Image{Program: pl.prog, Report: int(pl.fds.keptFD(h.reportKept))}
+	for i := range pl.fds.kept {
+		m.Kept = append(m.Kept, int(pl.fds.keptFD(i)))
+	}
+	if pl.cmd.executor == forkedHelper {
+		m.Only = []int{}
+		for n, fd := range h.files {
+			if fd != noFile {
+				m.Only = append(m.Only, n)
+			}
+		}
+	}
+	if err := m.Write(h.image); err != nil {
+		return pl.failed(err)
+	}
+	return nil
+}
+
+// sets are capabilities that execve of a helper must not change.
+type sets struct {
+	inUserNamespace                 bool // then all there are
+	permitted, inheritable, ambient uint64
+}
+
+func (pl *plan) helperCaps() (s sets) {
+	n := &pl.cmd.namespaces
+	if n.fresh&UserNamespace != 0 || n.joins(UserNamespace) {
+		return sets{inUserNamespace: true, permitted: 1<<(lastCap()+1) - 1}
+	}
+	s.permitted, s.inheritable = ownCaps()
+	for c := range lastCap() + 1 {
+		if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && in == 0 && s.inheritable&(1<<c) == 0 {
+			s.permitted &^= 1 << c // no execve keeps that one
+		}
+		if set, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0); err == nil && set == 1 {
+			s.ambient |= 1 << c
+		}
+	}
+	return s
+}
+
+// keepCaps has the capabilities survive the execve of the helper, where its user is not root.
+func (pl *plan) keepCaps(s sets) {
+	if s.permitted == 0 || !s.inUserNamespace && os.Geteuid() == 0 {
+		return
+	}
+	pl.capset(s.permitted, s.permitted)
+	pl.raiseAmbient(s.permitted)
+}
+
+// restoreCaps makes them what they were: as root, execve gives more.
+func (pl *plan) restoreCaps(s sets) {
+	if s.permitted == 0 && !s.inUserNamespace && os.Geteuid() != 0 {
+		return
+	}
+	pl.capset(s.permitted, s.inheritable)
+	pl.prog.Add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+	pl.raiseAmbient(s.ambient)
+}
+
+func (pl *plan) raiseAmbient(caps uint64) {
+	for n := range 64 {
+		if caps&(1<<n) != 0 {
+			pl.prog.Add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n))
+		}
+	}
+}
+
+// noFile stands in a list of descriptors for one that is closed.
+const noFile = ^uintptr(0)
+
+// placeForked lists the descriptors for a forked helper, which is born with them.
+func (pl *plan) placeForked() {
+	f := &pl.fds
+	set := func(n int, fd int) {
+		for len(pl.helper.files) <= n {
+			pl.helper.files = append(pl.helper.files, noFile)
+		}
+		pl.helper.files[n] = uintptr(fd)
+	}
+	for _, m := range f.moves {
+		set(m.to, m.from)
+	}
+	for n, null := range f.null {
+		if null {
+			set(n, pl.helper.null)
+		}
+	}
+	for i := range f.kept {
+		k := &f.kept[i]
+		fd := k.n
+		if fd <= stderr || f.isTarget(fd) {
+			k.n = f.scratch()
+		}
+		set(k.n, fd)
+	}
+}
+
+// forkHelper starts a helper by way of package syscall.
+func (pl *plan) forkHelper() (child.Child, error) {
+	n := &pl.cmd.namespaces
+	sys := &syscall.SysProcAttr{Cloneflags: uintptr(pl.options.Namespaces)}
+	if n.fresh&UserNamespace != 0 {
+		sys.UidMappings, sys.GidMappings = sysMaps(n.uidMaps), sysMaps(n.gidMaps)
+		sys.GidMappingsEnableSetgroups = !n.deniesSetgroups()
+		for c := range lastCap() + 1 {
+			sys.AmbientCaps = append(sys.AmbientCaps, uintptr(c))
+		}
+	}
+	if pl.options.Cgroup != 0 {
+		sys.UseCgroupFD, sys.CgroupFD = true, pl.options.Cgroup
+	}
+	pid, err := syscall.ForkExec(selfExe, pl.helperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: pl.helper.files, Sys: sys})
+	if err != nil {
+		return child.Child{}, &StartError{Op: "fork and execve(" + strconv.Quote(selfExe) + ")", Path: pl.path, Err: err}
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil { // the helper finds its pipes closed
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return child.Child{}, pl.failed(os.NewSyscallError("pidfd_open("+strconv.Itoa(pid)+", 0)", err))
+	}
+	return child.Child{PID: pid, PIDFD: pidfd}, nil
+}
+
+func sysMaps(maps []IDMap) (s []syscall.SysProcIDMap) {
+	for _, m := range maps {
+		s = append(s, syscall.SysProcIDMap(m))
+	}
+	return s
+}
+
+// hookStep names the hook for an error, or the helper.
+func (pl *plan) hookStep() string {
+	for i := range pl.prog.Len() {
+		if _, _, ok := pl.prog.Hook(i); ok {
+			return pl.prog.Step(i)
+		}
+	}
+	return "helper"
+}
+
+// helperPassed reports whether the helper has got past its hook, or has said why not.
+func (pl *plan) helperPassed() bool {
+	_, failed := pl.prog.Failed()
+	return failed || pl.helper.report.Passed()
+}
+
+// closeReport gives the memory of the helper's report back.
+func (pl *plan) closeReport() {
+	h := pl.helper
+	if h != nil && h.report != nil {
+		h.report.Close()
+		h.report = nil
+		if h.watch >= 0 {
+			closeFD(h.watch)
+		}
+	}
+}
+
+// watchStatus takes over this process's ends of the status pipe that tell when the helper has become the program.
+func (h *helperRun) watchStatus(statusR, status int) (err error) {
+	h.closeStatus = sync.OnceFunc(func() { low.release(status) })
+	h.watch, err = unix.FcntlInt(uintptr(statusR), unix.F_DUPFD_CLOEXEC, stderr+1)
+	return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
+}
+
+// hookError is what a hook has returned, in another process.
+type hookError struct {
+	message string
+	errno   syscall.Errno
+}
+
+func (e *hookError) Error() string { return e.message }
+
+func (e *hookError) Unwrap() error {
+	if e.errno == 0 {
+		return nil
+	}
+	return e.errno
+}

@@ -1,0 +1,191 @@
+package helper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/secure"
+	"golang.org/x/sys/unix"
+)
+
+// process is the helper that this process is, from its initialisation to its end; nil where it is none.
+var process *running
+
+// running is an image that is being run.
+type running struct {
+	*Image
+	report *Report
+	hook   int // the call of a hook; -1 without
+}
+
+// refused is the exit code of a process that was started as a helper, and cannot be one.
+const refused = 126
+
+// Where this process was started as a helper, it runs its program now, or, where that calls a hook, when the hook is registered. Only an
+// unprivileged user's own privileges are at stake: a process with more of them than the user who has started it is no helper.
+func init() {
+	if len(os.Args) != 2 || os.Args[0] != Name || secure.Mode() {
+		return
+	}
+	h, err := open(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "spawn: this process cannot be a helper:", err)
+		os.Exit(refused)
+	}
+	if h.hook < 0 {
+		h.report.pass()
+		h.run(nil)
+	}
+	process = h
+	h.watch()
+}
+
+func open(arg string) (*running, error) {
+	fd, err := strconv.Atoi(arg)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not the number of a descriptor", arg)
+	}
+	m, err := readImage(fd)
+	if err != nil {
+		return nil, err
+	}
+	h := &running{Image: m, hook: -1}
+	if h.report, err = openReport(m.Report); err != nil {
+		return nil, err
+	}
+	if m.Only != nil {
+		if err := closeInherited(append(m.Kept, m.Only...)); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range m.Kept {
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+			return nil, fmt.Errorf("descriptor %d: %w", n, err)
+		}
+	}
+	for i := range m.Program.Len() {
+		if _, _, ok := m.Program.Hook(i); ok {
+			h.hook = i
+		}
+	}
+	return h, nil
+}
+
+// closeInherited closes all that was inherited but what is wanted. What this process has opened itself has the close-on-exec flag, which
+// nothing inherited can have; execve closes it.
+func closeInherited(wanted []int) error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || slices.Contains(wanted, n) {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(n)
+		}
+	}
+	return nil
+}
+
+// resume runs the helper's program, if this is the hook that it waits for.
+func resume(name string, f func(string) error) {
+	if process == nil {
+		return
+	}
+	if wanted, _, _ := process.Program.Hook(process.hook); wanted == name {
+		process.run(f)
+	}
+}
+
+// watch ends a helper that has reached the main function: its hook was not registered, as it was in the process that started it.
+func (h *running) watch() {
+	time.AfterFunc(100*time.Millisecond, func() {
+		stacks := make([]byte, 1<<20)
+		if stacks = stacks[:runtime.Stack(stacks, true)]; bytes.Contains(stacks, []byte("\nmain.main(")) {
+			h.fail(program.Failure{Op: h.hook, Message: "the hook is not registered in the helper"})
+		}
+		h.watch()
+	})
+}
+
+// run runs the program, in the main thread. It does not return.
+func (h *running) run(hook func(string) error) {
+	runtime.LockOSThread()
+	// A signal is for the program, when it runs.
+	setMask(everySignal)
+	h.Program.SetPID(os.Getpid())
+	h.fail(runOps(h.Program, func(i int) bool {
+		if _, arg, ok := h.Program.Hook(i); ok {
+			h.call(hook, i, arg)
+			return true
+		}
+		if h.Program.At(i).Nr == unix.SYS_EXECVE {
+			h.report.exec()
+		}
+		return false
+	}))
+}
+
+// fail reports and ends this process.
+func (h *running) fail(f program.Failure) {
+	f.Op += h.first
+	h.report.fail(f)
+	for {
+		unix.Exit(127)
+	}
+}
+
+// call calls the hook that is call i. It returns when that was successful.
+func (h *running) call(hook func(string) error, i int, arg string) {
+	setMask(everySignal &^ Faults)
+	returned := false
+	defer func() {
+		if !returned {
+			message := "the hook called runtime.Goexit"
+			if v := recover(); v != nil {
+				message = fmt.Sprint("panic: ", v)
+			}
+			h.fail(program.Failure{Op: i, Message: message})
+		}
+	}()
+	err := hook(arg)
+	returned = true
+	if err != nil {
+		f := program.Failure{Op: i, Message: err.Error()}
+		_ = errors.As(err, &f.Errno)
+		h.fail(f)
+	}
+	setMask(everySignal)
+	h.report.pass()
+}
+
+const everySignal = ^uint64(0)
+
+// Faults are the signals by which the kernel reports a fault of the code itself, as a mask. The Go runtime makes panics of them.
+const Faults = 1<<(unix.SIGILL-1) | 1<<(unix.SIGTRAP-1) | 1<<(unix.SIGBUS-1) | 1<<(unix.SIGFPE-1) | 1<<(unix.SIGSEGV-1)
+
+// setMask sets the signal mask of this thread.
+func setMask(mask uint64) {
+	var set unix.Sigset_t
+	putMask(set.Val[:], mask)
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &set, nil) // cannot fail
+}
+
+// putMask puts a mask into words of 32 or 64 bits.
+func putMask[T uint32 | uint64](words []T, mask uint64) {
+	for i := 0; mask != 0; i++ {
+		words[i] = T(mask)
+		mask = mask >> (bits.Len64(uint64(^T(0))) - 1) >> 1
+	}
+}
