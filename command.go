@@ -252,7 +252,7 @@ type commandLine struct {
 	vars []variable
 }
 
-func (c *Command) line() commandLine { return commandLine{c.name, c.args, c.env.vars} }
+func (c *Command) line() commandLine { return commandLine{c.name, c.args, c.variables()} }
 
 func (l commandLine) String() string {
 	var b strings.Builder

@@ -790,6 +790,7 @@ func someAttributes(f [3]*os.File) map[string]*Command {
 		"null":     New("/bin/true").SetSession().SetStderr(nil),
 		"confined": confine(New("/bin/true")),
 		"gate":     New("/bin/true").RequireHandshake(),
+		"listen":   New("/bin/true").AddListenFD(f[0], "null"),
 	}
 	if os.Geteuid() == 0 {
 		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)

@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -9,6 +10,7 @@ import (
 // Variables by which systemd tells a service of its sockets. (sd_listen_fds(3))
 const (
 	listenPID   = "LISTEN_PID"
+	listenPIDFD = "LISTEN_PIDFDID" // another name of LISTEN_PID's process, since systemd 258
 	listenFDs   = "LISTEN_FDS"
 	listenNames = "LISTEN_FDNAMES"
 )
@@ -17,12 +19,16 @@ const (
 const maxListenName = 255
 
 // AddListenFD passes a socket as systemd does to a service that it activates: as the next descriptor from 3 on, with LISTEN_FDS, the
-// number of sockets, LISTEN_FDNAMES, their names, and LISTEN_PID, the program's own pid, in its environment. Values of these variables that
-// this process has, or that were added, are replaced. The file stays the caller's, who keeps it open until the running call
-// has returned or [Command.Start] has; [net.TCPListener.File] gives one.
+// number of sockets, LISTEN_FDNAMES, their names, and LISTEN_PID, the program's own pid, in its environment. Values of these variables
+// that this process has, or that were added, are replaced, and LISTEN_PIDFDID is left out; all else of the environment is as without.
 //
-// A name is up to 255 printable ASCII characters without a colon, "unknown" if empty. A number that is also given to [Command.PassFDAs] is an error.
-// (sd_listen_fds(3), systemd's Sockets= and FileDescriptorName=)
+// [net.TCPListener.File] and [net.UnixListener.File] give a file of a listener's socket. It stays the caller's, who keeps it open until
+// the running call has returned or [Command.Start] has. The listener is another descriptor of the same socket, which is non-blocking and
+// stays so for both processes (NonBlocking=), so that this one can go on to use it. For a program that wants a blocking socket,
+// call [os.File.Fd] before; to close the listener then waits for an Accept. A socket can be added twice, under two names.
+//
+// A name is up to 255 printable ASCII characters without a colon, "unknown" if empty. A number under which [Command.PassFD] or
+// [Command.PassFDAs] passes another file is an error. (sd_listen_fds(3), systemd's Sockets= and FileDescriptorName=)
 func (c *Command) AddListenFD(f *os.File, name string) *Command {
 	const method = "AddListenFD"
 	if fileNumber(f) < 0 {
@@ -41,16 +47,25 @@ func (c *Command) AddListenFD(f *os.File, name string) *Command {
 	return c
 }
 
-// isListenVariable reports whether a variable, or a string that starts with its name and an equals sign, is replaced.
-func (c *Command) isListenVariable(pair string) bool {
+// listensOn reports whether the number fd is that of a socket to listen on.
+func (c *Command) listensOn(fd int) bool { return fd > stderr && fd <= stderr+len(c.listen) }
+
+// replaces reports whether a variable, given by its name or as name=value, gives way to those for sockets.
+func (c *Command) replaces(variable string) bool {
 	if c.listen == nil {
 		return false
 	}
-	name, _, _ := strings.Cut(pair, "=")
-	return name == listenPID || name == listenFDs || name == listenNames
+	name, _, _ := strings.Cut(variable, "=")
+	return name == listenPID || name == listenPIDFD || name == listenFDs || name == listenNames
 }
 
-// listenEnv returns the variables but LISTEN_PID.
-func (c *Command) listenEnv() []string {
-	return []string{listenFDs + "=" + strconv.Itoa(len(c.listen)), listenNames + "=" + strings.Join(c.listen, ":")}
+// variables returns what the command sets in the environment but LISTEN_PID, which is not known before there is a child.
+func (c *Command) variables() []variable {
+	if c.listen == nil {
+		return c.env.vars
+	}
+	vars := slices.DeleteFunc(slices.Clone(c.env.vars), func(v variable) bool { return c.replaces(v.name) })
+	return append(vars,
+		variable{listenFDs, text{s: strconv.Itoa(len(c.listen))}},
+		variable{listenNames, text{s: strings.Join(c.listen, ":")}})
 }

@@ -7,28 +7,13 @@ import (
 	"strconv"
 )
 
-// addListenEnv adds the variables for sockets from index i of envp on. LISTEN_PID is filled in when the pid is known.
-func (pl *plan) addListenEnv(envp uintptr, i int) {
-	if pl.cmd.listen == nil {
-		return
-	}
-	p := pl.prog
-	for _, s := range pl.cmd.listenEnv() {
-		p.SetPointer(envp, i, p.CString(s))
-		i++
-	}
-	p.SetPointer(envp, i, p.PIDText(listenPID+"="))
+// addListenPID adds LISTEN_PID to the program. Its value is filled in when the pid is known.
+func (pl *plan) addListenPID() (addr uintptr) {
+	addr = pl.prog.PIDText(listenPID + "=")
 	if pl.mode == inPlace {
-		p.SetPID(os.Getpid())
+		pl.prog.SetPID(os.Getpid())
 	}
-}
-
-// listenVars is the number of variables that addListenEnv adds.
-func (c *Command) listenVars() int {
-	if c.listen == nil {
-		return 0
-	}
-	return len(c.listenEnv()) + 1
+	return addr
 }
 
 // writeListenPID fills in the child's pid, as the child knows it.

@@ -293,32 +293,28 @@ func (pl *plan) argv() uintptr {
 
 func (pl *plan) envp() uintptr {
 	p, c := pl.prog, pl.cmd
-	if !c.env.set {
-		envp := p.Pointers(len(pl.environ) + c.listenVars())
-		i := 0
-		for _, s := range pl.environ {
-			if !c.isListenVariable(s) {
-				p.SetPointer(envp, i, p.CString(s))
-				i++
-			}
-		}
-		pl.addListenEnv(envp, i)
-		return envp
-	}
-	envp := p.Pointers(len(c.env.vars) + c.listenVars())
+	vars := c.variables()
+	envp := p.Pointers(len(pl.environ) + len(vars) + 1) // LISTEN_PID
 	i := 0
-	for _, v := range c.env.vars {
-		if c.isListenVariable(v.name) {
-			continue
-		}
-		addr := p.CString(v.name, "=", v.value.s)
+	add := func(addr uintptr) {
 		p.SetPointer(envp, i, addr)
+		i++
+	}
+	for _, s := range pl.environ {
+		if !c.replaces(s) {
+			add(p.CString(s))
+		}
+	}
+	for _, v := range vars {
+		addr := p.CString(v.name, "=", v.value.s)
 		if v.value.secret {
 			p.Hide(addr, len(v.name)+1)
 		}
-		i++
+		add(addr)
 	}
-	pl.addListenEnv(envp, i)
+	if c.listen != nil {
+		add(pl.addListenPID())
+	}
 	return envp
 }
 

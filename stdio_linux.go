@@ -76,9 +76,13 @@ func (pl *plan) openStream(n int) error {
 func (pl *plan) connect(fd, to int) { pl.fds.moves = append(pl.fds.moves, move{fd, to}) }
 
 // connectFile puts a file of the caller's under the number to of the child. Like os/exec, it makes the file blocking where package os
-// has made it non-blocking: that is a property of the file and not of the descriptor, and programs do not expect it.
+// has made it non-blocking: that is a property of the file and not of the descriptor, and programs do not expect it. Not so a socket to
+// listen on, which this process may use at the same time: to close a blocking one waits until an Accept of it has returned.
 func (pl *plan) connectFile(f *os.File, to int) error {
-	fd := int(f.Fd())
+	fd := fileNumber(f)
+	if !pl.cmd.listensOn(to) {
+		fd = int(f.Fd())
+	}
 	if fd < 0 {
 		return &StartError{
 			Op:   "descriptor " + strconv.Itoa(to),
