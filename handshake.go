@@ -3,7 +3,6 @@ package spawn
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 )
 
@@ -23,23 +22,6 @@ import (
 // (virCommandRequireHandshake)
 func (c *Command) RequireHandshake() *Command {
 	c.handshake = true
-	return c
-}
-
-// SetPidFile makes a file that holds the child's pid and a line feed, mode 0644, and is locked by the child (fcntl(2), F_SETLK) as long as it
-// lives. It has its name before the program runs, and at the gate of [Command.RequireHandshake], and never without its whole content.
-//
-// The lock stays because a descriptor of the file, the lowest from 3 on that is not passed otherwise, stays open in the program: a program that closes all
-// that it does not know gives up its lock. A file whose lock another process holds is an error of the running call, with that process's pid,
-// and wraps EAGAIN; one that nobody has locked is stale, and replaced. A relative path is taken from this process's
-// working directory. The file is made as this process's user, whatever credentials the child gets; a symbolic link is not followed. If
-// the program cannot be started it is removed; when the program ends it stays, stale. (virCommandSetPidFile)
-func (c *Command) SetPidFile(path string) *Command {
-	if path == "" || strings.HasSuffix(path, "/") {
-		c.fail("SetPidFile", "%q is not the path of a file", path)
-	}
-	c.checkText("SetPidFile", "path", path)
-	c.pidFile = path
 	return c
 }
 

@@ -31,7 +31,7 @@ func (pl *plan) checkPidFile() error {
 	if pl.cmd.pidFile == "" {
 		return nil
 	}
-	path, err := filepath.Abs(pl.cmd.pidFile)
+	path, err := absolute(pl.cmd.pidFile)
 	if err != nil {
 		return pl.pidFileError(err)
 	}
@@ -61,8 +61,11 @@ func (pl *plan) pidFileError(err error) error {
 
 // lockStale opens and locks the file that is to be replaced; -1 when there is none.
 func lockStale(path string) (int, error) {
+	if holdsLock(path) {
+		return -1, heldBy(os.Getpid())
+	}
 	for {
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 		if err == unix.ENOENT {
 			return -1, nil
 		}
@@ -83,58 +86,80 @@ func lockStale(path string) (int, error) {
 	}
 }
 
+// holdsLock reports whether this process itself has locked the file, which would lose that lock by being opened and closed. (fcntl(2),
+// proc_locks(5))
+func holdsLock(path string) bool {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return false
+	}
+	locks, _ := os.ReadFile("/proc/locks") // where it is missing, no lock is seen
+	ours := fmt.Sprintf(" %d %02x:%02x:%d ", os.Getpid(), unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
+	for line := range strings.Lines(string(locks)) {
+		if strings.Contains(line, " POSIX ") && strings.Contains(line, ours) {
+			return true
+		}
+	}
+	return false
+}
+
 // lockIfSame locks fd and reports whether path is still that file.
 func lockIfSame(fd int, path string) (bool, error) {
-	var opened, named unix.Stat_t
+	var opened unix.Stat_t
 	if err := unix.Fstat(fd, &opened); err != nil {
 		return false, os.NewSyscallError("fstat", err)
 	}
 	if opened.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false, errors.New("not a regular file")
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	switch err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock); err {
-	case nil:
-	case unix.EAGAIN, unix.EACCES:
-		return false, heldError(fd)
-	default:
-		return false, os.NewSyscallError("fcntl(F_OFD_SETLK)", err)
+	if err := lockFile(fd); err != nil {
+		return false, err
 	}
-	if err := unix.Lstat(path, &named); err != nil {
-		if err == unix.ENOENT {
-			err = nil
-		}
-		return false, os.NewSyscallError("lstat", err)
-	}
-	return opened.Dev == named.Dev && opened.Ino == named.Ino, nil
+	return isFile(path, fd), nil
 }
 
-// heldError names the process that has locked fd: as the kernel does, or else, for a lock that is an open file's, as the file does.
-func heldError(fd int) error {
-	pid := 0
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) == nil && lock.Type != unix.F_UNLCK {
-		pid = int(lock.Pid)
-	}
-	if pid <= 0 {
-		var b [20]byte // more than any pid
-		n, _ := unix.Pread(fd, b[:], 0)
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(b[:max(0, n)])))
-		if pid > 0 && unix.Kill(pid, 0) == unix.ESRCH {
-			pid = 0
+// lockFile locks fd for its open file, not for this process: goroutines exclude each other too.
+func lockFile(fd int) error {
+	for {
+		lock := unix.Flock_t{Type: unix.F_WRLCK}
+		err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)
+		if err != unix.EAGAIN && err != unix.EACCES {
+			return os.NewSyscallError("fcntl(F_OFD_SETLK)", err)
+		}
+		lock = unix.Flock_t{Type: unix.F_WRLCK}
+		if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
+			return os.NewSyscallError("fcntl(F_OFD_GETLK)", err)
+		}
+		if lock.Type != unix.F_UNLCK { // else it has just become free
+			return heldBy(int(lock.Pid))
 		}
 	}
+}
+
+// heldBy is the error for a file that the process pid has locked. It is not positive where the kernel does not say, because the lock is
+// that of an open file, such as the one of another command that is replacing the file, or the process is in another pid namespace.
+type heldBy int
+
+func (pid heldBy) Error() string {
 	if pid <= 0 {
-		return fmt.Errorf("held by another process: %w", unix.EAGAIN)
+		return "held by another process: " + unix.EAGAIN.Error()
 	}
-	return fmt.Errorf("held by process %d: %w", pid, unix.EAGAIN)
+	return "held by process " + strconv.Itoa(int(pid)) + ": " + unix.EAGAIN.Error()
+}
+
+func (heldBy) Unwrap() error { return unix.EAGAIN }
+
+// isFile reports whether path is the file that fd has open.
+func isFile(path string, fd int) bool {
+	var named, opened unix.Stat_t
+	return unix.Lstat(path, &named) == nil && unix.Fstat(fd, &opened) == nil && named.Dev == opened.Dev && named.Ino == opened.Ino
 }
 
 // create makes the file under a temporary name.
 func (f *pidFile) create() error {
 	dir, base := filepath.Split(f.path)
 	for {
-		temp := filepath.Join(dir, "."+base+"."+strconv.FormatUint(rand.Uint64(), 36))
+		temp := dir + "." + base[:min(len(base), 200)] + "." + strconv.FormatUint(rand.Uint64(), 36)
 		fd, err := unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 		if err == unix.EEXIST {
 			continue
@@ -201,19 +226,25 @@ func (pl *plan) endPidFile(runs bool) {
 
 // done ends the care for the file. Unless the program runs, it is removed.
 func (f *pidFile) done(runs bool) {
-	if f.fd >= 0 && !runs {
-		var ours, named unix.Stat_t
-		if unix.Fstat(f.fd, &ours) == nil && unix.Lstat(f.path, &named) == nil && ours.Dev == named.Dev && ours.Ino == named.Ino {
-			_ = unix.Unlink(f.path) // the child may have got so far
-		}
-	}
-	if f.temp != "" && !runs {
-		_ = unix.Unlink(f.temp) // it has its other name, perhaps
+	if f.temp != "" {
+		_ = unix.Unlink(f.temp) // it has its other name, unless the child ended before
 	}
 	if f.fd >= 0 {
+		if !runs {
+			f.remove()
+		}
 		low.release(f.fd)
 	}
 	if f.stale >= 0 {
 		closeFD(f.stale)
+	}
+}
+
+// remove removes the file, if the child has got so far as to give it its name. Others may take it for stale by now, and replace it, so that it
+// needs the same lock. A thread that was to become the program may still hold that one.
+func (f *pidFile) remove() {
+	err := lockFile(f.fd)
+	if (err == nil || err == heldBy(os.Getpid())) && isFile(f.path, f.fd) {
+		_ = unix.Unlink(f.path)
 	}
 }

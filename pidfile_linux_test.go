@@ -6,15 +6,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
+	helpers["killed-before-rename"] = securityHelper(killBeforeRename)
+	helpers["pid-file-without-streams"] = pidFileWithoutStreams
+	helpers["keeps-its-lock"] = keepItsLock
 	helpers["exec-with-pid-file"] = func(args []string) int { return fail(New("/bin/cat").SetPidFile(args[0]).InheritStdio().Exec()) }
 }
 
@@ -83,6 +89,85 @@ func TestThePidFileIsTheChildsAndStaysLocked(t *testing.T) {
 	}
 }
 
+func TestThePidFilesDescriptorTakesNobodysNumber(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	a, b := twoSockets(t)
+	other := memfd(t, "other", 3)
+	pass := memfd(t, "pass", 7)
+	for name, x := range map[string]struct {
+		c    *Command
+		want map[int]inode // with the pid file's number
+		n    int
+	}{
+		"alone": {waiting().SetPidFile(path), map[int]inode{}, 3},
+		"sockets and files afterwards": {
+			waiting().SetPidFile(path).AddListenFD(a, "a").AddListenFD(b, "b").PassFDAs(other, 5),
+			map[int]inode{3: inodeOf(t, a), 4: inodeOf(t, b), 5: inodeOf(t, other)}, 6,
+		},
+		"a file before":  {waiting().PassFDAs(other, 3).SetPidFile(path), map[int]inode{3: inodeOf(t, other)}, 4},
+		"a gap":          {waiting().PassFDAs(other, 4).SetPidFile(path).PassFDAs(pass, 3), map[int]inode{3: inodeOf(t, pass), 4: inodeOf(t, other)}, 5},
+		"its own number": {passed(waiting().SetPidFile(path), pass), map[int]inode{fileNumber(pass): inodeOf(t, pass)}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := live(t, x.c)
+			defer stop(t, p)
+			file, err := inodeAt(path)
+			require.NoError(t, err)
+			got := liveTable(t, p)
+			x.want[x.n] = file
+			for n := range 3 {
+				delete(got, n)
+			}
+			require.Equal(t, x.want, got)
+			requirePidFile(t, path, p.PID(), p.PID())
+		})
+	}
+}
+
+// passed passes a file under its own number.
+func passed(c *Command, f *os.File) *Command {
+	c.PassFD(f)
+	return c
+}
+
+func TestAProcessWithoutStandardStreamsMakesPidFiles(t *testing.T) {
+	checkLeaks(t)
+	withStreamsClosed(t, "pid-file-without-streams")
+}
+
+func pidFileWithoutStreams(args []string) int {
+	report := closeStreams(args)
+	dir, err := os.MkdirTemp("", "spawn")
+	if err != nil {
+		fmt.Fprintln(report, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "pid")
+	for range 3 { // without and with a stale one
+		out, err := New("/bin/cat", path).SetPidFile(path).Output(context.Background())
+		if text, readErr := os.ReadFile(path); err != nil || readErr != nil || len(out) == 0 || string(out) != string(text) {
+			fmt.Fprintf(report, "%q %v, %q %v\n", out, err, text, readErr)
+			return 1
+		}
+	}
+	return 0
+}
+
+func TestThePidIsTheOneThatThisProcessSees(t *testing.T) {
+	needUserNamespaces(t)
+	for name, with := range listenKinds() {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			path := filepath.Join(t.TempDir(), "pid")
+			p := live(t, with(t, waiting()).SetPidFile(path))
+			requirePidFile(t, path, p.PID(), p.PID())
+			stop(t, p)
+		})
+	}
+}
+
 func TestThePidFileIsThereBeforeTheProgramRuns(t *testing.T) {
 	checkLeaks(t)
 	path := filepath.Join(t.TempDir(), "pid")
@@ -145,6 +230,223 @@ func TestAPidFileThatCannotBeMade(t *testing.T) {
 	require.EqualError(t, New("/bin/true").SetPidFile("").Run(context.Background()), `spawn: SetPidFile: "" is not the path of a file`)
 	require.EqualError(t, New("/bin/true").SetPidFile("/run/").Run(context.Background()), `spawn: SetPidFile: "/run/" is not the path of a file`)
 	require.ErrorContains(t, New("/bin/true").SetPidFile("a\x00b").Run(context.Background()), `spawn: SetPidFile: the path "a\x00b" has a NUL byte`)
+}
+
+func TestAnotherPathToAPidFileIsTakenAsTheKernelDoes(t *testing.T) {
+	checkLeaks(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	require.NoError(t, os.MkdirAll("real/sub", 0o700))
+	require.NoError(t, os.Symlink("real/sub", "link"))
+	for given, path := range map[string]string{
+		"relative":                         filepath.Join(dir, "relative"),
+		"./link/../pid":                    filepath.Join(dir, "real", "pid"),
+		dir + "/link/../pid2":              filepath.Join(dir, "real", "pid2"),
+		"link/" + strings.Repeat("n", 255): filepath.Join(dir, "real", "sub", strings.Repeat("n", 255)),
+	} {
+		p, err := New("/bin/cat").PipeStdin().SetPidFile(given).SetWorkingDirectory("/").Start(context.Background())
+		require.NoError(t, err, given)
+		require.Equal(t, strconv.Itoa(p.PID()), readFile(t, path))
+		require.Equal(t, p.PID(), lockedBy(t, path))
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
+	}
+}
+
+// TestALockOfAnotherKindHoldsAPidFile: whoever has it, and whether it can be told.
+func TestALockOfAnotherKindHoldsAPidFile(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
+		require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+		err = New("/bin/true").SetPidFile(path).Run(context.Background())
+		requireNotStarted(t, err, "pid file "+strconv.Quote(path), unix.EAGAIN)
+		require.ErrorContains(t, err, ": held by another process: ", "the pid in it says nothing: it may be of a stale one that is being replaced")
+		require.Equal(t, "1", readFile(t, path))
+	}
+	require.NoError(t, f.Close())
+	require.NoError(t, New("/bin/true").SetPidFile(path).Run(context.Background()))
+}
+
+func TestAProcessKeepsTheLockOfItsOwnPidFile(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	p := startReady(t, helperCommand(t, "keeps-its-lock", path).SetPidFile(path).PipeStdin())
+	requirePidFile(t, path, p.PID(), p.PID())
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+}
+
+// keepItsLock tries to give a child the pid file that this process has locked.
+func keepItsLock(args []string) int {
+	for _, err := range []error{New("/bin/true").SetPidFile(args[0]).Run(context.Background()), New("/bin/true").SetPidFile(args[0]).Exec()} {
+		if want := fmt.Sprintf(": held by process %d: ", os.Getpid()); err == nil || !strings.Contains(err.Error(), want) {
+			return fail(fmt.Errorf("%w, without %q", err, want))
+		}
+	}
+	fmt.Println("ready")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	return 0
+}
+
+// TestAChildThatIsKilledBetweenLockAndNameLeavesNoFile: it has died as a program can, and this process cannot tell.
+func TestAChildThatIsKilledBetweenLockAndNameLeavesNoFile(t *testing.T) {
+	checkLeaks(t)
+	runSecurityHelper(t, "killed-before-rename")
+}
+
+func killBeforeRename() error {
+	runtime.LockOSThread() // the filter is this thread's and its children's
+	listener, err := notifyOf(unix.SYS_RENAMEAT2)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "spawn")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "pid")
+	for _, stale := range []bool{false, true} {
+		if stale {
+			if err := os.WriteFile(path, []byte("1\n"), 0o644); err != nil {
+				return err
+			}
+		}
+		for _, c := range []*Command{New("/bin/true"), New("/bin/true").SetCoredumpFilter(1)} {
+			held := make(chan error, 1)
+			go func() {
+				err := answer(listener, killAndWait)
+				if errors.Is(err, unix.ENOENT) { // nobody is there for the answer
+					err = nil
+				}
+				held <- err
+			}()
+			status, err := c.SetPidFile(path).RunStatus(context.Background())
+			if err := errors.Join(err, <-held); err != nil {
+				return err
+			}
+			if status.Signal != unix.SIGKILL {
+				return fmt.Errorf("ended with %v", status)
+			}
+			entries, err := filepath.Glob(dir + "/.*")
+			if err != nil || len(entries) > 0 {
+				return fmt.Errorf("left: %v, %w", entries, err)
+			}
+			text, err := os.ReadFile(path)
+			if stale != (err == nil) || stale && string(text) != "1\n" {
+				return fmt.Errorf("the file: %q, %w", text, err)
+			}
+		}
+	}
+	return nil
+}
+
+// killAndWait kills a process and returns when it has ended.
+func killAndWait(pid int) {
+	if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // it is alive
+		waitEnd(pidfd)
+		closeFD(pidfd)
+	}
+}
+
+// TestAPidFileGoesWithTheChildThatWaits: however it ends before its program runs.
+func TestAPidFileGoesWithTheChildThatWaits(t *testing.T) {
+	for name, end := range map[string]func(p *Process, cancel func()) error{
+		"context": func(_ *Process, cancel func()) error { cancel(); return nil },
+		"Abort":   func(p *Process, _ func()) error { return p.Abort() },
+		"Wait":    func(p *Process, _ func()) error { _ = p.Wait(); return nil },
+		"SIGKILL": func(p *Process, _ func()) error { return p.Signal(unix.SIGKILL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+				dir := t.TempDir()
+				path := filepath.Join(dir, "pid")
+				for _, stale := range []bool{false, true} {
+					if stale {
+						require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+					}
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					p, err := with(New("/bin/true")).SetPidFile(path).RequireHandshake().Start(ctx)
+					require.NoError(t, err)
+					require.NoError(t, p.HandshakeWait(context.Background()))
+					requirePidFile(t, path, p.PID(), p.PID())
+					require.NoError(t, end(p, cancel))
+					requireNeverRan(t, p)
+					entries, err := os.ReadDir(dir)
+					require.NoError(t, err)
+					require.Empty(t, entries)
+				}
+			})
+		})
+	}
+}
+
+// TestAPidFileThatOthersHaveReplacedIsNotRemoved: a command that fails has no right to it any more.
+func TestAPidFileThatOthersHaveReplacedIsNotRemoved(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	p := gated(t, New("/bin/true").SetPidFile(path))
+	require.NoError(t, os.Remove(path))
+	q := live(t, waiting().SetPidFile(path))
+	require.NoError(t, p.Abort())
+	requirePidFile(t, path, q.PID(), q.PID())
+	stop(t, q)
+}
+
+func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
+	for name, stale := range map[string]bool{"none": false, "stale": true} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			dir := t.TempDir()
+			path := filepath.Join(dir, "pid")
+			c := New("/bin/true").SetPidFile(path)
+			for _, m := range []mode{watched, piped} {
+				renamed := false
+				for _, i := range opsOf(t, c, m) {
+					if stale {
+						require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+					}
+					op, err := failOp(t, c, m, i, func(op *program.Op) { op.Nr = noSyscall })
+					requireNotStarted(t, err, op, unix.ENOSYS)
+					text, err := os.ReadFile(path)
+					if stale && !renamed {
+						require.NoError(t, err, op)
+						require.Equal(t, "1\n", string(text), op)
+						require.NoError(t, os.Remove(path))
+					}
+					entries, err := os.ReadDir(dir)
+					require.NoError(t, err)
+					require.Empty(t, entries, op)
+					renamed = renamed || strings.HasPrefix(op, "renameat2(")
+				}
+				require.True(t, renamed)
+			}
+		})
+	}
+}
+
+func TestAPidFileInADirectoryThatCannotBeWritten(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere; see the read-only file system")
+	}
+	checkLeaks(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pid")
+	require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+	require.NoError(t, os.Chmod(dir, 0o555))
+	op := "pid file " + strconv.Quote(path)
+	requireNotStarted(t, New("/bin/true").SetPidFile(path).Run(context.Background()), op, unix.EACCES)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Chmod(path, 0o444))
+	requireNotStarted(t, New("/bin/true").SetPidFile(path).Run(context.Background()), op, unix.EACCES)
+	require.Equal(t, "1", readFile(t, path))
 }
 
 // mountTmpfs mounts a file system with these options, on a directory that it returns.

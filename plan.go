@@ -20,15 +20,24 @@ func (c *Command) resolve() (string, error) {
 	if !strings.Contains(c.name, "/") {
 		return c.search()
 	}
-	if !c.hasDir || filepath.IsAbs(c.name) {
+	if !c.hasDir {
 		return c.name, nil
 	}
-	dir, err := os.Getwd()
+	path, err := absolute(c.name)
 	if err != nil {
 		return "", &StartError{Op: "getcwd()", Path: c.name, Err: err}
 	}
+	return path, nil
+}
+
+// absolute returns path as seen from this process's working directory.
+func absolute(path string) (string, error) {
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	dir, err := os.Getwd()
 	// Not filepath.Join, which takes x/.. for nothing where x may be a symbolic link.
-	return dir + "/" + c.name, nil
+	return dir + "/" + path, err
 }
 
 // search looks the program up in PATH.
