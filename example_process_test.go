@@ -4,13 +4,50 @@ package spawn_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/virspawn/spawn"
 )
+
+func ExampleCommand_SetPidFile() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "service.pid")
+
+	ctx := context.Background()
+	p, err := spawn.New("cat").PipeStdin().SetPidFile(path).Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("is its pid:", string(text) == fmt.Sprintln(p.PID()))
+
+	// As long as that one lives there is no second one. The error names it.
+	err = spawn.New("cat").SetPidFile(path).Run(ctx)
+	fmt.Println("is held:", errors.Is(err, syscall.EAGAIN), strings.Contains(err.Error(), fmt.Sprintf("held by process %d", p.PID())))
+
+	p.Stdin().Close()
+	if err := p.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("afterwards:", spawn.New("cat").SetPidFile(path).Run(ctx))
+	// Output:
+	// is its pid: true
+	// is held: true true
+	// afterwards: <nil>
+}
 
 func ExampleCommand_RequireHandshake() {
 	ctx := context.Background()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -391,6 +392,27 @@ func ExampleCommand_PassFDAs() {
 	}
 	fmt.Printf("%s", out)
 	// Output: from the file
+}
+
+func ExampleCommand_AddListenFD() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer socket.Close()
+	// A service would call sd_listen_fds(3).
+	cmd := spawn.New("sh", "-c", `[ $LISTEN_PID = $$ ] && echo $LISTEN_FDS socket from 3 on: $LISTEN_FDNAMES`)
+	out, err := cmd.AddListenFD(socket, "http").Output(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s", out)
+	// Output: 1 socket from 3 on: http
 }
 
 func ExampleCommand_SetSendBuffer() {

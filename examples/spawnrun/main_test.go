@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,9 @@ var flagTests = []struct {
 	{words("-merge-stderr"), sh("echo error >&2"), "error\n"},
 	{[]string{"-lines", "> "}, []string{"printf", `a\nb`}, "> a\n> b\n"},
 	{words("-send-buffer one -send-buffer two"), words("cat /dev/fd/{fd2} /dev/fd/{fd1}"), "twoone"},
+	{words("-listen web=127.0.0.1:0 -listen [::ffff:127.0.0.1]:0"), sh("[ $LISTEN_PID = $$ ] && echo $LISTEN_FDS $LISTEN_FDNAMES"), "2 web:unknown\n"},
+	{words("-clear-env -listen 127.0.0.1:0"), sh("[ -S /dev/fd/3 ] && [ ! -e /dev/fd/4 ] && echo $LISTEN_FDS"), "1\n"},
+	{words("-exec -listen 127.0.0.1:0"), sh("[ $LISTEN_PID = $$ ] && [ -S /dev/fd/3 ] && echo good"), "good\n"},
 	{words("-dir /dev"), words("pwd"), "/dev\n"},
 	{words("-umask 0123"), sh("umask"), "0123\n"},
 	{words("-max-files 41"), sh("ulimit -n"), "41\n"},
@@ -157,7 +161,7 @@ func TestFlagsReachTheSystemCalls(t *testing.T) {
 }
 
 // testedElsewhere are the flags that have a test of their own below.
-var testedElsewhere = words("apparmor cgroup controlling-tty exec explain grace join kill-mode pass-fd run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
+var testedElsewhere = words("apparmor cgroup controlling-tty exec explain grace join kill-mode pass-fd pid-file run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
 
 func TestEveryFlagHasATest(t *testing.T) {
 	tested := slices.Clone(testedElsewhere)
@@ -260,6 +264,46 @@ func TestPassFDPassesOnlyWhatWasGiven(t *testing.T) {
 	require.Contains(t, r.stderr, "spawnrun was not given a descriptor 8")
 }
 
+func TestASocketWithAPathIsListenedOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	r := runToEnd(t, spawnrun(t, "-explain", "-listen", path, "--", "/bin/true"))
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, `"LISTEN_FDS=1", "LISTEN_FDNAMES=unknown", "LISTEN_PID=PID"`)
+	require.NoFileExists(t, path)
+
+	p, err := spawnrun(t, "-listen", "a="+path, "--", "sh", "-c", "echo; read x").PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	_, err = p.Stdout().Read(make([]byte, 1))
+	require.NoError(t, err)
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.NoError(t, p.Stdin().Close())
+	<-p.Done()
+
+	r = runToEnd(t, spawnrun(t, "-listen", path, "--", "/bin/true"))
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "-listen: listen unix "+path+": bind: address already in use")
+}
+
+func TestPidFileIsWrittenAndHeld(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	script := `[ "$(cat "$0")" = $$ ] && echo; read x`
+	p, err := spawnrun(t, "-pid-file", path, "--", "sh", "-c", script, path).PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	_, err = p.Stdout().Read(make([]byte, 1))
+	require.NoError(t, err)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+
+	r := runToEnd(t, spawnrun(t, "-pid-file", path, "--", "/bin/true"))
+	require.Equal(t, exitCannotStart, r.code)
+	require.Contains(t, r.stderr, "held by process "+strings.TrimSpace(string(text))+": ")
+	require.NoError(t, p.Stdin().Close())
+	<-p.Done()
+	require.Equal(t, result{}, runToEnd(t, spawnrun(t, "-pid-file", path, "--", "/bin/true")))
+}
+
 func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(plain, nil, 0o644))
@@ -290,6 +334,9 @@ func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 		{words("-kill-mode all -- /bin/true"), exitFailed, "want process or group"},
 		{words("-secret-env hush -- /bin/true"), exitFailed, "-secret-env: want NAME=VALUE"},
 		{words("-stdin /nonexistent -- /bin/true"), exitFailed, "no such file"},
+		{words("-listen 127.0.0.1 -- /bin/true"), exitFailed, "missing port"},
+		{words("-listen a:b=127.0.0.1:0 -- /bin/true"), exitFailed, "AddListenFD: the name \"a:b\""},
+		{words("-pid-file /run/ -- /bin/true"), exitFailed, "SetPidFile: \"/run/\" is not"},
 		{words("-lines x -stdout y -- /bin/true"), exitFailed, "exclude each other"},
 		{words("-lines x -status -- /bin/true"), exitFailed, "neither"},
 		{words("-exec -timeout 1s -- /bin/true"), exitFailed, "leaves nobody"},

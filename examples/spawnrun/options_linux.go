@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -130,6 +131,10 @@ var basicGroups = []group{
 			r.buffers = append(r.buffers, r.cmd.SetSendBuffer([]byte(v)))
 			return nil
 		}},
+		{"listen", "[NAME=]HOST:PORT|PATH", "listen on a socket and pass it as systemd does, from number 3 on (repeatable)", func(r *runner, v string) error {
+			r.sockets = append(r.sockets, v)
+			return nil
+		}},
 	}},
 	{"Attributes", []option{
 		{"dir", "DIR", "the working directory", func(r *runner, v string) error {
@@ -175,6 +180,7 @@ var basicGroups = []group{
 			r.away = true
 			return nil
 		}},
+		{"pid-file", "FILE", "a file with the program's pid, locked as long as it runs", text((*spawn.Command).SetPidFile)},
 		{"process-group", "", "a new process group", func(r *runner, _ string) error {
 			r.cmd.SetProcessGroup()
 			r.away = true
@@ -340,6 +346,42 @@ func (r *runner) passFD(v string) error {
 	}
 	r.cmd.PassFDAs(f, m)
 	return nil
+}
+
+// listen opens the sockets. They stay open until spawnrun ends. Where nothing is to run, none is opened, and a file takes its place.
+func (r *runner) listen() error {
+	for _, v := range r.sockets {
+		name, address, named := strings.Cut(v, "=")
+		if !named {
+			name, address = "", v
+		}
+		f, err := os.Open(os.DevNull)
+		if r.print == nil {
+			f, err = listenOn(address)
+		}
+		if err != nil {
+			return fmt.Errorf("-listen: %w", err)
+		}
+		r.cmd.AddListenFD(f, name)
+	}
+	return nil
+}
+
+// listenOn opens a TCP socket, or one with a path.
+func listenOn(address string) (*os.File, error) {
+	if strings.Contains(address, "/") {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
+		if err != nil {
+			return nil, err
+		}
+		return l.File() // the path stays
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.(*net.TCPListener).File()
 }
 
 // open opens a file for a stream, as spawnrun's user. It stays open until spawnrun ends. Where nothing is to run, no file is

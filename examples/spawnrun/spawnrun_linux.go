@@ -31,6 +31,7 @@ type runner struct {
 	cmd        *spawn.Command
 	secretArgs []string
 	buffers    []int                         // numbers of the descriptors of -send-buffer
+	sockets    []string                      // what to listen on
 	streams    [3]func(*spawn.Command) error // nil: as spawnrun's own
 	landlock   spawn.Landlock
 	uidMaps    []spawn.IDMap
@@ -108,7 +109,10 @@ func parse(args []string) (*runner, error) {
 		}
 	}
 	r.addArgs(flags.Args()[1:])
-	return r, r.setStreams()
+	if err := r.setStreams(); err != nil {
+		return nil, err
+	}
+	return r, r.listen()
 }
 
 // addArgs adds the arguments, in which {fd1} stands for the number of the first buffer's descriptor.
