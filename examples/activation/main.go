@@ -41,7 +41,7 @@ func run(ctx context.Context, addresses []string) error {
 	case len(listeners) > 0:
 		return serve(ctx, listeners)
 	case len(addresses) == 0:
-		return errors.New("usage: activation HOST:PORT|PATH...")
+		return errors.New("neither sockets nor addresses, HOST:PORT or PATH, to serve on")
 	}
 	for _, address := range addresses {
 		l, err := listen(address)

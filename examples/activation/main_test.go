@@ -131,7 +131,7 @@ func TestServersTakeTurnsOnASocket(t *testing.T) {
 
 func TestWithoutSocketsAndAddressesThereIsNothingToServe(t *testing.T) {
 	err := run(context.Background(), nil)
-	if err == nil || !strings.HasPrefix(err.Error(), "usage") {
+	if err == nil || !strings.HasPrefix(err.Error(), "neither") {
 		t.Fatal(err)
 	}
 }
