@@ -334,15 +334,20 @@ func TestStringAndExplainShowTheVariablesForSockets(t *testing.T) {
 func TestACloneHasSocketsOfItsOwn(t *testing.T) {
 	checkLeaks(t)
 	a, b := twoSockets(t)
-	c := waiting().AddListenFD(a, "a")
-	d := c.Clone().AddListenFD(b, "b")
-	c.AddListenFD(a, "c")
+	c := waiting()
+	for _, name := range []string{"1", "2", "3"} { // one more needs no new memory
+		c.AddListenFD(a, name)
+	}
+	d := c.Clone().AddListenFD(b, "theirs")
+	c.AddListenFD(a, "mine")
 	for c, x := range map[*Command]struct {
-		names  string
-		second *os.File
-	}{c: {"a:c", a}, d: {"a:b", b}} {
+		name string
+		last *os.File
+	}{c: {"mine", a}, d: {"theirs", b}} {
 		p := live(t, c)
-		requireListening(t, p, x.names, a, x.second)
+		listen, _ := listenVariables(t, p.PID())
+		require.Contains(t, listen, "LISTEN_FDNAMES=1:2:3:"+x.name)
+		require.Equal(t, inodeOf(t, x.last), liveTable(t, p)[6])
 		stop(t, p)
 	}
 }

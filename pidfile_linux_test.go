@@ -400,6 +400,24 @@ func TestAPidFileThatOthersHaveReplacedIsNotRemoved(t *testing.T) {
 	stop(t, q)
 }
 
+// TestAPidFileThatIsBeingTakenOverIsNotRemoved: who takes it over has locked it, and may give it another file's content any moment.
+func TestAPidFileThatIsBeingTakenOverIsNotRemoved(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer closeFD(fd)
+	ours := &pidFile{path: path, fd: fd}
+	theirs, err := lockStale(path)
+	require.NoError(t, err)
+	ours.remove()
+	require.FileExists(t, path)
+	closeFD(theirs)
+	ours.remove()
+	require.NoFileExists(t, path)
+}
+
 func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
 	for name, stale := range map[string]bool{"none": false, "stale": true} {
 		t.Run(name, func(t *testing.T) {
