@@ -172,10 +172,10 @@ func (pl *plan) waitExit(p *Process) error {
 		exited = pl.blockUntilExit(p)
 		unblock()
 	}
+	pl.closeChildEnds()
 	if !exited {
 		pl.parkUntilExit(p)
 	}
-	pl.closeChildEnds()
 	if pl.mode == unwatched {
 		if err := pl.takeReport(); err != nil {
 			pl.giveUp(p)
@@ -201,7 +201,8 @@ type poll struct {
 var polls = sync.Pool{New: func() any { return new(poll) }}
 
 // blockUntilExit serves the transfers until the child has ended, and then reports true, or for maxBlockedTime and until the child
-// has exec'ed.
+// has exec'ed. The child's ends of the pipes stay open, where they still are: so the closing of each of its streams, which comes
+// just before its end, does not wake this thread once more.
 func (pl *plan) blockUntilExit(p *Process) bool {
 	if len(pl.jobs) >= maxPolled { // then the child has exec'ed: see needsExec
 		return false
@@ -232,8 +233,6 @@ func (pl *plan) blockUntilExit(p *Process) bool {
 		if err != nil || ready == 0 { // EINTR at worst
 			continue
 		}
-		// Something has moved, so the child has a table of its own, or has ended.
-		pl.closeChildEnds()
 		for i := 1; i < n; i++ {
 			if room.fds[i].Revents != 0 && room.jobs[i].step() == finished {
 				room.jobs[i].close()
