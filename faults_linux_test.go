@@ -585,16 +585,27 @@ func fail(err error) int {
 }
 
 func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
-	checkLeaks(t)
-	out, err := helperCommand(t, "faults-no-processes").CombinedOutput(context.Background())
-	require.NoError(t, err, "%s", out)
-	require.Equal(t, "good\n", string(out))
+	for _, call := range []string{"clone3", "clone"} {
+		t.Run(call, func(t *testing.T) {
+			checkLeaks(t)
+			out, err := helperCommand(t, "faults-no-processes", call).CombinedOutput(context.Background())
+			require.NoError(t, err, "%s", out)
+			require.Equal(t, "good\n", string(out))
+		})
+	}
 }
 
-// withoutProcesses starts programs where this process's user may have no more processes.
-func withoutProcesses([]string) int {
+// withoutProcesses starts programs where this process's user may have no more processes, by the call args[0]: where that is clone there
+// is no clone3.
+func withoutProcesses(args []string) int {
+	call := args[0]
 	if os.Geteuid() == 0 { // whom no limit binds
 		if err := errors.Join(syscall.Setgroups(nil), syscall.Setresgid(65534, 65534, 65534), syscall.Setresuid(65534, 65534, 65534)); err != nil {
+			return fail(err)
+		}
+	}
+	if call == "clone" {
+		if err := deny(unix.SYS_CLONE3, uint64(unix.ENOSYS)); err != nil {
 			return fail(err)
 		}
 	}
@@ -633,7 +644,7 @@ func withoutProcesses([]string) int {
 				return fail(e)
 			}
 			var s *StartError
-			if !errors.As(err, &s) || s.Err != unix.EAGAIN || !strings.HasPrefix(s.Op, "clone3(") {
+			if !errors.As(err, &s) || s.Err != unix.EAGAIN || !strings.HasPrefix(s.Op, call+"(") {
 				return fail(fmt.Errorf("%s: unexpected error %v", name, err))
 			}
 			if err := leftBehind(open, false); err != nil {
