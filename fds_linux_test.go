@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -828,6 +829,47 @@ func inheritClosedStreams(args []string) int {
 		}
 	}
 	return 0
+}
+
+// TestNothingThatAThreadInCOpensLeaks builds a program with such a thread, from source: the tests themselves need no C compiler.
+func TestNothingThatAThreadInCOpensLeaks(t *testing.T) {
+	const source = "./testdata/leaky"
+	if _, err := os.Stat(source); err != nil {
+		t.Skip("the source is not here: ", err)
+	}
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no go command: ", err)
+	}
+	cc, err := exec.Command(goTool, "env", "CC").Output()
+	require.NoError(t, err)
+	if words := strings.Fields(string(cc)); len(words) == 0 {
+		t.Skip("there is no C compiler")
+	} else if _, err := exec.LookPath(words[0]); err != nil {
+		t.Skip("there is no C compiler: ", err)
+	}
+	checkLeaks(t)
+	dir := t.TempDir()
+	leaky, marker := filepath.Join(dir, "leaky"), filepath.Join(dir, "marker")
+	require.NoError(t, os.WriteFile(marker, nil, 0o600))
+	build := exec.Command(goTool, "build", "-o", leaky, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+
+	text, err := New(leaky, marker).Output(context.Background())
+	require.NoError(t, err)
+	leaked := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		name, n, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		leaked[name], err = strconv.Atoi(n)
+		require.NoError(t, err, "%s", line)
+	}
+	require.Positive(t, leaked["opened"])
+	require.Positive(t, leaked["os/exec"], "or the thread does not do what it is for")
+	delete(leaked, "opened")
+	delete(leaked, "os/exec")
+	require.Equal(t, map[string]int{"Output": 0, "Start": 0, "handshake": 0}, leaked)
 }
 
 // FuzzDescriptors passes files under random numbers and looks at what the child really has. Of the input, the first byte says
