@@ -73,6 +73,7 @@ func FuzzShellQuote(f *testing.F) {
 		{"x", "\xff", "\xc3", "é", "日本", "\x01", "\x7f", "\x81\x82\x88", "\u2028", "a\xffb'c"},
 		{"if", "then", "A=B"},
 		{"'", "'"},
+		{"\x90\xff", "", "++", "\xed\xe5", "", "'"},
 	} {
 		f.Add(strings.Join(words, "\x00"))
 	}
