@@ -45,6 +45,9 @@ type Command struct {
 	ownGroup  bool
 	killMode  KillMode
 	grace     time.Duration
+
+	noTreeCgroup bool // in a copy: the kernel has refused the one for KillTree
+
 	firstFail error
 }
 
@@ -201,11 +204,30 @@ const (
 	// KillGroup signals the child's process group. The child is made the leader of a new group, as by
 	// [Command.SetProcessGroup]. Once the child itself has ended, what is left of its group gets SIGKILL.
 	KillGroup
+	// KillTree signals the child and all its descendants, also those that have left its session and group and whose parents have
+	// ended, as a daemon does. Once the child itself has ended, what is left of them gets SIGKILL. Their end is waited for, for a
+	// moment. A child that ends by itself leaves its descendants alone, as with the other modes; if the context then ends while
+	// [Command.Run] or [Process.Wait] still waits for their output, they are killed, provided that they have a cgroup.
+	//
+	// The child is born in a cgroup v2 of its own, as by [Command.SetCgroup], which is made below the directory given there, or below
+	// this process's own cgroup, and removed in the end. Where descendants live on it stays until a later command with KillTree, in this
+	// process or another one, finds it empty. Nothing leaves the cgroup but what may write the cgroup.procs of another one: a program of root's,
+	// or of the user to whom this process's cgroup was delegated. Under systemd the service should have Delegate=yes.
+	//
+	// Where no cgroup can be made (no cgroup v2, no right to write there, before Linux 5.7), the child is a subreaper. Orphans below it
+	// become its children: a program that never waits for children that it does not know collects zombies until it ends. The descendants are
+	// stopped before they are killed. That finds all as long as the child lives. If it ends first, in the grace period, those that were there at the
+	// beginning of the period are killed and what is below them, but not what has lost its parent meanwhile. Spared are those that this
+	// process may not signal; and a program that fights back, by killing the child or waking it, gets away. It needs /proc, with
+	// /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): without, the start fails.
+	//
+	// (cgroup.kill in cgroups(7), Linux 5.14, before by freezing; PR_SET_CHILD_SUBREAPER in prctl(2); systemd's KillMode=control-group)
+	KillTree
 )
 
 // SetKillMode says what is signalled when the context ends or on [Process.Abort]. The default is [KillProcess].
 func (c *Command) SetKillMode(m KillMode) *Command {
-	if m != KillProcess && m != KillGroup {
+	if m < KillProcess || m > KillTree {
 		c.fail("SetKillMode", "%d is not a kill mode", int(m))
 	}
 	c.killMode = m

@@ -283,7 +283,7 @@ func TestAProgramThatTakesLongToExecStillRuns(t *testing.T) {
 }
 
 func TestAContextThatEndsBetweenCloneAndExec(t *testing.T) {
-	for _, mode := range []KillMode{KillProcess, KillGroup} {
+	for _, mode := range []KillMode{KillProcess, KillGroup, KillTree} {
 		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()

@@ -68,7 +68,7 @@
 // # Contexts
 //
 // When its context ends, a program gets SIGTERM, after the grace period ([Command.SetGracePeriod]) SIGKILL; the error then
-// wraps the context's. [Command.SetKillMode] extends this to the program's process group. No call waits forever for a
+// wraps the context's. [Command.SetKillMode] extends this to the program's process group, or to all its descendants. No call waits forever for a
 // pipe that some grandchild still holds open: when both the program and the context have ended, it is given up after a moment.
 //
 // # Who owns what

@@ -623,6 +623,28 @@ func ExampleCommand_SetGracePeriod() {
 	// Output: signal: killed
 }
 
+// A daemon has left its parent, its group and its session, and is still found.
+func ExampleCommand_SetKillMode_tree() {
+	p, err := spawn.New("sh", "-c", "setsid sh -c 'echo started; sleep 1000 &' & sleep 1000").
+		SetKillMode(spawn.KillTree).
+		PipeStdout().
+		Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	out := bufio.NewReader(p.Stdout())
+	line, _ := out.ReadString('\n')
+	fmt.Print(line)
+	if err := p.Abort(); err != nil {
+		log.Fatal(err)
+	}
+	_, err = out.ReadString('\n')
+	fmt.Println(err)
+	// Output:
+	// started
+	// EOF
+}
+
 func ExampleCommand_SetKillMode() {
 	p, err := spawn.New("sh", "-c", "sleep 1000 & echo started; wait").
 		SetKillMode(spawn.KillGroup).

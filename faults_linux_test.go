@@ -802,6 +802,7 @@ func someAttributes(f [3]*os.File) map[string]*Command {
 		"confined": confine(New("/bin/true")),
 		"gate":     New("/bin/true").RequireHandshake(),
 		"listen":   New("/bin/true").AddListenFD(f[0], "null"),
+		"tree":     New("/bin/true").SetKillMode(KillTree),
 	}
 	if os.Geteuid() == 0 {
 		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)

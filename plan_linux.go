@@ -20,6 +20,7 @@ type plan struct {
 	options child.Options
 	child   child.Child
 
+	tree       *tree       // until it is the process's; nil unless KillTree
 	undumpable bool        // the child is counted in dumpable
 	unwatch    func() bool // ends the watch of the context; nil without
 
@@ -80,6 +81,8 @@ var order = [...]step{
 	{"own descriptor table", (*plan).leaveTable},
 	// Before anything is opened, so that nothing opened can become a controlling terminal but the one asked for.
 	{"session, process group, controlling terminal", (*plan).sessionAndGroup},
+	// Before anything can fail for a limit; the parent of all that the program will start is the child from its first moment.
+	{"subreaper", (*plan).adoptOrphans},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
 	// After the closing, but while this process's /proc is there, and under its limits. A helper opens them itself.
@@ -134,6 +137,7 @@ var checks = [...]func(*plan) error{
 	(*plan).checkHelper,
 	(*plan).checkGate,
 	(*plan).checkAttributes,
+	(*plan).checkTree, // after it, which opens the cgroup to start from
 	(*plan).checkScheduling,
 	(*plan).checkLabels,
 	(*plan).checkCapabilities,
@@ -335,6 +339,10 @@ func (pl *plan) closeChildEnds() {
 func (pl *plan) release() {
 	pl.closeChildEnds()
 	pl.closeReport()
+	if pl.tree != nil {
+		pl.tree.end(false)
+		pl.tree = nil
+	}
 	pl.endPidFile(false)
 	for _, fd := range []*int{&pl.statusR, &pl.gateW} {
 		if *fd >= 0 {

@@ -23,6 +23,7 @@ type Process struct {
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child
+	tree     *tree       // to signal its descendants; nil unless KillTree, and when all has ended
 	starting stillInside // nil once it is known to have exec'ed
 	killed   bool        // ended before it had exec'ed, without a grace period
 	dead     bool        // waited for: nobody may signal it any more

@@ -216,7 +216,7 @@ func TestAbortIsForAnyNumberOfCallersAndTimes(t *testing.T) {
 
 func TestAbortAfterTheEndChangesNothing(t *testing.T) {
 	checkLeaks(t)
-	for _, mode := range []KillMode{KillProcess, KillGroup} {
+	for _, mode := range []KillMode{KillProcess, KillGroup, KillTree} {
 		p, err := shell("exit 3").SetKillMode(mode).Start(context.Background())
 		require.NoError(t, err)
 		requireExit(t, p.Wait(), 3)
@@ -546,7 +546,7 @@ func useHost(always bool) error {
 	if _, err := New("/nonexistent/program").Start(ctx); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("missing program: %w", err)
 	}
-	for _, mode := range []KillMode{KillProcess, KillGroup} {
+	for _, mode := range []KillMode{KillProcess, KillGroup, KillTree} {
 		p, err := New("/bin/sleep", "1000").SetKillMode(mode).Start(ctx)
 		if err != nil {
 			return err

@@ -21,10 +21,10 @@ func (p *Process) reap() bool {
 	defer waitResults.Put(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.killMode == KillGroup && p.ending != nil {
-		// While the leader is a zombie its group cannot be another one.
+	if p.killMode != KillProcess && p.ending != nil {
+		// While the child is a zombie its group cannot be another one, nor its pid another process's.
 		if p.waitid(r, unix.WNOWAIT) == nil && r.child().pid != 0 {
-			_ = unix.Kill(-p.pid, unix.SIGKILL) // there may be nothing left
+			_ = p.signalAll(unix.SIGKILL) // there may be nothing left
 		}
 	}
 	err := p.waitid(r, 0)
@@ -88,10 +88,14 @@ func (p *Process) end(reason error) error {
 		p.reason = reason
 		close(p.ended)
 	}
-	if p.dead {
+	if p.ending != nil {
 		return nil
 	}
-	if p.ending != nil {
+	if p.dead {
+		if p.tree.usesCgroup() && isPopulated(p.tree.cgroup) { // what the child has left behind holds up the caller
+			p.ending = reason
+			p.tree.killCgroup()
+		}
 		return nil
 	}
 	p.ending = reason
@@ -115,6 +119,9 @@ func (p *Process) end(reason error) error {
 //
 // Preconditions: p.mu is held and the child was not waited for.
 func (p *Process) signalAll(sig syscall.Signal) error {
+	if p.tree != nil {
+		return p.tree.signal(p, sig)
+	}
 	if p.killMode == KillGroup && unix.Kill(-p.pid, sig) == nil {
 		return nil
 	}

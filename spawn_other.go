@@ -40,6 +40,9 @@ type handle struct{}
 
 func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
 
+// tree is nothing here either.
+type tree struct{}
+
 func (g *gate) notify() error { return errors.ErrUnsupported }
 
 func (g *gate) close() {}

@@ -73,7 +73,11 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 		p.gate = newGate()
 	}
 	if err := pl.clone(p); err != nil {
+		retry := pl.tree.usesCgroup() // an old kernel, or a policy, or a cgroup that must not have processes below it
 		pl.release()
+		if retry {
+			return c.withoutTreeCgroup().cloneChild(ctx, streams, m)
+		}
 		return nil, nil, err
 	}
 	pl.watch(ctx, p)
@@ -96,6 +100,7 @@ func (pl *plan) clone(p *Process) error {
 		return err
 	}
 	pl.child = ch
+	p.tree, pl.tree = pl.tree, nil
 	p.pid, p.handle.fd = ch.PID, ch.PIDFD
 	if ch.PIDFD <= stderr { // see aboveStreams; where there is no other number, this one has to do
 		if n, err := unix.FcntlInt(uintptr(ch.PIDFD), unix.F_DUPFD_CLOEXEC, stderr+1); err == nil {

@@ -159,6 +159,7 @@ func (pl *plan) giveUp(p *Process) {
 	if !p.dead {
 		p.waitBlocked() // it is ending
 	}
+	p.endTree()
 	pl.release()
 	pl.unwatchContext()
 	p.handle.close()
@@ -183,6 +184,7 @@ func (pl *plan) waitExit(p *Process) error {
 		}
 	}
 	cut := pl.settle(p)
+	p.endTree()
 	pl.unwatchContext()
 	pl.finish(p, cut)
 	p.handle.close()

@@ -331,7 +331,7 @@ func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 		{words("-rlimit nofile=2:1 -- /bin/true"), exitFailed, "above the hard limit"},
 		{words("-max-files -1 -- /bin/true"), exitFailed, "want a number or unlimited"},
 		{words("-timeout 3 -- /bin/true"), exitFailed, "want a duration"},
-		{words("-kill-mode all -- /bin/true"), exitFailed, "want process or group"},
+		{words("-kill-mode all -- /bin/true"), exitFailed, "want process, group or tree"},
 		{words("-secret-env hush -- /bin/true"), exitFailed, "-secret-env: want NAME=VALUE"},
 		{words("-stdin /nonexistent -- /bin/true"), exitFailed, "no such file"},
 		{words("-listen 127.0.0.1 -- /bin/true"), exitFailed, "missing port"},
@@ -387,6 +387,11 @@ func TestTimeoutEndsTheProgram(t *testing.T) {
 func TestKillModeGroupEndsTheProgramsChildrenToo(t *testing.T) {
 	// The grandchild keeps standard output open: its end comes when all of the group have ended.
 	r := runUntilTimeout(t, slices.Concat(words("-kill-mode group --"), sh("sleep 1000 & wait"))...)
+	require.Equal(t, 128+15, r.code)
+}
+
+func TestKillModeTreeEndsDaemonsToo(t *testing.T) {
+	r := runUntilTimeout(t, slices.Concat(words("-kill-mode tree --"), sh("setsid sh -c 'sleep 1000 &' & sleep 1000"))...)
 	require.Equal(t, 128+15, r.code)
 }
 

@@ -196,15 +196,17 @@ var runningGroups = []group{
 		{"grace", "DURATION", "the time between SIGTERM and SIGKILL; 0 is SIGKILL at once", duration(func(r *runner, d time.Duration) {
 			r.cmd.SetGracePeriod(d)
 		})},
-		{"kill-mode", "process|group", "what to end: the program only, or a new process group", func(r *runner, v string) error {
+		{"kill-mode", "process|group|tree", "what to end: the program only, or a new process group, or all its descendants", func(r *runner, v string) error {
 			switch v {
 			case "process":
 				r.cmd.SetKillMode(spawn.KillProcess)
 			case "group":
 				r.cmd.SetKillMode(spawn.KillGroup)
 				r.away = true
+			case "tree":
+				r.cmd.SetKillMode(spawn.KillTree)
 			default:
-				return errWant("process or group")
+				return errWant("process, group or tree")
 			}
 			return nil
 		}},

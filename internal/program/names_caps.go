@@ -22,15 +22,16 @@ func init() {
 
 // prctlOptions says how each option prints with its arguments.
 var prctlOptions = map[uintptr]call{
-	unix.PR_CAPBSET_DROP:     {name: "PR_CAPBSET_DROP", args: []format{capability}},
-	unix.PR_CAPBSET_READ:     {name: "PR_CAPBSET_READ", args: []format{capability}},
-	unix.PR_CAP_AMBIENT:      {name: "PR_CAP_AMBIENT", args: []format{ambientCommand, capability}},
-	unix.PR_SCHED_CORE:       {name: "PR_SCHED_CORE", args: []format{coreCommand, signed, coreScope, pointer}},
-	unix.PR_SET_KEEPCAPS:     {name: "PR_SET_KEEPCAPS", args: []format{unsigned}},
-	unix.PR_SET_NO_NEW_PRIVS: {name: "PR_SET_NO_NEW_PRIVS", args: []format{unsigned}},
-	unix.PR_SET_PDEATHSIG:    {name: "PR_SET_PDEATHSIG", args: []format{signal}},
-	unix.PR_SET_SECUREBITS:   {name: "PR_SET_SECUREBITS", args: []format{securebits}},
-	unix.PR_SET_TIMERSLACK:   {name: "PR_SET_TIMERSLACK", args: []format{unsigned}},
+	unix.PR_CAPBSET_DROP:        {name: "PR_CAPBSET_DROP", args: []format{capability}},
+	unix.PR_CAPBSET_READ:        {name: "PR_CAPBSET_READ", args: []format{capability}},
+	unix.PR_CAP_AMBIENT:         {name: "PR_CAP_AMBIENT", args: []format{ambientCommand, capability}},
+	unix.PR_SET_CHILD_SUBREAPER: {name: "PR_SET_CHILD_SUBREAPER", args: []format{unsigned}},
+	unix.PR_SCHED_CORE:          {name: "PR_SCHED_CORE", args: []format{coreCommand, signed, coreScope, pointer}},
+	unix.PR_SET_KEEPCAPS:        {name: "PR_SET_KEEPCAPS", args: []format{unsigned}},
+	unix.PR_SET_NO_NEW_PRIVS:    {name: "PR_SET_NO_NEW_PRIVS", args: []format{unsigned}},
+	unix.PR_SET_PDEATHSIG:       {name: "PR_SET_PDEATHSIG", args: []format{signal}},
+	unix.PR_SET_SECUREBITS:      {name: "PR_SET_SECUREBITS", args: []format{securebits}},
+	unix.PR_SET_TIMERSLACK:      {name: "PR_SET_TIMERSLACK", args: []format{unsigned}},
 }
 
 // prctl returns how an option prints.

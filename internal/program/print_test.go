@@ -46,6 +46,7 @@ var printings = []printed{
 	}},
 	{`prctl(PR_SCHED_CORE, PR_SCHED_CORE_SHARE_FROM, 12, PR_SCHED_CORE_SCOPE_THREAD, NULL)`, unix.SYS_PRCTL,
 		list(unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_SHARE_FROM, 12, unix.PR_SCHED_CORE_SCOPE_THREAD, 0)},
+	{`prctl(PR_SET_CHILD_SUBREAPER, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_CHILD_SUBREAPER, 1)},
 	{`prctl(PR_SET_PDEATHSIG, SIGTERM)`, unix.SYS_PRCTL, list(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM))},
 	{`prctl(PR_SET_TIMERSLACK, 1000)`, unix.SYS_PRCTL, list(unix.PR_SET_TIMERSLACK, 1000)},
 	{`sched_setaffinity(0, 16, [0 3 64])`, unix.SYS_SCHED_SETAFFINITY, func(p *Program) []uintptr { return []uintptr{0, 16, p.Words(9, 1)} }},

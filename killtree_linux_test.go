@@ -1,0 +1,534 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["tree-of-nobody"] = treeOfNobody
+	helpers["tree-without-proc"] = treeWithoutProc
+}
+
+// treeWays make KillTree find a command's descendants in each of its ways.
+var treeWays = map[string]func(t testing.TB, c *Command) *Command{
+	"cgroup": func(t testing.TB, c *Command) *Command { return c.SetCgroup(newCgroup(t)) },
+	"subreaper": func(t testing.TB, c *Command) *Command {
+		if os.Geteuid() != 0 {
+			return c
+		}
+		return c.SetCgroup(barrenCgroup(t))
+	},
+}
+
+// barrenCgroup makes a cgroup below which there can be none.
+func barrenCgroup(t testing.TB) string {
+	dir := newCgroup(t)
+	require.NoError(t, os.WriteFile(dir+"/cgroup.max.descendants", []byte("0"), 0))
+	return dir
+}
+
+// inBothTrees runs a test for each way. It gets a function that makes a command one of that way, and checks that it is.
+func inBothTrees(t *testing.T, f func(t *testing.T, tree func(*Command) *Command)) {
+	for name, way := range treeWays {
+		t.Run(name, func(t *testing.T) {
+			p, err := way(t, New("/bin/cat").SetKillMode(KillTree).PipeStdin()).Start(context.Background())
+			require.NoError(t, err)
+			p.mu.Lock()
+			uses := p.tree.usesCgroup()
+			p.mu.Unlock()
+			require.NoError(t, p.Stdin().Close())
+			require.NoError(t, p.Wait())
+			if uses && name != "cgroup" {
+				t.Skip("a cgroup can be made here")
+			}
+			require.Equal(t, name == "cgroup", uses)
+			f(t, func(c *Command) *Command { return way(t, c.SetKillMode(KillTree)) })
+		})
+	}
+}
+
+// dynasty is a script with a child and a daemon, which has its own session and group and no parent. All keep descriptor 3 open. $1 is for the
+// descendants, $2 for the program itself.
+const dynasty = `$2; ($1; setsid sh -c '(echo ready >&4; exec sleep 1000 4>&-) &' & sleep 1000 4>&- & wait $!) & wait; exit 5`
+
+func newDynasty(descendants, program string) *Command {
+	return shell(strings.NewReplacer("$1", descendants, "$2", program).Replace(dynasty))
+}
+
+// requireAllEnded waits for the end of all that have the other end of the pipe.
+func requireAllEnded(t testing.TB, alive *os.File) {
+	t.Helper()
+	require.NoError(t, alive.SetReadDeadline(time.Now().Add(30*time.Second)))
+	_, err := alive.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "all have ended")
+}
+
+// hasEnded reports whether nobody has the other end of the pipe any more, without waiting.
+func hasEnded(alive *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(fileNumber(alive)), Events: unix.POLLIN}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&unix.POLLHUP != 0
+}
+
+func TestKillTreeEndsDaemonsToo(t *testing.T) {
+	const ignore = "trap '' TERM"
+	for name, test := range map[string]struct {
+		descendants, program string
+		grace                time.Duration
+		code                 int
+		signal               unix.Signal
+	}{
+		"all end on SIGTERM":        {":", ":", time.Hour, 0, unix.SIGTERM},
+		"the descendants ignore it": {ignore, "trap 'exit 7' TERM", time.Hour, 7, 0},
+		"all ignore it":             {ignore, ignore, 20 * time.Millisecond, 0, unix.SIGKILL},
+		"without a grace period":    {":", ":", 0, 0, unix.SIGKILL},
+		"the program is killed":     {ignore, "trap 'kill -9 $$' TERM", time.Hour, 0, unix.SIGKILL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+				forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+					ctx, cancel := context.WithCancel(context.Background())
+					defer cancel()
+					c := tree(newDynasty(test.descendants, test.program)).SetGracePeriod(test.grace)
+					alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+					_, err := during(call, c, ctx, func() {
+						require.Equal(t, "ready", readLine(t, ready))
+						cancel()
+					})
+					require.ErrorIs(t, err, context.Canceled)
+					require.True(t, hasEnded(alive), "when the call returns, all have ended")
+					if test.signal != 0 {
+						requireSignal(t, err, test.signal)
+					} else {
+						requireExit(t, err, test.code)
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestAStoppedTreeIsEnded(t *testing.T) {
+	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		checkLeaks(t)
+		for _, grace := range []time.Duration{0, time.Hour} {
+			c := tree(newDynasty(":", ":").SetProcessGroup()).SetGracePeriod(grace)
+			alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+			p, err := c.Start(context.Background())
+			require.NoError(t, err)
+			require.Equal(t, "ready", readLine(t, ready))
+			require.NoError(t, unix.Kill(-p.PID(), unix.SIGSTOP))
+			eventually(t, "the child has stopped", func() bool { return processState(p.PID()) == 'T' })
+			require.NoError(t, p.Abort())
+			require.True(t, hasEnded(alive))
+		}
+	})
+}
+
+func TestKillTreeHandlesManyAtOnce(t *testing.T) {
+	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		checkLeaks(t)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			c := tree(newDynasty("trap '' TERM", ":")).SetGracePeriod(time.Duration(i%2) * time.Hour)
+			alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				p, err := c.Start(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = ready.Read(make([]byte, 8))
+				if err := p.Abort(); err != nil || !hasEnded(alive) {
+					t.Error("not all have ended", err)
+				}
+			}()
+		}
+		wg.Wait()
+	})
+}
+
+// forkingProgram writes a program that waits for its children, of which the first forks and ends, and so does its child, and that one's, each in a
+// session of its own, 20,000 times. There are never more than a few, but their pids run away. It returns its path.
+func forkingProgram(t testing.TB) string {
+	return writeProgram(t, "fork", map[string][]byte{
+		"amd64": {
+			0xbb, 0x20, 0x4e, 0, 0, // mov ebx, 20000
+			0xb8, 57, 0, 0, 0, // mov eax, SYS_fork
+			0x0f, 0x05, // syscall
+			0x85, 0xc0, // test eax, eax
+			0x74, 0x20, // je chain
+			// reap:
+			0x48, 0x83, 0xcf, 0xff, // or rdi, -1
+			0x31, 0xf6, // xor esi, esi
+			0x31, 0xd2, // xor edx, edx
+			0x45, 0x31, 0xd2, // xor r10d, r10d
+			0xb8, 61, 0, 0, 0, // mov eax, SYS_wait4
+			0x0f, 0x05, // syscall
+			0x48, 0x85, 0xc0, // test rax, rax
+			0x79, 0xe9, // jns reap
+			0xb8, 34, 0, 0, 0, // mov eax, SYS_pause
+			0x0f, 0x05, // syscall
+			0xeb, 0xe0, // jmp reap
+			// chain:
+			0xb8, 112, 0, 0, 0, // mov eax, SYS_setsid
+			0x0f, 0x05, // syscall
+			0xff, 0xcb, // dec ebx
+			0x74, 0x0b, // je done
+			0xb8, 57, 0, 0, 0, // mov eax, SYS_fork
+			0x0f, 0x05, // syscall
+			0x85, 0xc0, // test eax, eax
+			0x74, 0xea, // je chain
+			// done:
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
+		},
+		"arm64": {
+			0x13, 0xc4, 0x89, 0xd2, // mov x19, 20000
+			0x88, 0x1b, 0x80, 0xd2, // mov x8, SYS_clone
+			0x20, 0x02, 0x80, 0xd2, // mov x0, SIGCHLD
+			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
+			0xe2, 0x03, 0x1f, 0xaa, // mov x2, xzr
+			0xe3, 0x03, 0x1f, 0xaa, // mov x3, xzr
+			0xe4, 0x03, 0x1f, 0xaa, // mov x4, xzr
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xe0, 0x01, 0x00, 0xb4, // cbz x0, chain
+			// reap:
+			0x00, 0x00, 0x80, 0x92, // mov x0, -1
+			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
+			0xe2, 0x03, 0x1f, 0xaa, // mov x2, xzr
+			0xe3, 0x03, 0x1f, 0xaa, // mov x3, xzr
+			0x88, 0x20, 0x80, 0xd2, // mov x8, SYS_wait4
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0x40, 0xff, 0xff, 0xb6, // tbz x0, 63, reap
+			0xe0, 0x03, 0x1f, 0xaa, // mov x0, xzr
+			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
+			0xe2, 0x03, 0x1f, 0xaa, // mov x2, xzr
+			0xe3, 0x03, 0x1f, 0xaa, // mov x3, xzr
+			0x28, 0x09, 0x80, 0xd2, // mov x8, SYS_ppoll
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xf3, 0xff, 0xff, 0x17, // b reap
+			// chain:
+			0xa8, 0x13, 0x80, 0xd2, // mov x8, SYS_setsid
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0x73, 0x06, 0x00, 0xf1, // subs x19, x19, 1
+			0x20, 0x01, 0x00, 0x54, // b.eq done
+			0x88, 0x1b, 0x80, 0xd2, // mov x8, SYS_clone
+			0x20, 0x02, 0x80, 0xd2, // mov x0, SIGCHLD
+			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
+			0xe2, 0x03, 0x1f, 0xaa, // mov x2, xzr
+			0xe3, 0x03, 0x1f, 0xaa, // mov x3, xzr
+			0xe4, 0x03, 0x1f, 0xaa, // mov x4, xzr
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xa0, 0xfe, 0xff, 0xb4, // cbz x0, chain
+			// done:
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0xe0, 0x03, 0x1f, 0xaa, // mov x0, xzr
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+		},
+	})
+}
+
+// lastPID returns the pid that was given last. (/proc/loadavg)
+func lastPID(t testing.TB) int {
+	f := strings.Fields(readFile(t, "/proc/loadavg"))
+	pid, err := strconv.Atoi(f[len(f)-1])
+	require.NoError(t, err)
+	return pid
+}
+
+// startForking starts the program and waits until the pids run away.
+func startForking(t testing.TB, ctx context.Context, c *Command) (p *Process, alive *os.File) {
+	alive = passPipe(t, c, 3)
+	before := lastPID(t)
+	p, err := c.Start(ctx)
+	require.NoError(t, err)
+	eventually(t, "the pids run away", func() bool { n := lastPID(t) - before; return n > 50 || n < 0 })
+	require.False(t, hasEnded(alive))
+	return p, alive
+}
+
+func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
+	program := forkingProgram(t)
+	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		for name, attributes := range map[string]func(*Command) *Command{
+			"with SIGTERM":           func(c *Command) *Command { return c.SetGracePeriod(time.Hour) },
+			"without a grace period": func(c *Command) *Command { return c.SetGracePeriod(0) },
+			"that ignores SIGTERM": func(c *Command) *Command {
+				return c.SetGracePeriod(10 * time.Millisecond).SetIgnoredSignals(unix.SIGTERM)
+			},
+			"and waits for no child": func(c *Command) *Command { return c.SetGracePeriod(0).SetIgnoredSignals(unix.SIGCHLD) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				checkLeaks(t)
+				for range 10 {
+					ctx, cancel := context.WithCancel(context.Background())
+					p, alive := startForking(t, ctx, attributes(tree(New(program))))
+					start := time.Now()
+					cancel()
+					require.ErrorIs(t, p.Wait(), context.Canceled)
+					require.True(t, hasEnded(alive), "all have ended")
+					require.NotContains(t, p.Status().String(), "exit")
+					t.Log(time.Since(start))
+				}
+			})
+		}
+	})
+}
+
+func TestKillTreeWithoutCgroupKillFreezes(t *testing.T) {
+	checkLeaks(t)
+	c := New(forkingProgram(t)).SetKillMode(KillTree).SetCgroup(newCgroup(t)).SetGracePeriod(0)
+	p, alive := startForking(t, context.Background(), c)
+	p.mu.Lock()
+	closeFD(p.tree.kill)
+	p.tree.kill = -1 // as before Linux 5.14
+	p.mu.Unlock()
+	require.NoError(t, p.Abort())
+	require.True(t, hasEnded(alive))
+}
+
+// A program that is left alone by its parent, says on descriptor 4 that it is there, and ends with descriptor 3.
+const abandoned = `(setsid sh -c 'echo $$ >&4; read x' <&3 & exec 3<&-); exit 3`
+
+func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
+	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		checkLeaks(t)
+		c := tree(shell(abandoned))
+		r, to := newPipe(t)
+		from := passPipe(t, c.PassFDAs(r, 3, CloseParent), 4)
+		p, err := c.Start(context.Background())
+		require.NoError(t, err)
+		pid, err := strconv.Atoi(readLine(t, from))
+		require.NoError(t, err)
+		requireExit(t, p.Wait(), 3)
+		require.NoError(t, p.Abort()) // too late
+		require.NotZero(t, processState(pid))
+		require.False(t, hasEnded(from))
+		require.Len(t, transient(c), len(leftCgroups.dirs))
+
+		require.NoError(t, to.Close())
+		requireAllEnded(t, from)
+		eventually(t, "a later command removes the cgroup", func() bool {
+			later := New("/bin/true").SetKillMode(KillTree)
+			later.attrs = c.attrs
+			require.NoError(t, later.Run(context.Background()))
+			return len(transient(c)) == 0
+		})
+	})
+}
+
+// transient returns the cgroups that were made for the runs of a command that has a cgroup.
+func transient(c *Command) []string {
+	if c.attrs.cgroup == "" {
+		return nil
+	}
+	dirs, err := filepath.Glob(c.attrs.cgroup + "/spawn-*")
+	if err != nil {
+		panic(err)
+	}
+	return dirs
+}
+
+func TestTheEndOfTheContextKillsWhatTheProgramHasLeftBehind(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		if strings.HasSuffix(t.Name(), "Lines") {
+			t.Skip("it reads from a pipe, and the process is done when the program has ended")
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := shell("setsid sh -c 'echo early; echo ready >&4; exec sleep 1000 4>&-' & exit 3").SetKillMode(KillTree).SetCgroup(newCgroup(t))
+		alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+		out, err := during(call, c, ctx, func() {
+			require.Equal(t, "ready", readLine(t, ready))
+			waitForNoChild(t)
+			cancel()
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		requireExit(t, err, 3)
+		require.Equal(t, "early\n", out)
+		requireAllEnded(t, alive)
+		require.Empty(t, transient(c))
+	})
+}
+
+func TestKillTreeLeavesNoCgroup(t *testing.T) {
+	checkLeaks(t)
+	dir := newCgroup(t)
+	text := dataFile(t, []byte("not a program"))
+	require.NoError(t, os.Chmod(text, 0o755))
+	for name, c := range map[string]*Command{
+		"success":        New("/bin/true"),
+		"no directory":   New("/bin/true").SetWorkingDirectory("/nonexistent"),
+		"no program":     New("/bin/nonexistent"),
+		"bad program":    New(text),
+		"a bad pid file": New("/bin/true").SetPidFile("/nonexistent/pid"),
+		"a handshake":    New("/bin/true").RequireHandshake(),
+		"nested":         shell(`for d in "$1"/spawn-*; do mkdir -p "$d/sub/sub" && echo $$ > "$d/sub/sub/cgroup.procs" && kill -9 $$; done`, dir),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.SetKillMode(KillTree).SetCgroup(dir)
+			if p, err := c.Start(context.Background()); err == nil {
+				err = p.Wait()
+				require.Equal(t, name == "success", err == nil, "%v", err)
+				if name == "nested" {
+					requireSignal(t, err, unix.SIGKILL)
+				}
+			}
+			_, _ = c.Clone().Explain()
+			require.Empty(t, transient(c))
+			require.Empty(t, leftCgroups.dirs)
+		})
+	}
+}
+
+func TestKillTreeEndsWhatIsInCgroupsBelow(t *testing.T) {
+	for _, kill := range []bool{true, false} {
+		checkLeaks(t)
+		dir := newCgroup(t)
+		c := shell(`for d in "$1"/spawn-*; do mkdir "$d/sub"; (echo 0 > "$d/sub/cgroup.procs"; echo ready >&4; exec sleep 1000 4>&-) & done; wait`, dir)
+		alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+		p, err := c.SetKillMode(KillTree).SetCgroup(dir).Start(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, "ready", readLine(t, ready))
+		if !kill {
+			p.mu.Lock()
+			closeFD(p.tree.kill)
+			p.tree.kill = -1 // as before Linux 5.14
+			p.mu.Unlock()
+		}
+		require.NoError(t, p.Abort())
+		require.True(t, hasEnded(alive))
+		require.Empty(t, transient(c))
+	}
+}
+
+func TestKillTreeRemovesOnlyStaleCgroups(t *testing.T) {
+	dir := newCgroup(t)
+	ended := waitingIn(t, New("/bin/cat")).PID()
+	stale, living, other := dir+fmt.Sprintf("/spawn-%d-1", lastPID(t)+1<<22), dir+fmt.Sprintf("/spawn-%d-1", ended), dir+"/spawn-other"
+	for _, d := range []string{stale, stale + "/sub", living, other} {
+		require.NoError(t, os.Mkdir(d, 0o755))
+	}
+	require.NoError(t, New("/bin/true").SetKillMode(KillTree).SetCgroup(dir).Run(context.Background()))
+	require.NoDirExists(t, stale)
+	require.NoError(t, os.Remove(living))
+	require.NoError(t, os.Remove(other))
+}
+
+func TestTheChildIsASubreaperOnlyWithoutACgroup(t *testing.T) {
+	const op = "prctl(PR_SET_CHILD_SUBREAPER, 1)"
+	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		c := tree(New("/bin/true"))
+		text, err := c.Explain()
+		require.NoError(t, err)
+		require.Equal(t, strings.HasSuffix(t.Name(), "subreaper"), strings.Contains(text, op))
+		text, err = c.SetKillMode(KillGroup).Explain()
+		require.NoError(t, err)
+		require.NotContains(t, text, op)
+	})
+}
+
+func TestAnotherProcessWithTheSamePIDIsSpared(t *testing.T) {
+	p := waitingIn(t, New("/bin/cat"))
+	s, err := readStat(p.PID())
+	require.NoError(t, err)
+	require.Equal(t, os.Getpid(), s.ppid)
+	require.True(t, member{pid: p.PID(), start: s.start}.isSame())
+	m := member{pid: p.PID(), start: s.start + "1"}
+	require.False(t, m.isSame())
+	require.True(t, m.hasEnded())
+	m.signal(unix.SIGKILL) // waitingIn wants it to succeed
+	// Nor does one become a member that is no child of one.
+	q := waitingIn(t, New("/bin/cat"))
+	tr := &tree{members: []member{{pid: p.PID()}}, seen: map[int]bool{}}
+	tr.add(p, tr.members[0], q.PID())
+	require.Len(t, tr.members, 1)
+}
+
+func TestMountsAndOwnCgroup(t *testing.T) {
+	require.Equal(t, "a b\\c", unescapeMount.Replace(`a\040b\134c`))
+	needRoot(t, "to be in the root of a cgroup v2")
+	own := ownCgroup()
+	if own == "" {
+		t.Skip("needs a cgroup v2")
+	}
+	require.Contains(t, strings.Fields(readFile(t, own+"/cgroup.procs")), strconv.Itoa(os.Getpid()))
+}
+
+// Another user's program, in a cgroup of its own, of which that user may write what the first argument says.
+func treeOfNobody(args []string) int {
+	c := newDynasty("trap '' TERM", ":").SetKillMode(KillTree).SetGracePeriod(time.Hour)
+	alive, aliveW, _ := os.Pipe()
+	ready, readyW, _ := os.Pipe()
+	c.PassFDAs(aliveW, 3, CloseParent).PassFDAs(readyW, 4, CloseParent)
+	p, err := c.Start(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	_, _ = ready.Read(make([]byte, 8))
+	dir := p.tree.cgroup
+	if err := p.Abort(); err != nil || !hasEnded(alive) {
+		fmt.Println("not all have ended", err)
+		return 1
+	}
+	fmt.Println(filepath.Dir(dir))
+	if _, err := os.Stat(dir); dir != "" && err == nil {
+		fmt.Println("left")
+	}
+	return 0
+}
+
+func TestKillTreeUsesADelegatedCgroup(t *testing.T) {
+	program := copySelf(t)
+	require.NoError(t, os.Chmod(program, 0o755))
+	for delegated, want := range map[bool]string{true: "", false: "."} {
+		dir := newCgroup(t)
+		require.NoError(t, os.Chown(dir, nobody, nobody))
+		if delegated {
+			require.NoError(t, os.Chown(dir+"/cgroup.procs", nobody, nobody))
+			want = dir
+		} // or the clone into a new one is refused
+		out, err := New(program, helperPrefix+"tree-of-nobody").SetUID(nobody).SetGID(nobody).SetCgroup(dir).CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want+"\n", string(out))
+		require.Empty(t, transient(New("x").SetCgroup(dir)))
+	}
+}
+
+// treeWithoutProc starts a command with KillTree where it cannot work.
+func treeWithoutProc([]string) int {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := unix.Unmount("/proc", unix.MNT_DETACH); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println(New("/bin/true").SetKillMode(KillTree).Run(context.Background()))
+	return 0
+}
+
+func TestKillTreeIsRefusedWhereItCannotWork(t *testing.T) {
+	needRoot(t, "to unmount /proc")
+	out, err := helperCommand(t, "tree-without-proc").SetNamespaces(MountNamespace).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "spawn: cannot start \"/bin/true\": KillTree without a cgroup v2: access(/proc/thread-self/children): no such file or directory\n", string(out))
+}
