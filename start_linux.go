@@ -76,7 +76,7 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 		retry := pl.tree.usesCgroup() // an old kernel, or a policy, or a cgroup that must not have processes below it
 		pl.release()
 		if retry {
-			return c.withoutTreeCgroup().cloneChild(ctx, streams, m)
+			return c.withoutTreeCgroup().cloneBy(ctx, streams, m)
 		}
 		return nil, nil, err
 	}
