@@ -2,10 +2,8 @@ package spawn
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -40,9 +38,6 @@ func (pl *plan) checkAttributes() error {
 	if a.setCoredumpFilter {
 		pl.procFiles = append(pl.procFiles, procFile{path: coredumpFilterFile, text: fmt.Sprintf("%#x", a.coredumpFilter), base: "0x"})
 	}
-	if a.chroot != "" && !filepath.IsAbs(pl.cmd.name) {
-		return &badCall{"SetChroot", fmt.Errorf("the program %q has no absolute path in the new root", pl.cmd.name)}
-	}
 	if err := pl.openCgroup(); err != nil {
 		return err
 	}
@@ -56,9 +51,6 @@ func (pl *plan) openCgroup() error {
 	dir := pl.cmd.attrs.cgroup
 	if dir == "" {
 		return nil
-	}
-	if pl.mode == inPlace {
-		return &badCall{"Exec", errors.New("a cgroup is for a child")}
 	}
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {

@@ -28,9 +28,6 @@ func (pl *plan) checkCapabilities() error {
 			return &badCall{set.method, fmt.Errorf("the kernel does not know the capability %s; its last one is %d", program.CapabilityName(n), lastCap())}
 		}
 	}
-	if more := s.ambient &^ s.allowed; s.limited && more != 0 {
-		return &badCall{"SetAmbientCaps", fmt.Errorf("%s is not among those of AllowCap", program.CapabilityName(bits.TrailingZeros64(more)))}
-	}
 	return nil
 }
 

@@ -49,6 +49,7 @@ type Command struct {
 	noTreeCgroup bool // in a copy: the kernel has refused the one for KillTree
 
 	firstFail error
+	dry       bool // only to be looked at: the program need not be there, and no file is made
 }
 
 // text is an argument or the value of a variable.

@@ -17,26 +17,32 @@ type environment struct {
 }
 
 type variable struct {
-	name  string
-	value text
+	name   string
+	value  text
+	passed bool // it is this process's
 }
 
 // put adds a variable, or changes it where it stands: a name occurs once and the last value wins.
-func (e *environment) put(name string, value text) {
+func (e *environment) put(v variable) {
 	e.set = true
 	for i := range e.vars {
-		if e.vars[i].name == name {
+		if e.vars[i].name == v.name {
 			e.vars = slices.Clone(e.vars) // a running process may show the old ones
-			e.vars[i].value = value
+			e.vars[i] = v
 			return
 		}
 	}
-	e.vars = append(e.vars, variable{name, value})
+	e.vars = append(e.vars, v)
 }
 
 // addEnv checks a variable and adds it.
 func (c *Command) addEnv(method, name string, value text) {
+	c.addVariable(method, variable{name: name, value: value})
+}
+
+func (c *Command) addVariable(method string, v variable) {
 	c.env.set = true
+	name, value := v.name, v.value
 	switch {
 	case name == "":
 		c.fail(method, "the variable's name is empty")
@@ -45,7 +51,7 @@ func (c *Command) addEnv(method, name string, value text) {
 	case value.secret && strings.IndexByte(value.s, 0) >= 0:
 		c.fail(method, "the value of %s has a NUL byte", name) // without the value
 	case c.checkText(method, "variable's name", name) && c.checkText(method, "value of "+name, value.s):
-		c.env.put(name, value)
+		c.env.put(v)
 	}
 }
 
@@ -112,7 +118,7 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 	c.env.set = true
 	passed := !secure.Mode() && c.passEnv(method, name)
 	if !passed && len(fallback) > 0 {
-		c.addEnv(method, name, text{s: fallback[0]})
+		c.addVariable(method, variable{name, text{s: fallback[0]}, true})
 	}
 	return c
 }
@@ -121,7 +127,7 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 func (c *Command) passEnv(method, name string) bool {
 	value, ok := os.LookupEnv(name)
 	if ok || name == "" || strings.ContainsAny(name, "=\x00") { // a bad name, for its error
-		c.addEnv(method, name, text{s: value})
+		c.addVariable(method, variable{name, text{s: value}, true})
 	}
 	return ok
 }

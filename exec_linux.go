@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +21,7 @@ func (c *Command) exec() error {
 	}
 	defer pl.release()
 	if len(pl.jobs) > 0 {
-		return &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
+		return errTooLong
 	}
 	undo := pl.saveProcess()
 	pl.undumpable = c.undumpable()

@@ -856,7 +856,7 @@ func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (o
 		_, err := unix.Write(pl.gateW, []byte{1})
 		require.NoError(t, err)
 	}
-	pl.watch(ctx, p)
+	pl.unwatch = p.watch(ctx)
 	if m == unwatched {
 		require.True(t, tryBlock())
 		return op, pl.wait(p)

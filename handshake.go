@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -36,6 +37,7 @@ func (c *Command) checkHandshake(method string) error {
 // gate is where a child waits for the handshake.
 type gate struct {
 	ready   chan struct{} // closed when the child is there, or never will be
+	passed  chan struct{} // closed by notify
 	started chan struct{} // closed when the program runs, or never will
 	err     error         // why it never will, once started is closed
 
@@ -44,7 +46,22 @@ type gate struct {
 	notified bool
 }
 
-func newGate() *gate { return &gate{ready: make(chan struct{}), started: make(chan struct{}), fd: -1} }
+func newGate() *gate {
+	return &gate{ready: make(chan struct{}), passed: make(chan struct{}), started: make(chan struct{}), fd: -1}
+}
+
+// notify lets the child go on.
+func (g *gate) notify() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.notified {
+		return errNotified
+	}
+	g.notified = true
+	close(g.passed)
+	g.writeByte()
+	return nil
+}
 
 // open reports whether the child was let go on.
 func (g *gate) open() bool {
@@ -68,6 +85,11 @@ var (
 	errNotified    = errors.New("the child was notified already")
 	errUnnotified  = errors.New("Wait was called before HandshakeNotify")
 )
+
+// endedAtGate is the error of a child that was killed before it was let go on.
+func endedAtGate(path string, status Status) error {
+	return &StartError{Op: "handshake", Path: path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", status)}
+}
 
 // HandshakeWait waits until the child has stopped before its program, with everything applied. If it cannot get there, the
 // error is the [*StartError] that says why, and there is no child left. When ctx ends, the wait does, with the error of ctx, and

@@ -91,20 +91,15 @@ func (pl *plan) doPart(p *Process) {
 	pl.gateW = -1
 }
 
-// notify lets the child go on.
-func (g *gate) notify() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.notified {
-		return errNotified
-	}
-	g.notified = true
+// writeByte lets the child go on, if there is one.
+//
+// Preconditions: g.mu is held.
+func (g *gate) writeByte() {
 	if g.fd >= 0 {
 		_, _ = unix.Write(g.fd, []byte{1}) // EPIPE when the child has ended, which settle will say
 		closeFD(g.fd)
 		g.fd = -1
 	}
-	return nil
 }
 
 func (g *gate) close() {

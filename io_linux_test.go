@@ -543,10 +543,6 @@ func TestAReaderThatFailsEndsTheInputAndFailsTheCall(t *testing.T) {
 	}
 }
 
-type failingReader struct{ err error }
-
-func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
-
 func TestAReaderThatBlocksDoesNotHoldUpTheCall(t *testing.T) {
 	inBothWaits(t, func(t *testing.T) {
 		checkLeaks(t)

@@ -106,6 +106,17 @@ func (c *Command) withoutTreeCgroup() *Command {
 // usesCgroup reports whether the tree is a cgroup; nil is none.
 func (t *tree) usesCgroup() bool { return t != nil && t.cgroup != "" }
 
+// killLeftBehind kills what a child that has ended has left in its cgroup, and reports whether there was anything.
+//
+// Preconditions: p.mu is held.
+func (p *Process) killLeftBehind() (killed bool) {
+	if !p.tree.usesCgroup() || !isPopulated(p.tree.cgroup) {
+		return false
+	}
+	p.tree.killCgroup()
+	return true
+}
+
 // signal signals the child and its descendants. The child may have ended already. It returns the error of the child.
 //
 // Preconditions: p.mu is held and the child was not waited for.

@@ -528,6 +528,9 @@ func treeWithoutProc([]string) int {
 
 func TestKillTreeIsRefusedWhereItCannotWork(t *testing.T) {
 	needRoot(t, "to unmount /proc")
+	if helperForced() {
+		t.Skip("a helper cannot work without /proc either")
+	}
 	out, err := helperCommand(t, "tree-without-proc").SetNamespaces(MountNamespace).CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, "spawn: cannot start \"/bin/true\": KillTree without a cgroup v2: access(/proc/thread-self/children): no such file or directory\n", string(out))

@@ -66,6 +66,6 @@ func (c *Command) variables() []variable {
 	}
 	vars := slices.DeleteFunc(slices.Clone(c.env.vars), func(v variable) bool { return c.replaces(v.name) })
 	return append(vars,
-		variable{listenFDs, text{s: strconv.Itoa(len(c.listen))}},
-		variable{listenNames, text{s: strings.Join(c.listen, ":")}})
+		variable{name: listenFDs, value: text{s: strconv.Itoa(len(c.listen))}},
+		variable{name: listenNames, value: text{s: strings.Join(c.listen, ":")}})
 }

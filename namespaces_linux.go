@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"errors"
 	"os"
 	"runtime"
 	"strconv"
@@ -35,12 +34,6 @@ func (c *Command) ownMemory() bool {
 
 func (pl *plan) checkNamespaces() error {
 	n := &pl.cmd.namespaces
-	switch {
-	case n.isMapped() && n.fresh&UserNamespace == 0:
-		return &badCall{"SetUIDMap", errors.New("without SetNamespaces(UserNamespace) there is nothing to map")}
-	case pl.mode == inPlace && (n.fresh != 0 || n.joined != nil):
-		return &badCall{"Exec", errors.New("namespaces are for a child")}
-	}
 	pl.options.Namespaces = uint64(n.fresh)
 	pl.options.OwnMemory = pl.cmd.ownMemory()
 	for _, j := range n.joined {

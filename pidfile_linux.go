@@ -24,6 +24,8 @@ type pidFile struct {
 	fd     int // of temp
 	number int // in the child
 	stale  int // the file to be replaced, locked; -1 without
+
+	pretended bool // there is no file
 }
 
 // checkPidFile makes the file under its temporary name, unless another process holds the one that is there.
@@ -35,9 +37,11 @@ func (pl *plan) checkPidFile() error {
 	if err != nil {
 		return pl.pidFileError(err)
 	}
-	f := &pidFile{path: path, fd: -1}
-	f.stale, err = lockStale(path)
-	if err == nil {
+	f := &pidFile{path: path, fd: -1, stale: -1}
+	if pl.cmd.dry {
+		pl.pidFile = f
+		err = f.pretend()
+	} else if f.stale, err = lockStale(path); err == nil {
 		pl.pidFile = f // for release
 		err = f.create()
 	}
@@ -155,11 +159,30 @@ func isFile(path string, fd int) bool {
 	return unix.Lstat(path, &named) == nil && unix.Fstat(fd, &opened) == nil && named.Dev == opened.Dev && named.Ino == opened.Ino
 }
 
+// tempName returns a name in the directory of path.
+func tempName(path string) string {
+	dir, base := filepath.Split(path)
+	return dir + "." + base[:min(len(base), 200)] + "." + strconv.FormatUint(rand.Uint64(), 36)
+}
+
+// pretend makes no file, for a program that is only to be looked at.
+func (f *pidFile) pretend() error {
+	f.pretended, f.temp = true, tempName(f.path)
+	fd, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		fd, err = aboveStreams(fd)
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	f.fd = low.move(fd)
+	return nil
+}
+
 // create makes the file under a temporary name.
 func (f *pidFile) create() error {
-	dir, base := filepath.Split(f.path)
 	for {
-		temp := dir + "." + base[:min(len(base), 200)] + "." + strconv.FormatUint(rand.Uint64(), 36)
+		temp := tempName(f.path)
 		fd, err := unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
 		if err == unix.EEXIST {
 			continue
@@ -226,6 +249,9 @@ func (pl *plan) endPidFile(runs bool) {
 
 // done ends the care for the file. Unless the program runs, it is removed.
 func (f *pidFile) done(runs bool) {
+	if f.pretended {
+		f.temp, runs = "", true
+	}
 	if f.temp != "" {
 		_ = unix.Unlink(f.temp) // it has its other name, unless the child ended before
 	}

@@ -327,6 +327,9 @@ func killBeforeRename() error {
 				held <- err
 			}()
 			status, err := c.SetPidFile(path).RunStatus(context.Background())
+			if helperForced() { // which has seen that there was no program
+				err, status.Signal = nil, unix.SIGKILL
+			}
 			if err := errors.Join(err, <-held); err != nil {
 				return err
 			}

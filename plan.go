@@ -1,12 +1,17 @@
 package spawn
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"math/bits"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/syndtr/gocapability/capability"
 )
 
 // notFound is a program that is in no directory of PATH. It is both of the errors that callers ask for.
@@ -15,8 +20,42 @@ type notFound struct{}
 func (notFound) Error() string   { return "executable file not found in $PATH" }
 func (notFound) Unwrap() []error { return []error{exec.ErrNotFound, syscall.ENOENT} }
 
+// ready refuses a command that cannot run, or not any more.
+func (c *Command) ready(ctx context.Context) error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	if ctx.Err() != nil {
+		return &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
+	}
+	return nil
+}
+
+// checkWhole refuses what does not go together, whatever the machine: the program is to run in a child or, with exec, in place of this process.
+func (c *Command) checkWhole(exec bool) error {
+	n, a, caps := &c.namespaces, &c.attrs, &c.caps
+	more := caps.ambient &^ caps.allowed
+	switch {
+	case n.isMapped() && n.fresh&UserNamespace == 0:
+		return &badCall{"SetUIDMap", errors.New("without SetNamespaces(UserNamespace) there is nothing to map")}
+	case exec && (n.fresh != 0 || n.joined != nil):
+		return &badCall{"Exec", errors.New("namespaces are for a child")}
+	case exec && a.cgroup != "":
+		return &badCall{"Exec", errors.New("a cgroup is for a child")}
+	case a.chroot != "" && !filepath.IsAbs(c.name):
+		return &badCall{"SetChroot", fmt.Errorf("the program %q has no absolute path in the new root", c.name)}
+	case caps.limited && more != 0:
+		name := capability.Cap(bits.TrailingZeros64(more)).String()
+		return &badCall{"SetAmbientCaps", fmt.Errorf("CAP_%s is not among those of AllowCap", strings.ToUpper(name))}
+	}
+	return nil
+}
+
 // resolve returns the path of the program to execute.
 func (c *Command) resolve() (string, error) {
+	if c.dry {
+		return c.name, nil
+	}
 	if !strings.Contains(c.name, "/") {
 		return c.search()
 	}

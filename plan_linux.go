@@ -149,6 +149,9 @@ var checks = [...]func(*plan) error{
 // ends it with release.
 func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
 	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, landlock: -1}
+	if err := c.checkWhole(m == inPlace); err != nil {
+		return nil, err
+	}
 	pl.path, err = c.resolve()
 	if err != nil {
 		return nil, err
@@ -183,7 +186,7 @@ func (pl *plan) open() (err error) {
 	for n, s := range pl.streams {
 		// Before anything else takes the number of a stream that this process has closed.
 		if s.kind == streamInherit && !isOpen(n) {
-			return &StartError{Op: "inherit " + streamNames[n], Path: pl.path, Err: unix.EBADF}
+			return errClosedStream(pl.path, n)
 		}
 	}
 	if pl.mode != inPlace {

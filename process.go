@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ type Process struct {
 	done     chan struct{} // closed when all below is final; nil where nobody can wait for it
 	ended    chan struct{} // closed by end; nil where nobody calls it
 	gate     *gate         // nil without a handshake
+	dry      *dryRun       // nil for a child
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child
@@ -96,6 +98,9 @@ func (p *Process) Signal(sig os.Signal) error {
 	if p.dead {
 		return os.ErrProcessDone
 	}
+	if p.dry != nil {
+		return p.dry.deliver(syscall.Signal(n))
+	}
 	return p.handle.signal(syscall.Signal(n))
 }
 
@@ -109,6 +114,66 @@ func (p *Process) Abort() error {
 	}
 	<-p.done
 	return nil
+}
+
+// watch ends the process when ctx ends. The function that it returns stops that; it is nil for a context that never ends.
+func (p *Process) watch(ctx context.Context) (stop func() bool) {
+	if ctx.Done() == nil {
+		return nil
+	}
+	if p.ended == nil {
+		p.ended = make(chan struct{})
+	}
+	return context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
+}
+
+// end ends the process for this reason, as its options say, and lets go of pipes that others keep open.
+func (p *Process) end(reason error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reason == nil {
+		p.reason = reason
+		close(p.ended)
+	}
+	if p.ending != nil {
+		return nil
+	}
+	if p.dead {
+		if p.killLeftBehind() { // what holds up the caller
+			p.ending = reason
+		}
+		return nil
+	}
+	p.ending = reason
+	p.killed = p.starting != nil && !p.starting.LeftMemory()
+	if p.killed || p.grace == 0 {
+		return p.signalAll(syscall.SIGKILL)
+	}
+	p.kill = time.AfterFunc(p.grace, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.dead {
+			_ = p.signalAll(syscall.SIGKILL) // there is nothing harder to try
+		}
+	})
+	err := p.signalAll(syscall.SIGTERM)
+	_ = p.signalAll(sigContinue) // a stopped process would not see it
+	return err
+}
+
+// conclude says how it all ended, once the status is known: err is what went wrong with a transfer, and cut that an output was given up on
+// because the context had ended.
+func (p *Process) conclude(tail []byte, err error, cut bool) {
+	p.mu.Lock()
+	if p.ending != nil && !errors.Is(p.ending, errAborted) {
+		err = p.ending
+	} else if cut && !errors.Is(p.reason, errAborted) {
+		err = p.reason
+	}
+	p.mu.Unlock()
+	if err != nil || !p.status.Success() {
+		p.err = &ExitError{Command: p.line.String(), Status: p.status, Stderr: tail, Err: err}
+	}
 }
 
 // Stdin returns this process's end of the pipe that [Command.PipeStdin] asked for, nil without. The caller closes it, for the

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sigContinue lets a stopped process go on.
+const sigContinue = unix.SIGCONT
+
 // Codes of a SIGCHLD. (waitid(2))
 const (
 	cldExited = 1
@@ -80,46 +83,14 @@ func newStatus(code, status int32, usage *unix.Rusage) Status {
 	return s
 }
 
-// end ends the process for this reason, as its options say, and lets go of pipes that others keep open.
-func (p *Process) end(reason error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reason == nil {
-		p.reason = reason
-		close(p.ended)
-	}
-	if p.ending != nil {
-		return nil
-	}
-	if p.dead {
-		if p.tree.usesCgroup() && isPopulated(p.tree.cgroup) { // what the child has left behind holds up the caller
-			p.ending = reason
-			p.tree.killCgroup()
-		}
-		return nil
-	}
-	p.ending = reason
-	p.killed = p.starting != nil && !p.starting.LeftMemory()
-	if p.killed || p.grace == 0 {
-		return p.signalAll(unix.SIGKILL)
-	}
-	p.kill = time.AfterFunc(p.grace, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if !p.dead {
-			_ = p.signalAll(unix.SIGKILL) // there is nothing harder to try
-		}
-	})
-	err := p.signalAll(unix.SIGTERM)
-	_ = p.signalAll(unix.SIGCONT) // a stopped process would not see it
-	return err
-}
-
 // signalAll signals what the kill mode says.
 //
 // Preconditions: p.mu is held and the child was not waited for.
 func (p *Process) signalAll(sig syscall.Signal) error {
-	if p.tree != nil {
+	switch {
+	case p.dry != nil:
+		return p.dry.deliver(sig)
+	case p.tree != nil:
 		return p.tree.signal(p, sig)
 	}
 	if p.killMode == KillGroup && unix.Kill(-p.pid, sig) == nil {

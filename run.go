@@ -42,6 +42,29 @@ func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "CombinedOutput", stream{kind: streamMerge})
 }
 
+// runStatus runs the program to its end.
+func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (Status, error) {
+	defer c.closeParents()
+	if err := c.checkCall(method, streams); err != nil {
+		return Status{ExitCode: -1}, err
+	}
+	empty(streams)
+	keepTail(&streams)
+	if fn := dryRunFunc(ctx); fn != nil {
+		return c.runDry(ctx, streams, fn)
+	}
+	return c.runChild(ctx, method, streams)
+}
+
+// start starts the program.
+func (c *Command) start(ctx context.Context, streams [3]stream) (*Process, error) {
+	empty(streams)
+	if fn := dryRunFunc(ctx); fn != nil {
+		return c.startDry(ctx, streams, fn)
+	}
+	return c.startChild(ctx, streams)
+}
+
 func (c *Command) output(ctx context.Context, method string, errors stream) ([]byte, error) {
 	defer c.closeParents()
 	var out []byte
@@ -178,8 +201,14 @@ func (c *Command) Exec() error {
 			return &badCall{"Exec", errors.New("nobody would be left at the other end of " + streamNames[n])}
 		}
 	}
+	if fn := dryRunFunc(context.Background()); fn != nil {
+		return c.execDry(fn)
+	}
 	return c.exec()
 }
+
+// errTooLong is the error for data that Exec cannot leave to the program.
+var errTooLong = &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
 
 // Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
 // shown as ***. Nothing is started. Descriptors that the run would open have the numbers that they would have now.
@@ -187,5 +216,5 @@ func (c *Command) Explain() (string, error) {
 	if c.firstFail != nil {
 		return "", c.firstFail
 	}
-	return c.explain()
+	return c.explain(c.streams)
 }

@@ -17,14 +17,12 @@ func isOpen(int) bool { return false }
 
 func openLimit() int { return 1024 }
 
-func (c *Command) runStatus(_ context.Context, method string, streams [3]stream) (Status, error) {
-	if err := c.checkCall(method, streams); err != nil {
-		return Status{ExitCode: -1}, err
-	}
+func (c *Command) runChild(_ context.Context, method string, _ [3]stream) (Status, error) {
 	return Status{ExitCode: -1}, errUnsupported(method)
 }
 
-func (c *Command) start(context.Context, [3]stream) (*Process, error) {
+func (c *Command) startChild(context.Context, [3]stream) (*Process, error) {
+	defer c.closeParents()
 	if c.firstFail != nil {
 		return nil, c.firstFail
 	}
@@ -33,9 +31,9 @@ func (c *Command) start(context.Context, [3]stream) (*Process, error) {
 
 func (c *Command) exec() error { return errUnsupported("Exec") }
 
-func (c *Command) explain() (string, error) { return "", errUnsupported("Explain") }
+func (c *Command) explain([3]stream) (string, error) { return "", errUnsupported("Explain") }
 
-// handle is nothing here: there is no Process.
+// handle is nothing here: a Process is that of a dry run.
 type handle struct{}
 
 func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
@@ -43,8 +41,16 @@ func (handle) signal(syscall.Signal) error { return errors.ErrUnsupported }
 // tree is nothing here either.
 type tree struct{}
 
-func (g *gate) notify() error { return errors.ErrUnsupported }
+func (p *Process) killLeftBehind() (killed bool) { return false }
+
+func (g *gate) writeByte() {}
 
 func (g *gate) close() {}
 
-func (p *Process) end(error) error { return errors.ErrUnsupported }
+// sigContinue is no signal here.
+const sigContinue = syscall.Signal(0)
+
+// signalAll signals what the kill mode says.
+//
+// Preconditions: p.mu is held.
+func (p *Process) signalAll(sig syscall.Signal) error { return p.dry.deliver(sig) }

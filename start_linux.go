@@ -28,11 +28,8 @@ func again(start func() error) error {
 
 // prepare checks the command, opens its pipes and writes its program, for a child or in place of this process.
 func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan, error) {
-	if c.firstFail != nil {
-		return nil, c.firstFail
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
+	if err := c.ready(ctx); err != nil {
+		return nil, err
 	}
 	if m == watched && c.needsPipe() || m == unwatched && c.executor != direct {
 		m = piped
@@ -80,7 +77,7 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 		}
 		return nil, nil, err
 	}
-	pl.watch(ctx, p)
+	pl.unwatch = p.watch(ctx)
 	pl.doPart(p)
 	return pl, p, nil
 }
@@ -123,15 +120,6 @@ func (pl *plan) clone(p *Process) error {
 type ownMemory struct{}
 
 func (ownMemory) LeftMemory() bool { return false }
-
-// watch ends the process when ctx ends.
-func (pl *plan) watch(ctx context.Context, p *Process) {
-	if ctx.Done() == nil {
-		return
-	}
-	p.ended = make(chan struct{})
-	pl.unwatch = context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
-}
 
 // leftMemory is called when the child shares this process's memory no longer, or was not made.
 func (pl *plan) leftMemory() {
@@ -181,14 +169,8 @@ func (pl *plan) startError(f program.Failure) error {
 
 var errUnexpected = errors.New("unexpected result")
 
-// runStatus runs the command to its end.
-func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (status Status, err error) {
-	defer c.closeParents()
-	if err := c.checkCall(method, streams); err != nil {
-		return Status{ExitCode: -1}, err
-	}
-	empty(streams)
-	keepTail(&streams)
+// runChild runs the command to its end.
+func (c *Command) runChild(ctx context.Context, _ string, streams [3]stream) (status Status, err error) {
 	status.ExitCode = -1
 	err = again(func() error {
 		status, err = c.runOnce(ctx, streams)
@@ -231,9 +213,8 @@ func (c *Command) needsExec(streams [3]stream) bool {
 	return closeParent || c.pidFile != "" || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
 }
 
-// start starts the command.
-func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err error) {
-	empty(streams)
+// startChild starts the command.
+func (c *Command) startChild(ctx context.Context, streams [3]stream) (p *Process, err error) {
 	if c.handshake {
 		return c.startGated(ctx, streams)
 	}
@@ -253,12 +234,12 @@ func (c *Command) start(ctx context.Context, streams [3]stream) (p *Process, err
 }
 
 // explain returns the text of the program.
-func (c *Command) explain() (string, error) {
+func (c *Command) explain(streams [3]stream) (string, error) {
 	c, err := c.withExecutor(false) // what SPAWN_EXECUTOR forces is the same but for the helper
 	if err != nil {
 		return "", err
 	}
-	pl, err := c.prepare(context.Background(), c.streams, watched)
+	pl, err := c.prepare(context.Background(), streams, watched)
 	if err != nil {
 		return "", err
 	}

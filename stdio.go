@@ -3,7 +3,9 @@ package spawn
 import (
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // The standard streams, by descriptor.
@@ -144,6 +146,20 @@ func (c *Command) PipeStderr() *Command { return c.setPipe(stderr) }
 func (c *Command) setPipe(n int) *Command {
 	c.streams[n] = stream{kind: streamPipe}
 	return c
+}
+
+// errClosedFile is the error for a file that is closed when its command is to run.
+func errClosedFile(path string, f *os.File, to int) error {
+	return &StartError{
+		Op:   "descriptor " + strconv.Itoa(to),
+		Path: path,
+		Err:  &os.PathError{Op: "pass", Path: f.Name(), Err: os.ErrClosed},
+	}
+}
+
+// errClosedStream is the error for a standard stream of this process's that it has closed.
+func errClosedStream(path string, n int) error {
+	return &StartError{Op: "inherit " + streamNames[n], Path: path, Err: syscall.EBADF}
 }
 
 // empty empties the strings that the streams are captured in.

@@ -3,7 +3,6 @@ package spawn
 import (
 	"io"
 	"os"
-	"strconv"
 )
 
 // openStreams connects the standard streams and the passed descriptors.
@@ -84,11 +83,7 @@ func (pl *plan) connectFile(f *os.File, to int) error {
 		fd = int(f.Fd())
 	}
 	if fd < 0 {
-		return &StartError{
-			Op:   "descriptor " + strconv.Itoa(to),
-			Path: pl.path,
-			Err:  &os.PathError{Op: "pass", Path: f.Name(), Err: os.ErrClosed},
-		}
+		return errClosedFile(pl.path, f, to)
 	}
 	pl.connect(fd, to)
 	return nil

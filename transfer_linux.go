@@ -65,35 +65,6 @@ func (c *copier) run() {
 	close(c.done)
 }
 
-// callersReader keeps the error of a reader.
-type callersReader struct {
-	io.Reader
-	err error
-}
-
-func (r *callersReader) Read(b []byte) (int, error) {
-	n, err := r.Reader.Read(b)
-	if err != io.EOF {
-		r.err = err
-	}
-	return n, err
-}
-
-// callersWriter keeps the error of a writer.
-type callersWriter struct {
-	io.Writer
-	err error
-}
-
-func (w *callersWriter) Write(b []byte) (int, error) {
-	n, err := w.Writer.Write(b)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
-	}
-	w.err = err
-	return n, err
-}
-
 // job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
 type job struct {
 	transfer     // once parked

@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -22,9 +21,6 @@ const (
 	maxBlocked = 16
 	// maxBlockedTime is how long a wait may block a thread.
 	maxBlockedTime = 100 * time.Millisecond
-	// pipeWait is how long a pipe is waited for once both the child and its context have ended, and a reader of the
-	// caller's once the child has ended.
-	pipeWait = 250 * time.Millisecond
 )
 
 // blockedWaits counts the waits that block a thread.
@@ -96,7 +92,7 @@ func (pl *plan) execed(p *Process) error {
 		case silent:
 			err = &StartError{Op: hook, Path: pl.path, Err: fmt.Errorf("the child has not come back from it: %s", p.status)}
 		default:
-			err = &StartError{Op: "handshake", Path: pl.path, Err: fmt.Errorf("the child ended before HandshakeNotify: %s", p.status)}
+			err = endedAtGate(pl.path, p.status)
 		}
 		return err
 	}
@@ -343,16 +339,7 @@ func (pl *plan) finish(p *Process, cut bool) {
 			err = fmt.Errorf("%s: %w", streamNames[c.stream], c.err)
 		}
 	}
-	p.mu.Lock()
-	if p.ending != nil && !errors.Is(p.ending, errAborted) {
-		err = p.ending
-	} else if cut && !errors.Is(p.reason, errAborted) {
-		err = p.reason
-	}
-	p.mu.Unlock()
-	if err != nil || !p.status.Success() {
-		p.err = &ExitError{Command: p.line.String(), Status: p.status, Stderr: tail, Err: err}
-	}
+	p.conclude(tail, err, cut)
 }
 
 // unwatchContext stops to watch the context.

@@ -1,0 +1,467 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+)
+
+// dryRun is a Process without a child: a function says what the program does.
+type dryRun struct {
+	cmd     *Command // a copy, which nobody changes
+	streams [3]stream
+	fn      DryRunFunc
+	call    *DryRunCall
+	p       *Process
+
+	ctx    context.Context // of the program
+	cancel context.CancelCauseFunc
+
+	running  chan struct{} // closed when it is known that the program runs
+	returned chan struct{} // closed when the function has returned, and the output is written
+	killed   chan struct{} // closed when a signal has ended the program
+	over     chan struct{} // closed when the program has ended, by itself or not
+	begun    chan struct{} // closed when the program runs or could not be started
+	startErr error         // why not, once begun is closed
+
+	input   *dryInput
+	outputs [3]*dryOutput // of stdout and stderr; the same for both where they go to the same
+
+	// Under p.mu.
+	signal  syscall.Signal // that has ended the program
+	signals chan os.Signal // by which the program gets signals; nil where it does nothing about them
+	pending []syscall.Signal
+}
+
+// fakePID is below the pids of dry runs. Linux has none as high; Windows has, but no odd ones.
+const fakePID = 1 << 30
+
+var dryRuns atomic.Int32
+
+// runDry runs the command to its end.
+func (c *Command) runDry(ctx context.Context, streams [3]stream, fn DryRunFunc) (Status, error) {
+	d, err := c.newDryRun(ctx, streams, fn)
+	if err != nil {
+		return Status{ExitCode: -1}, err
+	}
+	d.start() // what keeps the caller waiting is the end
+	d.serve(ctx)
+	return d.p.status, d.p.err
+}
+
+// startDry starts the command.
+func (c *Command) startDry(ctx context.Context, streams [3]stream, fn DryRunFunc) (*Process, error) {
+	defer c.closeParents()
+	d, err := c.newDryRun(ctx, streams, fn)
+	if err != nil {
+		return nil, err
+	}
+	go d.serve(ctx)
+	if d.p.gate == nil {
+		<-d.begun
+		err = d.startErr
+	}
+	if err != nil {
+		<-d.p.done
+		for _, e := range d.p.pipes {
+			if e != nil {
+				e.Close()
+			}
+		}
+		return nil, err
+	}
+	return d.p, nil
+}
+
+// execDry does what is left of Exec.
+func (c *Command) execDry(fn DryRunFunc) error {
+	ctx := context.Background()
+	if err := c.checkWhole(true); err != nil {
+		return err
+	}
+	// So much fits into a pipe.
+	long := func(data []byte) bool { return len(data) > 64<<10 }
+	if data, _ := c.streams[stdin].v.([]byte); long(data) {
+		return errTooLong
+	}
+	for i := range c.passed {
+		if long(c.passed[i].data) {
+			return errTooLong
+		}
+	}
+	_, err := c.runDry(ctx, c.streams, fn)
+	return err
+}
+
+// newDryRun checks the command as far as that does not depend on the machine, and opens its pipes.
+func (c *Command) newDryRun(ctx context.Context, streams [3]stream, fn DryRunFunc) (*dryRun, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.checkWhole(false); err != nil {
+		return nil, err
+	}
+	if err := c.checkFiles(streams); err != nil {
+		return nil, err
+	}
+	c = c.Clone() // the caller may change his when Start has returned
+	c.dry = true
+	d := &dryRun{cmd: c, streams: streams, fn: fn}
+	for _, ch := range []*chan struct{}{&d.running, &d.returned, &d.killed, &d.over, &d.begun} {
+		*ch = make(chan struct{})
+	}
+	d.p = &Process{
+		line: c.line(), killMode: c.killMode, grace: c.grace, dry: d, starting: notStarted{},
+		pid: fakePID + 1 + 2*int(dryRuns.Add(1)), done: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if c.handshake {
+		d.p.gate = newGate()
+	}
+	if err := d.openStreams(); err != nil {
+		return nil, err
+	}
+	// It ends when the program has been told so, and not a moment before.
+	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	d.call = d.newCall()
+	return d, nil
+}
+
+// notStarted is a program of which it is not known whether it can be started.
+type notStarted struct{}
+
+func (notStarted) LeftMemory() bool { return false }
+
+// checkFiles refuses files that have been closed.
+func (c *Command) checkFiles(streams [3]stream) error {
+	for n, s := range streams {
+		switch f, _ := s.v.(*os.File); s.kind {
+		case streamInherit:
+			if fileNumber(ownStream(n)) < 0 {
+				return errClosedStream(c.name, n)
+			}
+		case streamFile:
+			if fileNumber(f) < 0 {
+				return errClosedFile(c.name, f, n)
+			}
+		}
+	}
+	for i := range c.passed {
+		if p := &c.passed[i]; p.file != nil && fileNumber(p.file) < 0 {
+			return errClosedFile(c.name, p.file, p.fd)
+		}
+	}
+	if tty := c.attrs.tty; tty != nil && fileNumber(tty) < 0 {
+		return &StartError{Op: "SetControllingTTY", Path: c.name, Err: os.ErrClosed}
+	}
+	for _, j := range c.namespaces.joined {
+		if fileNumber(j.file) < 0 {
+			return &StartError{Op: "JoinNamespace", Path: c.name, Err: os.ErrClosed}
+		}
+	}
+	return nil
+}
+
+// ownStream returns a standard stream of this process.
+func ownStream(n int) *os.File { return [...]*os.File{os.Stdin, os.Stdout, os.Stderr}[n] }
+
+// openStreams connects the standard streams.
+func (d *dryRun) openStreams() error {
+	d.input = &dryInput{d: d, chunks: make(chan []byte), done: make(chan struct{})}
+	switch s := d.streams[stdin]; s.kind {
+	case streamData:
+		d.input.data = *bytes.NewReader(s.v.([]byte))
+	case streamReader:
+		d.input.callers.Reader = s.v.(io.Reader)
+		d.input.source = &d.input.callers
+	case streamFile:
+		d.input.source = s.v.(*os.File)
+	case streamPipe:
+		r, w, err := os.Pipe()
+		if err != nil {
+			return d.failed(err)
+		}
+		d.input.source, d.input.pipe = r, r
+		d.p.pipes[stdin] = &pipeEnd{File: w}
+	}
+	for n := stdout; n <= stderr; n++ {
+		o, err := d.openOutput(n)
+		if err != nil {
+			d.closePipes()
+			return d.failed(err)
+		}
+		d.outputs[n] = o
+	}
+	return nil
+}
+
+func (d *dryRun) openOutput(n int) (*dryOutput, error) {
+	s := d.streams[n]
+	if n == stderr && (s.kind == streamMerge || sameTarget(s, d.streams[stdout])) {
+		return d.outputs[stdout], nil
+	}
+	o := &dryOutput{d: d, lock: make(chan struct{}, 1)}
+	switch s.kind {
+	case streamString, streamBytes, streamTail:
+		o.captured, o.out.tail = true, s.kind == streamTail
+	case streamWriter:
+		o.callers.Writer = s.v.(io.Writer)
+		o.w = &o.callers
+	case streamFile:
+		o.w = s.v.(*os.File)
+	case streamInherit:
+		o.w = ownStream(n)
+	case streamPipe:
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		o.w, o.pipe = w, w
+		d.p.pipes[n] = &pipeEnd{File: r}
+	}
+	return o, nil
+}
+
+// closePipes closes all ends of all pipes.
+func (d *dryRun) closePipes() {
+	if d.input.pipe != nil {
+		d.input.pipe.Close()
+	}
+	for _, o := range d.outputs {
+		if o != nil && o.pipe != nil {
+			o.pipe.Close()
+		}
+	}
+	for _, e := range d.p.pipes {
+		if e != nil {
+			e.Close()
+		}
+	}
+}
+
+// failed makes an error of this process's a StartError.
+func (d *dryRun) failed(err error) error {
+	var start *StartError
+	if errors.As(err, &start) {
+		return err
+	}
+	return &StartError{Op: "start", Path: d.cmd.name, Err: err}
+}
+
+// newCall says what would have run.
+func (d *dryRun) newCall() *DryRunCall {
+	c := d.cmd
+	call := &DryRunCall{Path: c.name, Args: []string{c.name}, secretArgs: []bool{false}, Dir: c.dir, run: d}
+	if c.argv0.s != "" {
+		call.Args[0] = c.argv0.s
+	}
+	for _, a := range c.args {
+		call.Args = append(call.Args, a.s)
+		call.secretArgs = append(call.secretArgs, a.secret)
+	}
+	addEnv := func(pair string, secret, passed bool) {
+		call.Env = append(call.Env, pair)
+		call.secretEnv = append(call.secretEnv, secret)
+		call.passedEnv = append(call.passedEnv, passed)
+	}
+	if !c.env.set {
+		for _, pair := range os.Environ() {
+			if !c.replaces(pair) {
+				addEnv(pair, false, true)
+			}
+		}
+	}
+	for _, v := range c.variables() {
+		addEnv(v.name+"="+v.value.s, v.value.secret, v.passed)
+	}
+	if c.listen != nil {
+		addEnv(listenPID+"="+strconv.Itoa(d.p.pid), false, false)
+	}
+	for i := range c.passed {
+		if p := &c.passed[i]; p.file == nil {
+			if call.Buffers == nil {
+				call.Buffers = map[int][]byte{}
+			}
+			call.Buffers[p.fd] = bytes.Clone(p.data)
+		}
+	}
+	return call
+}
+
+// serve does everything until the program has ended.
+func (d *dryRun) serve(ctx context.Context) {
+	p := d.p
+	unwatch := p.watch(ctx)
+	err := d.begin()
+	d.startErr = err
+	if err != nil {
+		p.err, p.status = err, Status{ExitCode: -1}
+	}
+	close(d.begun)
+	if p.gate != nil {
+		p.gate.settle(err)
+	}
+	d.waitEnd(err)
+	if unwatch != nil {
+		unwatch()
+	}
+	close(p.done)
+}
+
+// begin returns when the program runs, or why it could not be started.
+func (d *dryRun) begin() error {
+	if g := d.p.gate; g != nil {
+		close(g.ready)
+		select {
+		case <-g.passed:
+		case <-d.killed:
+			return d.endedBefore()
+		}
+	}
+	go d.callFunc()
+	select {
+	case <-d.running:
+	case <-d.returned:
+	case <-d.killed:
+		return d.endedBefore()
+	}
+	if isClosed(d.running) {
+		return nil
+	}
+	return d.callError()
+}
+
+// endedBefore returns the error of a program that has been ended before it ran, if it was.
+func (d *dryRun) endedBefore() error {
+	p := d.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.killed:
+		return &StartError{Op: "start", Path: d.cmd.name, Err: p.ending}
+	case p.gate != nil && !p.gate.open():
+		return endedAtGate(d.cmd.name, Status{ExitCode: -1, Signal: d.signal})
+	}
+	return nil
+}
+
+// callFunc calls the function.
+func (d *dryRun) callFunc() {
+	defer close(d.returned)
+	finished := false
+	defer func() {
+		if !finished {
+			d.call.Err = errNotReturned
+		}
+	}()
+	d.fn(d.call)
+	finished = true
+	if d.callError() == nil {
+		d.call.flush(true)
+	}
+}
+
+var errNotReturned = errors.New("the DryRunFunc has ended its goroutine")
+
+// callError returns the function's error as a StartError.
+//
+// Preconditions: the function has returned.
+func (d *dryRun) callError() error {
+	switch call := d.call; {
+	case call.Err != nil:
+		return d.failed(call.Err)
+	case call.Signal == 0 && (call.ExitCode < 0 || call.ExitCode > 255):
+		return d.failed(fmt.Errorf("the DryRunFunc's exit code %d is not in 0 to 255", call.ExitCode))
+	}
+	return nil
+}
+
+// start says that the program runs.
+func (d *dryRun) start() {
+	p := d.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.starting == nil || d.signal != 0 {
+		return
+	}
+	p.starting = nil
+	close(d.running)
+	for _, sig := range d.pending {
+		_ = d.deliver(sig)
+	}
+}
+
+// handleSignals makes the program handle signals itself.
+func (d *dryRun) handleSignals() <-chan os.Signal {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	if d.signals == nil {
+		d.signals = make(chan os.Signal, 16)
+	}
+	return d.signals
+}
+
+// deliver gives the program a signal.
+//
+// Preconditions: p.mu is held and the program has not ended.
+func (d *dryRun) deliver(sig syscall.Signal) error {
+	switch {
+	case d.signal != 0: // it is ending
+	case d.p.starting != nil && canHandle(sig): // blocked until it runs
+		d.pending = append(d.pending, sig)
+	case d.signals != nil && canHandle(sig):
+		select {
+		case d.signals <- sig:
+		default:
+		}
+	case endsProgram(sig):
+		d.signal = sig
+		close(d.killed)
+	}
+	if d.p.ending != nil || d.signal != 0 {
+		d.cancel(d.p.ending)
+	}
+	return nil
+}
+
+// waitEnd waits until the program has ended, and says how. If startErr is not nil it never ran.
+func (d *dryRun) waitEnd(startErr error) {
+	p := d.p
+	if startErr == nil {
+		select {
+		case <-d.returned:
+		case <-d.killed:
+		}
+	}
+	p.mu.Lock()
+	p.dead = true
+	if p.kill != nil {
+		p.kill.Stop()
+	}
+	signal := d.signal
+	p.mu.Unlock()
+	d.cancel(nil)
+	close(d.over)
+	cut, err := d.endTransfers()
+	tail := d.takeOutput()
+	if startErr == nil && signal == 0 {
+		startErr = d.callError() // which came too late for Start
+	}
+	switch {
+	case startErr != nil:
+		p.err, p.status = startErr, Status{ExitCode: -1}
+		return
+	case signal != 0:
+		p.status = Status{ExitCode: -1, Signal: signal}
+	case d.call.Signal != 0:
+		p.status = Status{ExitCode: -1, Signal: d.call.Signal}
+	default:
+		p.status = Status{ExitCode: d.call.ExitCode}
+	}
+	p.conclude(tail, err, cut)
+}

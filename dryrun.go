@@ -1,0 +1,213 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// DryRunFunc stands in for all programs in a dry run: it is called in place of each one with what would have run, and says what
+// the program would have done. See [SetDryRun] and [WithDryRun].
+//
+// It runs in a goroutine of its own, several at once where commands run at once. The program starts when the function is called and ends when the
+// function returns, or before, by a signal. [Command.Start] returns when the function has returned, so that [DryRunCall.Err] can be
+// its error, or earlier, when the function calls [DryRunCall.Flush]: one that goes on like a service, until its context ends for example, must call
+// that first. A function that ends its goroutine without returning, as [testing.T.FailNow] does, is a [*StartError].
+type DryRunFunc func(call *DryRunCall)
+
+// DryRunCall is one program that would have run: what it gets, and what it does. It belongs to the goroutine of the [DryRunFunc]; it may be kept
+// and looked at when the running call, or [Process.Wait], has returned.
+type DryRunCall struct {
+	// Path is the program as it was given to [New]. It is not looked up in PATH, and need not be there: a dry run is the same on
+	// every machine.
+	Path string
+	// Args are the arguments, from argument 0 on, and Env is the whole environment, as name=value, this process's where nothing was
+	// said about it. Secrets are there as the program would get them; see [DryRunCall.SecretArg] and [DryRunCall.SecretEnv].
+	Args, Env []string
+	// Dir is what was given to [Command.SetWorkingDirectory]; empty for this process's own.
+	Dir string
+	// Buffers is the data of each [Command.SetSendBuffer], by the descriptor's number.
+	Buffers map[int][]byte
+
+	// Stdout and Stderr are what the program writes, when the function returns or calls [DryRunCall.Flush]: first Stdout, then Stderr.
+	Stdout, Stderr string
+	// ExitCode is the program's exit code, 0 to 255.
+	ExitCode int
+	// Signal, unless 0, is the signal that ends the program, in place of an exit.
+	Signal syscall.Signal
+	// Err, unless nil, says that the program could not be started. The running call returns it as it is if it is a
+	// [*StartError], and otherwise in one. Where the program had started already, because of [DryRunCall.Flush] and its like or a pipe for standard
+	// input, [Process.Wait] returns it; after [Command.RequireHandshake], [Process.HandshakeNotify] does too.
+	Err error
+
+	run                              *dryRun
+	secretArgs, secretEnv, passedEnv []bool
+	stdin                            *string // once read
+}
+
+// SetDryRun makes fn stand in for every program of this process, until restore is called, which puts back what was there before; with nil
+// programs run again. It is for tests: nothing is cloned, no pid file is written, no privilege, program, or Linux is needed. Tests that run in
+// parallel use [WithDryRun], which wins.
+//
+// All else is what it always is: bad calls are refused as they would be, streams are copied, captured and handed over, output is kept for the
+// error, files given with [CloseParent] are closed, and [Process] can be waited for, signalled, aborted and shaken hands with. The program ends when
+// its context does. It has a pid that no process can have, and dispositions of signals are the default ones: SIGTERM ends it, SIGCHLD does not, and none stops it.
+// What only the kernel or the machine can refuse is not refused: a limit above the hard one, a directory or user that is not there.
+//
+// A reader or file for standard input is read only if the function does, with [DryRunCall.Stdin] or [DryRunCall.Input]; a pipe takes all that is
+// written to it. With [Command.InheritStdio] the program reads nothing and writes to [os.Stdout] and [os.Stderr].
+//
+// [Command.Exec], which has no context, returns in a dry run: nil where the program would have taken this process's place, or an [*ExitError] if fn says
+// that it fails then. [Command.Explain] is the same as always. Off, all this costs one or two loads from memory a run.
+// (virCommandSetDryRun)
+func SetDryRun(fn DryRunFunc) (restore func()) {
+	old := processDryRun.Swap(&fn)
+	return func() { processDryRun.Store(old) }
+}
+
+// WithDryRun returns a context in which fn stands in for programs; all else is as for [SetDryRun]. With nil, programs do run in this context, whatever was
+// set before.
+func WithDryRun(ctx context.Context, fn DryRunFunc) context.Context {
+	anyDryContext.Store(true)
+	return context.WithValue(ctx, dryRunKey{}, fn)
+}
+
+var (
+	processDryRun atomic.Pointer[DryRunFunc]
+	// anyDryContext saves the look-up where there is nothing to find.
+	anyDryContext atomic.Bool
+)
+
+// dryRunKey is the key of a context's DryRunFunc.
+type dryRunKey struct{}
+
+// dryRunFunc returns what stands in for programs; nil when they run.
+func dryRunFunc(ctx context.Context) DryRunFunc {
+	if anyDryContext.Load() {
+		if fn, ok := ctx.Value(dryRunKey{}).(DryRunFunc); ok {
+			return fn
+		}
+	}
+	if fn := processDryRun.Load(); fn != nil {
+		return *fn
+	}
+	return nil
+}
+
+// String returns the command as [Command.String] does, secrets as ***.
+func (c *DryRunCall) String() string { return c.run.cmd.String() }
+
+// Explain returns the program that a child would run, as [Command.Explain] does, but also where the program is not there. It is an error where this
+// machine cannot tell, because it lacks a security module that the command needs for example; on other systems than Linux it wraps
+// [errors.ErrUnsupported]. No pid file is made. After the call it shows what is possible then, without files that have been closed since.
+func (c *DryRunCall) Explain() (string, error) { return c.run.cmd.explain(c.run.streams) }
+
+// Stdin returns the whole standard input, or what [DryRunCall.Input] has left of it. It can be called again. Where that comes from a reader, a file or a
+// pipe, [Command.Start] returns first, and Stdin waits for the end of it: until the caller of [Process.Stdin] has closed the pipe. When the program is
+// ended meanwhile, it returns what there was. It must not be called for the first time after the function has returned.
+func (c *DryRunCall) Stdin() string {
+	if c.stdin == nil {
+		b, _ := io.ReadAll(c.run.input) // the caller's reader keeps its error
+		s := string(b)
+		c.stdin = &s
+	}
+	return *c.stdin
+}
+
+// Input returns the standard input to be read as it comes, for a program that answers before it has read all. Reading it is as for [DryRunCall.Stdin].
+func (c *DryRunCall) Input() io.Reader { return c.run.input }
+
+// Flush says that the program runs, and writes what Stdout and Stderr hold, in this order, and empties them. [Command.Start] and
+// [Process.HandshakeNotify] return then if they have not yet.
+func (c *DryRunCall) Flush() {
+	c.flush(false)
+}
+
+func (c *DryRunCall) flush(last bool) {
+	c.run.start()
+	stdout, stderr := c.Stdout, c.Stderr
+	c.Stdout, c.Stderr = "", ""
+	c.run.write(stdout, stderr, last)
+}
+
+// Context returns a context that ends when the program is to end, because the context of the running call has ended or on [Process.Abort], or has
+// ended, by a signal for example. It has the values of the running call's. A function that waits for something should wait for that too; one that does not
+// is left behind.
+func (c *DryRunCall) Context() context.Context { return c.run.ctx }
+
+// Signals says that the program runs, as [DryRunCall.Flush], and handles signals itself from now on: those that a program can handle do not end it, but come from
+// the channel. What does not fit into its 16 places is lost.
+func (c *DryRunCall) Signals() <-chan os.Signal {
+	c.run.start()
+	return c.run.handleSignals()
+}
+
+// SecretArg reports whether Args[i] is a secret, by [Command.AddSecretArg].
+func (c *DryRunCall) SecretArg(i int) bool { return c.secretArgs[i] }
+
+// SecretEnv reports whether the value of Env[i] is a secret, by [Command.AddSecretEnv].
+func (c *DryRunCall) SecretEnv(i int) bool { return c.secretEnv[i] }
+
+// PassedEnv reports whether Env[i] is a variable of this process that was passed on, or the value in its place, by [Command.AddEnvPassCommon] or its like, or
+// because nothing was said about the environment. What it holds depends on the machine.
+func (c *DryRunCall) PassedEnv(i int) bool { return c.passedEnv[i] }
+
+// RunReal runs the program after all, with the same input, and sets Stdout, Stderr, ExitCode, Signal and Err to what it did. Output that goes where
+// standard output goes is in Stdout. The program gets the signals that this one gets. There is no handshake, and [Process] knows nothing of it; standard input is read in full
+// before. On other systems than Linux, Err wraps [errors.ErrUnsupported].
+func (c *DryRunCall) RunReal() {
+	r := *c.run.cmd
+	r.dry, r.handshake = false, false
+	// What this process has left after the call, as far as it is open.
+	r.passed = append([]passedFD(nil), r.passed...)
+	for i := range r.passed {
+		r.passed[i].close = false
+	}
+	streams := c.run.streams
+	var out, errs []byte
+	if streams[stdin].kind != streamInherit {
+		streams[stdin] = stream{streamData, []byte(c.Stdin())}
+	}
+	merged := c.run.outputs[stderr] == c.run.outputs[stdout]
+	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
+		streams[stdout] = stream{streamBytes, &out}
+	}
+	switch k := streams[stderr].kind; {
+	case merged && streams[stdout].kind == streamBytes:
+		streams[stderr] = stream{kind: streamMerge}
+	case k != streamDefault && k != streamNull && k != streamMerge:
+		streams[stderr] = stream{streamBytes, &errs}
+	}
+	ctx := WithDryRun(c.run.ctx, nil)
+	p, err := r.start(ctx, streams)
+	if err != nil {
+		c.Err = err
+		return
+	}
+	c.run.start()
+	c.forward(p)
+	var exit *ExitError
+	if err := p.Wait(); err != nil && !errors.As(err, &exit) {
+		c.Err = err
+	}
+	status := p.Status()
+	c.Stdout, c.Stderr, c.ExitCode, c.Signal = string(out), string(errs), status.ExitCode, status.Signal
+}
+
+// forward sends p the signals of this program until p has ended.
+func (c *DryRunCall) forward(p *Process) {
+	signals := c.run.handleSignals()
+	for {
+		select {
+		case sig := <-signals:
+			if c.run.ctx.Err() == nil { // or it gets them from the end of its context
+				_ = p.Signal(sig) // it may have ended
+			}
+		case <-p.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package spawn
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	// Runs a program in every way, in a dry run or for real, and prints how many page faults children have had. Of a process that has had no child
+	// that is none.
+	helpers["dry-children"] = func(args []string) int {
+		if args[0] == "dry" {
+			SetDryRun(func(d *DryRunCall) { d.Stdout = "a\n" })
+		}
+		ctx := context.Background()
+		for _, run := range ways {
+			_ = run(ctx, New("/bin/true"))
+		}
+		if p, err := New("/bin/cat").RequireHandshake().Start(ctx); err == nil {
+			_ = p.HandshakeNotify()
+			_ = p.Wait()
+		}
+		if args[0] == "dry" {
+			_ = New("/bin/true").Exec()
+		}
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil); err != unix.ECHILD {
+			return 1
+		}
+		var usage unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &usage); err != nil {
+			return 2
+		}
+		fmt.Print(usage.Minflt)
+		return 0
+	}
+}
+
+func TestDryRunClonesNothing(t *testing.T) {
+	faults := func(how string) string {
+		out, err := helperCommand(t, "dry-children", how).Output(context.Background())
+		require.NoError(t, err)
+		return string(out)
+	}
+	require.Equal(t, "0", faults("dry"))
+	require.NotEqual(t, "0", faults("real"), "the count shows children")
+}
+
+func TestDryRunFailsAsARealRunDoes(t *testing.T) {
+	for name, bad := range badWholes(t) {
+		for way, run := range ways {
+			dryErr := run(dry(func(*DryRunCall) { t.Error("called") }), bad())
+			realErr := run(context.Background(), withProgram(bad()))
+			require.Equal(t, strings.ReplaceAll(realErr.Error(), "/bin/true", missing), dryErr.Error(), "%s, %s", name, way)
+		}
+	}
+	exec := func(c *Command) string { return c.Exec().Error() }
+	for _, bad := range []func() *Command{
+		func() *Command { return New("/bin/true").SetNamespaces(NetworkNamespace) },
+		func() *Command { return New("/bin/true").SetCgroup("/sys/fs/cgroup/x") },
+		func() *Command { return New("/bin/true").SetInput(make([]byte, 1<<20)) },
+		func() *Command { return New("/bin/true").PipeStdout() },
+		func() *Command { return New("/bin/true").RequireHandshake() },
+	} {
+		want := exec(bad())
+		restore := SetDryRun(func(*DryRunCall) { t.Error("called") })
+		require.Equal(t, want, exec(bad()))
+		restore()
+	}
+}
+
+// withProgram changes the program to one that is there. A program that is not is reported first; that is what a dry run does without.
+func withProgram(c *Command) *Command {
+	if c.attrs.chroot == "" {
+		c.name = "/bin/true"
+	}
+	return c
+}
+
+// What a shell does, and a function that says the same, end alike in every way to run them.
+func TestDryRunEndsAsARealRunDoes(t *testing.T) {
+	for script, fn := range map[string]DryRunFunc{
+		"printf 'a\\nb'; echo c >&2; exit 3": says("a\nb", "c\n", 3),
+		"exit 0":                             says("", "", 0),
+		"echo x >&2; kill -KILL $$":          func(d *DryRunCall) { d.Stderr, d.Signal = "x\n", syscall.SIGKILL },
+		"read a; echo $a $a":                 func(d *DryRunCall) { a := strings.TrimSpace(d.Stdin()); d.Stdout = a + " " + a + "\n" },
+	} {
+		var real, dried [4]string
+		for i, ctx := range []context.Context{context.Background(), dry(fn)} {
+			result := [...]*[4]string{&real, &dried}[i]
+			c := func() *Command { return shell(script).SetInput([]byte("in\n")) }
+			note := func(n int, a ...any) { result[n] = fmt.Sprintf("%q", fmt.Sprint(a...)) }
+			out, err := c().Output(ctx)
+			note(0, string(out), err)
+			var s string
+			status, err := c().SetOutputBuffer(&s).MergeStderr().RunStatus(ctx)
+			note(1, s, status.ExitCode, status.Signal, err)
+			s = ""
+			for line, err := range c().Lines(ctx) {
+				s += fmt.Sprint(line, err, ";")
+			}
+			note(2, s)
+			p, err := c().Start(ctx)
+			require.NoError(t, err)
+			note(3, p.Wait())
+		}
+		require.Equal(t, real, dried, script)
+	}
+}
+
+func TestDryRunMayRunTheProgramAfterAll(t *testing.T) {
+	checkLeaks(t)
+	ctx := dry(func(d *DryRunCall) { d.RunReal() })
+	var s string
+	err := shell("cat; echo err >&2; exit 3").SetInput([]byte("in ")).SetOutputBuffer(&s).Run(ctx)
+	require.ErrorContains(t, err, "exit status 3: err")
+	require.Equal(t, "in ", s)
+	out, err := shell("echo 1; echo 2 >&2; echo 3").CombinedOutput(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "1\n2\n3\n", string(out))
+	require.ErrorIs(t, New(missing).Run(ctx), unix.ENOENT)
+	_, err = New(missing).Start(ctx)
+	require.ErrorIs(t, err, unix.ENOENT)
+
+	p, err := shell("trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done").Start(ctx)
+	require.NoError(t, err)
+	// The shell may not have come to its trap, and the signal then ends it: either shows that it has got the signal.
+	require.NoError(t, p.Signal(syscall.SIGUSR1))
+	require.Error(t, p.Wait())
+	require.Contains(t, []Status{{ExitCode: 5}, {ExitCode: -1, Signal: syscall.SIGUSR1}}, p.Status())
+
+	p, err = New("/bin/cat").PipeStdin().PipeStdout().RequireHandshake().Start(ctx)
+	require.NoError(t, err)
+	go func() { _ = p.HandshakeNotify() }()
+	_, err = p.Stdin().Write([]byte("through"))
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin().Close())
+	b := make([]byte, 7)
+	_, err = p.Stdout().Read(b)
+	require.NoError(t, err)
+	require.Equal(t, "through", string(b))
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.Stdout().Close())
+
+	p, err = New("/bin/sleep", "1000").Start(ctx)
+	require.NoError(t, err)
+	require.NoError(t, p.Abort())
+	require.Equal(t, syscall.SIGTERM, p.Status().Signal)
+}
+
+func TestDryRunExplainsWhatCannotBeHere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "missing", "pid")
+	require.NoError(t, New(missing).SetPidFile(path).SetUID(4242).Run(dry(func(d *DryRunCall) {
+		text, err := d.Explain()
+		require.NoError(t, err)
+		require.Contains(t, text, "4242")
+		require.Contains(t, text, path)
+		require.Contains(t, text, "execve(\""+missing)
+	})))
+	_, err := os.Stat(filepath.Dir(path))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}

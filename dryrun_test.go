@@ -1,0 +1,892 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/syndtr/gocapability/capability"
+)
+
+// These tests need no program, no privilege and no Linux.
+
+// missing is a program that is on no machine: a dry run does without.
+const missing = "no-such-program"
+
+// dry returns a context in which fn stands in for programs.
+func dry(fn DryRunFunc) context.Context { return WithDryRun(context.Background(), fn) }
+
+// says returns a function whose program writes and exits.
+func says(stdout, stderr string, code int) DryRunFunc {
+	return func(c *DryRunCall) { c.Stdout, c.Stderr, c.ExitCode = stdout, stderr, code }
+}
+
+// untilEnded is a program that writes a line and runs until it is ended.
+func untilEnded(c *DryRunCall) {
+	c.Stdout = "ready\n"
+	c.Flush()
+	<-c.Context().Done()
+}
+
+// checkDryLeaks makes the test fail when it leaves behind a goroutine or a descriptor.
+func checkDryLeaks(t *testing.T) {
+	if r, w, err := os.Pipe(); err == nil { // Go's poller stays
+		r.Close()
+		w.Close()
+	}
+	runtime.GC()
+	goroutines, fds := runtime.NumGoroutine(), countFDs()
+	t.Cleanup(func() {
+		eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
+		require.Equal(t, fds, countFDs(), "descriptors")
+	})
+}
+
+// countFDs counts this process's descriptors, where the system tells.
+func countFDs() int {
+	entries, _ := os.ReadDir("/dev/fd")
+	return len(entries)
+}
+
+func TestDryRunSaysWhatWouldHaveRun(t *testing.T) {
+	checkDryLeaks(t)
+	t.Setenv("SPAWN_TEST_PASSED", "p")
+	c := New(missing, "-m", "no").AddArgf("%d", 5).AddSecretArg("hush").SetArgv0("zero").
+		AddEnv("A", "1").AddSecretEnv("S", "quiet").AddEnvPassAllowSUID("SPAWN_TEST_PASSED").AddEnvPassBlockSUID("SPAWN_TEST_UNSET", "else").
+		SetWorkingDirectory("/no/such/directory").SetInput([]byte("input\n")).SetUID(4242)
+	fd := c.SetSendBuffer([]byte("sent"))
+	called := 0
+	err := c.Run(dry(func(d *DryRunCall) {
+		called++
+		require.Equal(t, missing, d.Path)
+		require.Equal(t, []string{"zero", "-m", "no", "5", "hush"}, d.Args)
+		require.Equal(t, []string{"A=1", "S=quiet", "SPAWN_TEST_PASSED=p", "SPAWN_TEST_UNSET=else"}, d.Env)
+		require.Equal(t, "/no/such/directory", d.Dir)
+		require.Equal(t, "input\n", d.Stdin())
+		require.Equal(t, "input\n", d.Stdin(), "again")
+		require.Equal(t, map[int][]byte{fd: []byte("sent")}, d.Buffers)
+		require.Equal(t, c.String(), d.String())
+		require.NotContains(t, d.String(), "hush")
+		for i := range d.Args {
+			require.Equal(t, i == 4, d.SecretArg(i), d.Args[i])
+		}
+		for i := range d.Env {
+			require.Equal(t, i == 1, d.SecretEnv(i), d.Env[i])
+			require.Equal(t, i >= 2, d.PassedEnv(i), d.Env[i])
+		}
+	}))
+	require.NoError(t, err)
+	require.Equal(t, 1, called)
+}
+
+func TestDryRunHasTheWholeEnvironmentWhereNothingWasSaid(t *testing.T) {
+	t.Setenv("SPAWN_TEST_PASSED", "p")
+	require.NoError(t, New(missing).Run(dry(func(d *DryRunCall) {
+		require.Equal(t, os.Environ(), d.Env)
+		require.True(t, d.PassedEnv(0))
+		require.Empty(t, d.Dir)
+		require.Empty(t, d.Stdin())
+		require.Nil(t, d.Buffers)
+	})))
+	require.NoError(t, New(missing).ClearEnv().Run(dry(func(d *DryRunCall) { require.Empty(t, d.Env) })))
+}
+
+func TestDryRunHasTheVariablesOfSockets(t *testing.T) {
+	f := tempFile(t, "")
+	var pid int
+	env := make(chan []string, 1)
+	p, err := New(missing).AddEnv("LISTEN_FDS", "replaced").AddListenFD(f, "web").Start(dry(func(d *DryRunCall) { env <- d.Env }))
+	require.NoError(t, err)
+	pid = p.PID()
+	require.Equal(t, []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=web", fmt.Sprintf("LISTEN_PID=%d", pid)}, <-env)
+	require.NoError(t, p.Wait())
+}
+
+func TestDryRunShowsACommandAsItWasWhenItStarted(t *testing.T) {
+	c := New(missing, "a")
+	line, go1 := make(chan string), make(chan bool)
+	p, err := c.Start(dry(func(d *DryRunCall) {
+		d.Flush()
+		<-go1
+		line <- d.String()
+	}))
+	require.NoError(t, err)
+	c.AddArg("b")
+	go1 <- true
+	require.Equal(t, missing+" a", <-line)
+	require.NoError(t, p.Wait())
+}
+
+// tempFile returns an open file with a content, to be read from its start.
+func tempFile(t *testing.T, content string) *os.File {
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func content(t *testing.T, f *os.File) string {
+	b, err := os.ReadFile(f.Name())
+	require.NoError(t, err)
+	return string(b)
+}
+
+func TestDryRunReadsInputOfEveryKindInFull(t *testing.T) {
+	checkDryLeaks(t)
+	long := string(pattern(1 << 20))
+	for name, set := range map[string]func(*Command) *Command{
+		"data":   func(c *Command) *Command { return c.SetInput([]byte(long)) },
+		"reader": func(c *Command) *Command { return c.SetStdin(strings.NewReader(long)) },
+		"file":   func(c *Command) *Command { return c.SetStdin(tempFile(t, long)) },
+	} {
+		var got string
+		require.NoError(t, set(New(missing)).Run(dry(func(d *DryRunCall) { got = d.Stdin() })), name)
+		require.True(t, long == got, name)
+	}
+	for name, set := range map[string]func(*Command) *Command{
+		"default":   func(c *Command) *Command { return c },
+		"nil":       func(c *Command) *Command { return c.SetStdin(nil) },
+		"inherited": func(c *Command) *Command { return c.InheritStdio() },
+	} {
+		require.NoError(t, set(New(missing)).Run(dry(func(d *DryRunCall) { require.Empty(t, d.Stdin(), name) })), name)
+	}
+}
+
+func TestDryRunReadsAReaderOnlyIfAsked(t *testing.T) {
+	r := strings.NewReader("text")
+	require.NoError(t, New(missing).SetStdin(r).Run(dry(says("", "", 0))))
+	require.Equal(t, 4, r.Len())
+}
+
+func TestDryRunReportsTheErrorOfAReader(t *testing.T) {
+	checkDryLeaks(t)
+	broken := errors.New("broken")
+	err := New(missing).SetStdin(io.MultiReader(strings.NewReader("text"), failingReader{broken})).
+		Run(dry(func(d *DryRunCall) { require.Equal(t, "text", d.Stdin()) }))
+	require.ErrorIs(t, err, broken)
+	require.EqualError(t, err, "spawn: no-such-program: stdin: broken (exit status 0)")
+}
+
+func TestDryRunFillsStreamsOfEveryKind(t *testing.T) {
+	checkDryLeaks(t)
+	ctx := dry(says("out\n", "err\n", 3))
+	failed := func(err error, tail string) {
+		t.Helper()
+		var exit *ExitError
+		require.ErrorAs(t, err, &exit)
+		require.Equal(t, ExitError{Command: missing, Status: Status{ExitCode: 3}, Stderr: exit.Stderr}, *exit)
+		require.Equal(t, tail, string(exit.Stderr))
+	}
+
+	out, err := New(missing).Output(ctx)
+	require.Equal(t, "out\n", string(out))
+	failed(err, "err\n")
+
+	out, err = New(missing).CombinedOutput(ctx)
+	require.Equal(t, "out\nerr\n", string(out))
+	failed(err, "")
+
+	var s, e string
+	failed(New(missing).SetOutputBuffer(&s).SetErrorBuffer(&e).Run(ctx), "err\n")
+	require.Equal(t, []string{"out\n", "err\n"}, []string{s, e})
+	failed(New(missing).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx), "")
+	require.Equal(t, "out\nerr\n", s)
+	failed(New(missing).SetOutputBuffer(&s).MergeStderr().Run(ctx), "")
+	require.Equal(t, "out\nerr\n", s)
+
+	var w, w2 bytes.Buffer
+	failed(New(missing).SetStdout(&w).SetStderr(&w2).Run(ctx), "")
+	require.Equal(t, []string{"out\n", "err\n"}, []string{w.String(), w2.String()})
+	w.Reset()
+	failed(New(missing).SetStdout(&w).SetStderr(&w).Run(ctx), "")
+	require.Equal(t, "out\nerr\n", w.String())
+
+	f, f2 := tempFile(t, ""), tempFile(t, "")
+	failed(New(missing).SetStdout(f).SetStderr(f2).Run(ctx), "")
+	require.Equal(t, []string{"out\n", "err\n"}, []string{content(t, f), content(t, f2)})
+	failed(New(missing).SetStdout(f).MergeStderr().Run(ctx), "")
+	require.Equal(t, "out\nout\nerr\n", content(t, f))
+
+	failed(New(missing).Run(ctx), "err\n")
+	failed(New(missing).SetStdout(nil).SetStderr(nil).Run(ctx), "")
+	failed(New(missing).MergeStderr().Run(ctx), "")
+	status, err := New(missing).RunStatus(ctx)
+	require.NoError(t, err)
+	require.Equal(t, Status{ExitCode: 3}, status)
+}
+
+func TestDryRunWritesToThisProcessesOwnStreams(t *testing.T) {
+	stdout, stderr := os.Stdout, os.Stderr
+	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
+	os.Stdout, os.Stderr = tempFile(t, ""), tempFile(t, "")
+	require.NoError(t, New(missing).InheritStdio().Run(dry(says("out", "err", 0))))
+	require.Equal(t, []string{"out", "err"}, []string{content(t, os.Stdout), content(t, os.Stderr)})
+	os.Stderr.Close()
+	err := New(missing).InheritStdio().Run(dry(says("", "", 0)))
+	require.EqualError(t, err, `spawn: cannot start "no-such-program": inherit stderr: `+syscall.EBADF.Error())
+}
+
+func TestDryRunKeepsTheOrderOfFlushes(t *testing.T) {
+	ctx := dry(func(d *DryRunCall) {
+		d.Stderr = "1 "
+		d.Flush()
+		require.Empty(t, d.Stderr)
+		d.Stdout, d.Stderr = "2 ", "3 "
+		d.Flush()
+		d.Stdout = "4"
+	})
+	out, err := New(missing).CombinedOutput(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "1 2 3 4", string(out))
+}
+
+func TestDryRunKeepsTheEndOfStandardErrorOnly(t *testing.T) {
+	long := string(pattern(1 << 20))
+	var exit *ExitError
+	require.ErrorAs(t, New(missing).Run(dry(says("", long, 1))), &exit)
+	require.True(t, long[len(long)-tailSize:] == string(exit.Stderr))
+	require.EqualError(t, New(missing).Run(dry(says("", "a\nlast\n", 1))), "spawn: no-such-program: exit status 1: last")
+}
+
+func TestDryRunReportsTheErrorOfAWriter(t *testing.T) {
+	checkDryLeaks(t)
+	broken := errors.New("broken")
+	for name, c := range map[string]*Command{
+		"stdout": New(missing).SetStdout(failingWriter{broken}).SetStderr(nil),
+		"stderr": New(missing).SetStderr(failingWriter{broken}),
+	} {
+		err := c.Run(dry(says("a", "b", 0)))
+		require.ErrorIs(t, err, broken)
+		require.EqualError(t, err, "spawn: no-such-program: "+name+": broken (exit status 0)")
+	}
+	f := tempFile(t, "")
+	readOnly, err := os.Open(f.Name())
+	require.NoError(t, err)
+	defer readOnly.Close()
+	require.ErrorContains(t, New(missing).SetStdout(readOnly).Run(dry(says("a", "", 0))), "stdout: write ")
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestDryRunEndsAsTheFunctionSays(t *testing.T) {
+	status, err := New(missing).RunStatus(dry(func(d *DryRunCall) { d.Signal = syscall.SIGSEGV }))
+	require.NoError(t, err)
+	require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGSEGV}, status)
+	require.ErrorContains(t, New(missing).Run(dry(func(d *DryRunCall) { d.Signal = syscall.SIGSEGV })), "signal: ")
+	for _, code := range []int{-1, 256} {
+		var start *StartError
+		require.ErrorAs(t, New(missing).Run(dry(says("", "", code))), &start)
+		require.ErrorContains(t, start, "is not in 0 to 255")
+	}
+	require.NoError(t, New(missing).Run(dry(says("", "", 0))))
+}
+
+// ways are the calls that run a command.
+var ways = map[string]func(context.Context, *Command) error{
+	"Run":            func(ctx context.Context, c *Command) error { return c.Run(ctx) },
+	"RunStatus":      func(ctx context.Context, c *Command) error { _, err := c.RunStatus(ctx); return err },
+	"Output":         func(ctx context.Context, c *Command) error { _, err := c.Output(ctx); return err },
+	"CombinedOutput": func(ctx context.Context, c *Command) error { _, err := c.CombinedOutput(ctx); return err },
+	"Lines": func(ctx context.Context, c *Command) error {
+		for _, err := range c.Lines(ctx) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"Start": func(ctx context.Context, c *Command) error {
+		p, err := c.Start(ctx)
+		if err == nil {
+			<-p.Done()
+			err = &notAStart{p.Wait()}
+		}
+		return err
+	},
+}
+
+// notAStart marks an error of Wait.
+type notAStart struct{ error }
+
+func TestDryRunCannotStartIfTheFunctionSaysSo(t *testing.T) {
+	checkDryLeaks(t)
+	for name, run := range ways {
+		given := &StartError{Op: "execve(x)", Path: "x", Err: syscall.ENOEXEC}
+		err := run(dry(func(d *DryRunCall) { d.Err = given }), New(missing))
+		require.Equal(t, error(given), err, name)
+
+		err = run(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist; d.Stdout = "lost" }), New(missing))
+		var start *StartError
+		require.ErrorAs(t, err, &start, name)
+		require.Equal(t, StartError{Op: "start", Path: missing, Err: fs.ErrNotExist}, *start, name)
+	}
+	status, err := New(missing).RunStatus(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	require.Error(t, err)
+	require.Equal(t, Status{ExitCode: -1}, status)
+}
+
+func TestDryRunThatCannotStartAfterItHasStartedIsWaitsError(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).Start(dry(func(d *DryRunCall) { d.Flush(); d.Err = fs.ErrNotExist }))
+	require.NoError(t, err)
+	var start *StartError
+	require.ErrorAs(t, p.Wait(), &start)
+	require.ErrorIs(t, start, fs.ErrNotExist)
+	require.Equal(t, Status{ExitCode: -1}, p.Status())
+}
+
+func TestDryRunWhoseFunctionEndsItsGoroutineCannotStart(t *testing.T) {
+	checkDryLeaks(t)
+	for name, run := range ways {
+		var start *StartError
+		require.ErrorAs(t, run(dry(func(*DryRunCall) { runtime.Goexit() }), New(missing)), &start, name)
+		require.ErrorIs(t, start, errNotReturned)
+	}
+}
+
+// badWholes are commands that are refused whatever the machine, when they are to run.
+func badWholes(t *testing.T) map[string]func() *Command {
+	closed := tempFile(t, "")
+	closed.Close()
+	return map[string]func() *Command{
+		"SetChroot":       func() *Command { return New(missing).SetChroot("/x") },
+		"SetUIDMap":       func() *Command { return New(missing).SetUIDMap(IDMap{0, 1000, 1}) },
+		"SetAmbientCaps":  func() *Command { return New(missing).ClearCaps().SetAmbientCaps(capability.CAP_NET_RAW) },
+		"SetStdin closed": func() *Command { return New(missing).SetStdin(closed) },
+		"SetStdout":       func() *Command { return New(missing).SetStdout(closed) },
+		"SetStderr":       func() *Command { return New(missing).SetStderr(closed) },
+		"PassFDAs":        func() *Command { return New(missing).PassFDAs(closed, 5) },
+	}
+}
+
+func TestDryRunOfABadCommandFails(t *testing.T) {
+	checkDryLeaks(t)
+	never := dry(func(*DryRunCall) { t.Error("called") })
+	for want, bad := range badCommands(t, "") {
+		for way, run := range ways {
+			require.EqualError(t, run(never, bad), "spawn: "+want, way)
+		}
+	}
+	for name, bad := range badWholes(t) {
+		for way, run := range ways {
+			err := run(never, bad())
+			require.Error(t, err, "%s, %s", name, way)
+			require.False(t, errors.As(err, new(*notAStart)), "%s, %s", name, way)
+		}
+	}
+	for _, c := range []*Command{New(missing).PipeStdin(), New(missing).RequireHandshake()} {
+		require.ErrorContains(t, c.Run(never), "use Start")
+	}
+	_, err := New(missing).SetStdout(io.Discard).Output(never)
+	require.ErrorContains(t, err, "directed elsewhere")
+}
+
+func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
+	checkDryLeaks(t)
+	seen := make(chan bool)
+	ctx := dry(func(d *DryRunCall) {
+		d.Stdout = "one\n"
+		d.Flush()
+		<-seen // before this goes on
+		d.Stdout = "two\nthree"
+	})
+	var lines []string
+	for line, err := range New(missing).Lines(ctx) {
+		require.NoError(t, err)
+		if len(lines) == 0 {
+			seen <- true
+		}
+		lines = append(lines, line)
+	}
+	require.Equal(t, []string{"one", "two", "three"}, lines)
+
+	var last error
+	for _, err := range New(missing).Lines(dry(says("one\n", "why\n", 2))) {
+		last = err
+	}
+	require.EqualError(t, last, "spawn: no-such-program: exit status 2: why")
+}
+
+func TestDryRunIsEndedByLeavingItsLines(t *testing.T) {
+	checkDryLeaks(t)
+	ended := make(chan error, 1)
+	for line := range New(missing).Lines(dry(func(d *DryRunCall) { untilEnded(d); ended <- d.Context().Err() })) {
+		require.Equal(t, "ready", line)
+		break
+	}
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+func TestDryRunIsAProcess(t *testing.T) {
+	checkDryLeaks(t)
+	end := make(chan bool)
+	p, err := New(missing).PipeStdout().PipeStderr().Start(dry(func(d *DryRunCall) {
+		d.Stdout = "a"
+		d.Flush()
+		<-end
+		d.Stdout, d.Stderr, d.ExitCode = "b", "c", 4
+	}))
+	require.NoError(t, err)
+	require.Greater(t, p.PID(), 1<<22, "no process of Linux has such a pid")
+	require.False(t, isClosed(p.Done()))
+	require.Equal(t, Status{}, p.Status())
+	require.NoError(t, p.Signal(syscall.Signal(0)))
+	b := make([]byte, 1)
+	_, err = io.ReadFull(p.Stdout(), b)
+	require.NoError(t, err)
+	require.Equal(t, "a", string(b), "while the program runs")
+	end <- true
+	<-p.Done()
+	require.EqualError(t, p.Wait(), "spawn: no-such-program: exit status 4")
+	require.Equal(t, p.Wait(), p.Wait())
+	require.Equal(t, Status{ExitCode: 4}, p.Status())
+	require.ErrorIs(t, p.Signal(syscall.SIGTERM), os.ErrProcessDone)
+	require.NoError(t, p.Abort())
+	rest, err := io.ReadAll(p.Stdout())
+	require.NoError(t, err)
+	require.Equal(t, "b", string(rest))
+	rest, err = io.ReadAll(p.Stderr())
+	require.NoError(t, err)
+	require.Equal(t, "c", string(rest))
+	require.NoError(t, p.Stdout().Close())
+	require.NoError(t, p.Stderr().Close())
+	require.Nil(t, p.Stdin())
+	require.ErrorContains(t, p.HandshakeNotify(), "no RequireHandshake")
+}
+
+func TestDryRunsHavePidsOfTheirOwn(t *testing.T) {
+	var pids []int
+	for range 3 {
+		p, err := New(missing).Start(dry(says("", "", 0)))
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+		require.NotContains(t, pids, p.PID())
+		pids = append(pids, p.PID())
+	}
+}
+
+func TestDryRunWritesMoreThanAPipeHolds(t *testing.T) {
+	checkDryLeaks(t)
+	long := string(pattern(1 << 20))
+	p, err := New(missing).PipeStdout().PipeStderr().Start(dry(says(long, long, 0)))
+	require.NoError(t, err)
+	for _, r := range []io.ReadCloser{p.Stderr(), p.Stdout()} { // the order that is not the program's
+		b, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.True(t, long == string(b))
+		require.NoError(t, r.Close())
+	}
+	require.NoError(t, p.Wait())
+}
+
+func TestDryRunWhoseReaderGoesAwayDiesOfSIGPIPE(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).PipeStdout().Start(dry(says(string(pattern(1<<20)), "", 0)))
+	require.NoError(t, err)
+	require.NoError(t, p.Stdout().Close())
+	require.Error(t, p.Wait())
+	require.Equal(t, syscall.SIGPIPE, p.Status().Signal)
+}
+
+func TestDryRunReadsAPipeUntilItIsClosed(t *testing.T) {
+	checkDryLeaks(t)
+	got := make(chan string, 1)
+	p, err := New(missing).PipeStdin().Start(dry(func(d *DryRunCall) { got <- d.Stdin() }))
+	require.NoError(t, err)
+	_, err = io.WriteString(p.Stdin(), "one ")
+	require.NoError(t, err)
+	require.False(t, isClosed(p.Done()))
+	_, err = io.WriteString(p.Stdin(), "two")
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+	require.Equal(t, "one two", <-got)
+}
+
+func TestDryRunAnswersBeforeItHasReadAll(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).PipeStdin().PipeStdout().Start(dry(func(d *DryRunCall) {
+		b := make([]byte, 2)
+		for {
+			if _, err := io.ReadFull(d.Input(), b); err != nil {
+				return
+			}
+			d.Stdout = strings.ToUpper(string(b))
+			d.Flush()
+		}
+	}))
+	require.NoError(t, err)
+	for _, s := range []string{"ab", "cd"} {
+		_, err = io.WriteString(p.Stdin(), s)
+		require.NoError(t, err)
+		b := make([]byte, 2)
+		_, err = io.ReadFull(p.Stdout(), b)
+		require.NoError(t, err)
+		require.Equal(t, strings.ToUpper(s), string(b))
+	}
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.Stdout().Close())
+}
+
+func TestDryRunTakesAllThatIsWrittenToItsPipe(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).PipeStdin().Start(dry(says("", "", 0)))
+	require.NoError(t, err)
+	require.NoError(t, p.Wait())
+	_, err = p.Stdin().Write(pattern(1 << 20))
+	require.NoError(t, err)
+	require.NoError(t, p.Stdin().Close())
+}
+
+func TestDryRunWithAPipeMayFailToStart(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).PipeStdin().PipeStdout().PipeStderr().Start(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Nil(t, p)
+}
+
+func TestDryRunIsEndedBySignalsThatEndAProgram(t *testing.T) {
+	checkDryLeaks(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGHUP, syscall.SIGSEGV} {
+		p, err := New(missing).Start(dry(untilEnded))
+		require.NoError(t, err)
+		require.NoError(t, p.Signal(sig))
+		<-p.Done()
+		require.Equal(t, Status{ExitCode: -1, Signal: sig}, p.Status())
+		var exit *ExitError
+		require.ErrorAs(t, p.Wait(), &exit)
+		require.NoError(t, exit.Err)
+	}
+	p, err := New(missing).Start(dry(untilEnded))
+	require.NoError(t, err)
+	require.NoError(t, p.Abort())
+	require.EqualError(t, p.Wait(), "spawn: no-such-program: signal: "+syscall.SIGTERM.String())
+	p, err = New(missing).SetGracePeriod(0).Start(dry(untilEnded))
+	require.NoError(t, err)
+	require.NoError(t, p.Abort())
+	require.Equal(t, syscall.SIGKILL, p.Status().Signal)
+	require.Error(t, p.Signal(fakeSignal{}), "not a signal")
+}
+
+type fakeSignal struct{}
+
+func (fakeSignal) Signal()        {}
+func (fakeSignal) String() string { return "fake" }
+
+func TestDryRunMayHandleSignals(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).Start(dry(func(d *DryRunCall) {
+		signals := d.Signals()
+		require.Equal(t, os.Signal(syscall.SIGHUP), <-signals)
+		require.Equal(t, os.Signal(syscall.SIGTERM), <-signals)
+		d.ExitCode = 7
+	}))
+	require.NoError(t, err)
+	require.NoError(t, p.Signal(syscall.SIGHUP))
+	require.NoError(t, p.Signal(syscall.SIGTERM))
+	<-p.Done()
+	require.Equal(t, Status{ExitCode: 7}, p.Status())
+}
+
+func TestDryRunThatIgnoresSIGTERMGetsSIGKILLAfterTheGracePeriod(t *testing.T) {
+	checkDryLeaks(t)
+	over := make(chan bool)
+	defer close(over)
+	p, err := New(missing).SetGracePeriod(time.Millisecond).Start(dry(func(d *DryRunCall) {
+		d.Signals()
+		<-over // whatever comes
+	}))
+	require.NoError(t, err)
+	require.NoError(t, p.Abort())
+	require.Equal(t, syscall.SIGKILL, p.Status().Signal)
+}
+
+func TestDryRunEndsWithItsContext(t *testing.T) {
+	checkDryLeaks(t)
+	cause := errors.New("enough")
+	over := make(chan bool) // for functions that do not look at their context
+	defer close(over)
+	for name, fn := range map[string]DryRunFunc{
+		"looks at its context":         untilEnded,
+		"does not look at its context": func(d *DryRunCall) { d.Stdout = "ready\n"; d.Flush(); <-over },
+	} {
+		for way, run := range ways {
+			what := name + ", " + way
+			ctx, cancel := context.WithCancelCause(context.Background())
+			err := run(WithDryRun(ctx, func(d *DryRunCall) {
+				if way != "Start" {
+					cancel(cause)
+				} else {
+					time.AfterFunc(time.Millisecond, func() { cancel(cause) })
+				}
+				fn(d)
+			}), New(missing))
+			var start *notAStart
+			if errors.As(err, &start) {
+				err = start.error
+			}
+			require.ErrorIs(t, err, context.Canceled, what)
+			require.ErrorIs(t, err, cause, what)
+			if way != "Lines" { // whose pipe may be closed before it has started
+				var exit *ExitError
+				require.ErrorAs(t, err, &exit, what)
+				require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGTERM}, exit.Status, what)
+			}
+		}
+	}
+}
+
+func TestDryRunEndsWithItsContextBeforeItHasStarted(t *testing.T) {
+	checkDryLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan bool)
+	_, err := New(missing).PipeStdin().PipeStdout().Start(WithDryRun(ctx, func(*DryRunCall) { cancel(); <-over }))
+	require.EqualError(t, err, `spawn: cannot start "no-such-program": start: context canceled`)
+	close(over)
+	for name, run := range ways {
+		err = run(WithDryRun(ctx, func(*DryRunCall) { t.Error("called") }), New(missing))
+		require.EqualError(t, err, `spawn: cannot start "no-such-program": start: context canceled`, name)
+	}
+}
+
+func TestDryRunIsEndedWhileItReadsOrWrites(t *testing.T) {
+	checkDryLeaks(t)
+	r, w := io.Pipe() // a reader and a writer that block
+	for name, c := range map[string]*Command{
+		"reader":      New(missing).SetStdin(r),
+		"pipe":        New(missing).PipeStdin(),
+		"writer":      New(missing).SetStdout(w),
+		"pipe output": New(missing).PipeStdout(),
+	} {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		p, err := c.Start(WithDryRun(ctx, func(d *DryRunCall) {
+			d.Flush()
+			d.Stdin()
+			d.Stdout = string(pattern(1 << 20))
+		}))
+		require.NoError(t, err, name)
+		require.ErrorIs(t, p.Wait(), context.DeadlineExceeded, name)
+		cancel()
+		for _, e := range p.pipes {
+			if e != nil {
+				e.Close()
+			}
+		}
+	}
+	r.Close()
+}
+
+func TestDryRunShakesHands(t *testing.T) {
+	checkDryLeaks(t)
+	ctx := context.Background()
+	var ran atomic.Bool
+	p, err := New(missing).RequireHandshake().Start(dry(func(d *DryRunCall) { ran.Store(true); d.ExitCode = 5 }))
+	require.NoError(t, err)
+	require.NoError(t, p.HandshakeWait(ctx))
+	require.NoError(t, p.HandshakeWait(ctx))
+	require.False(t, ran.Load())
+	require.NoError(t, p.HandshakeNotify())
+	require.True(t, ran.Load())
+	require.ErrorContains(t, p.HandshakeNotify(), "notified already")
+	require.ErrorContains(t, p.Wait(), "exit status 5")
+	require.NoError(t, p.HandshakeWait(ctx))
+
+	p, err = New(missing).RequireHandshake().Start(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	require.NoError(t, err)
+	require.NoError(t, p.HandshakeWait(ctx))
+	err = p.HandshakeNotify()
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, err, p.Wait())
+	require.Equal(t, err, p.HandshakeWait(ctx))
+}
+
+func TestDryRunAtItsGateEndsWithoutRunning(t *testing.T) {
+	checkDryLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	never := WithDryRun(ctx, func(*DryRunCall) { t.Error("called") })
+	for want, end := range map[string]func(*Process){
+		"start: Wait was called before HandshakeNotify": func(p *Process) { _ = p.Wait() },
+		"start: aborted": func(p *Process) { require.NoError(t, p.Abort()) },
+		"handshake: the child ended before HandshakeNotify: signal: " + syscall.SIGKILL.String(): func(p *Process) { require.NoError(t, p.Signal(syscall.SIGKILL)) },
+		"start: context canceled": func(*Process) { cancel() },
+	} {
+		if want == "start: context canceled" {
+			continue // last
+		}
+		requireEndAtGate(t, never, want, end)
+	}
+	requireEndAtGate(t, never, "start: context canceled", func(*Process) { cancel() })
+}
+
+func requireEndAtGate(t *testing.T, ctx context.Context, want string, end func(*Process)) {
+	t.Helper()
+	p, err := New(missing).RequireHandshake().PipeStdin().Start(ctx)
+	require.NoError(t, err)
+	end(p)
+	<-p.Done()
+	require.ErrorContains(t, p.Wait(), want)
+	require.Equal(t, p.Wait(), p.HandshakeWait(context.Background()))
+	require.Error(t, p.HandshakeNotify())
+	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.NoError(t, p.Stdin().Close())
+}
+
+func TestDryRunGetsSignalsThatCameAtItsGateWhenItRuns(t *testing.T) {
+	checkDryLeaks(t)
+	p, err := New(missing).RequireHandshake().Start(dry(untilEnded))
+	require.NoError(t, err)
+	require.NoError(t, p.Signal(syscall.SIGTERM))
+	require.NoError(t, p.HandshakeWait(context.Background()))
+	require.False(t, isClosed(p.Done()))
+	require.NoError(t, p.HandshakeNotify())
+	require.ErrorContains(t, p.Wait(), syscall.SIGTERM.String())
+}
+
+func TestDryRunWritesNoPidFile(t *testing.T) {
+	dir := t.TempDir()
+	ctx := dry(func(d *DryRunCall) { _, _ = d.Explain() })
+	for _, path := range []string{filepath.Join(dir, "pid"), filepath.Join(dir, "missing", "pid")} {
+		p, err := New(missing).SetPidFile(path).Start(ctx)
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+		require.NoError(t, New(missing).SetPidFile(path).Run(ctx))
+	}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestDryRunClosesFilesThatItWasGiven(t *testing.T) {
+	for name, run := range ways {
+		for outcome, ctx := range map[string]context.Context{
+			"runs": dry(says("", "", 0)), "fails": dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }),
+		} {
+			kept, given := tempFile(t, ""), tempFile(t, "")
+			_ = run(ctx, New(missing).PassFDAs(kept, 5).PassFDAs(given, 6, CloseParent))
+			require.ErrorIs(t, given.Close(), os.ErrClosed, "%s %s", name, outcome)
+			require.NoError(t, kept.Close(), name)
+		}
+	}
+}
+
+func TestDryRunOfExecReturns(t *testing.T) {
+	f := tempFile(t, "")
+	restore := SetDryRun(func(d *DryRunCall) { d.Stdout = d.Stdin() + d.Args[1] })
+	require.NoError(t, New(missing, "a").SetInput([]byte("in ")).SetStdout(f).Exec())
+	require.Equal(t, "in a", content(t, f))
+	require.ErrorContains(t, New(missing).SetStdout(io.Discard).Exec(), "nobody would be left")
+	require.Equal(t, errTooLong, New(missing).SetInput(make([]byte, 64<<10+1)).Exec())
+	require.NoError(t, New(missing, "a").SetInput(make([]byte, 64<<10)).Exec())
+	c := New(missing)
+	c.SetSendBuffer(make([]byte, 64<<10+1))
+	require.Equal(t, errTooLong, c.Exec())
+	require.ErrorContains(t, New(missing).SetNamespaces(NetworkNamespace).Exec(), "namespaces are for a child")
+	require.ErrorContains(t, New("").Exec(), "empty")
+	restore()
+	defer SetDryRun(says("", "", 3))()
+	require.ErrorContains(t, New(missing).Exec(), "exit status 3")
+	defer SetDryRun(func(d *DryRunCall) { d.Err = fs.ErrPermission })()
+	require.ErrorAs(t, New(missing).Exec(), new(*StartError))
+}
+
+func TestDryRunOfTheContextWins(t *testing.T) {
+	var calls []string
+	named := func(name string) DryRunFunc { return func(*DryRunCall) { calls = append(calls, name) } }
+	run := func(ctx context.Context) { require.NoError(t, New(missing).Run(ctx)) }
+	ctx := context.Background()
+	restore := SetDryRun(named("process"))
+	run(ctx)
+	restoreInner := SetDryRun(named("inner"))
+	run(ctx)
+	run(WithDryRun(ctx, named("context")))
+	run(WithDryRun(WithDryRun(ctx, named("context")), named("nearer")))
+	require.Error(t, New(missing).Run(WithDryRun(ctx, nil)), "a real run")
+	restoreInner()
+	run(ctx)
+	restore()
+	require.Error(t, New(missing).Run(ctx), "a real run")
+	require.Equal(t, []string{"process", "inner", "context", "nearer", "process"}, calls)
+	run(WithDryRun(ctx, named("context")))
+	defer SetDryRun(nil)()
+	require.Error(t, New(missing).Run(ctx), "a real run")
+}
+
+func TestDryRunsOfParallelTestsDoNotSeeEachOther(t *testing.T) {
+	checkDryLeaks(t)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			want := fmt.Sprint(i)
+			ctx := dry(func(d *DryRunCall) { d.Stdout = want + d.Args[1] })
+			for range 20 {
+				out, err := New(missing, want).Output(ctx)
+				if err != nil || string(out) != want+want {
+					t.Errorf("%d: %q, %v", i, out, err)
+				}
+			}
+		}()
+	}
+	all.Wait()
+}
+
+func TestDryRunExplainsOnLinuxOnly(t *testing.T) {
+	require.NoError(t, New(missing, "a").AddSecretArg("hush").Run(dry(func(d *DryRunCall) {
+		text, err := d.Explain()
+		if runtime.GOOS != "linux" {
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+			return
+		}
+		require.NoError(t, err)
+		require.Contains(t, text, `execve("no-such-program", ["no-such-program", "a", "***"]`)
+	})))
+}
+
+// BenchmarkDryRunOff measures what a run pays for a dry run that is off: without any, and with a context of some other test's in the process.
+func BenchmarkDryRunOff(b *testing.B) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	for name, any := range map[string]bool{"never": false, "elsewhere": true} {
+		b.Run(name, func(b *testing.B) {
+			old := anyDryContext.Swap(any)
+			defer anyDryContext.Store(old)
+			for range b.N {
+				if dryRunFunc(ctx) != nil {
+					b.Fatal("on")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDryRun(b *testing.B) {
+	ctx := dry(says("out\n", "", 0))
+	for range b.N {
+		if _, err := New(missing).Output(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
