@@ -81,5 +81,10 @@
 // # Systems
 //
 // Programs run on Linux 5.9 and later, on amd64 and arm64. Elsewhere the package can be built, and whatever would
-// run a program reports [errors.ErrUnsupported].
+// run a program reports [errors.ErrUnsupported], except in a dry run.
+//
+// # Unit tests
+//
+// In a dry run, see [SetDryRun] and [WithDryRun], a function stands in for programs, so that code that starts them can be tested anywhere without starting
+// any. Package spawntest makes that a script of what is expected, or a recording.
 package spawn

@@ -34,9 +34,10 @@ type dryRun struct {
 	outputs [3]*dryOutput // of stdout and stderr; the same for both where they go to the same
 
 	// Under p.mu.
-	signal  syscall.Signal // that has ended the program
-	signals chan os.Signal // by which the program gets signals; nil where it does nothing about them
-	pending []syscall.Signal
+	signal    syscall.Signal // that has ended the program
+	signalled bool
+	signals   chan os.Signal // by which the program gets signals; nil where it does nothing about them
+	pending   []syscall.Signal
 }
 
 // fakePID is below the pids of dry runs. Linux has none as high; Windows has, but no odd ones.
@@ -410,6 +411,7 @@ func (d *dryRun) handleSignals() <-chan os.Signal {
 //
 // Preconditions: p.mu is held and the program has not ended.
 func (d *dryRun) deliver(sig syscall.Signal) error {
+	d.signalled = d.signalled || sig != 0
 	switch {
 	case d.signal != 0: // it is ending
 	case d.p.starting != nil && canHandle(sig): // blocked until it runs

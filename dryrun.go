@@ -145,6 +145,13 @@ func (c *DryRunCall) Signals() <-chan os.Signal {
 	return c.run.handleSignals()
 }
 
+// Signalled reports whether the program has got a signal so far, from [Process.Signal] or because it is to end.
+func (c *DryRunCall) Signalled() bool {
+	c.run.p.mu.Lock()
+	defer c.run.p.mu.Unlock()
+	return c.run.signalled
+}
+
 // SecretArg reports whether Args[i] is a secret, by [Command.AddSecretArg].
 func (c *DryRunCall) SecretArg(i int) bool { return c.secretArgs[i] }
 

@@ -82,6 +82,7 @@ var flagTests = []struct {
 	{words("-max-files 41"), sh("ulimit -n"), "41\n"},
 	{words("-max-core 0"), sh("ulimit -c"), "0\n"},
 	{words("-exec"), words("echo replaced"), "replaced\n"},
+	{words("-dry-run 0 -input text -secret-arg hush"), words("no-such-program a"), "no-such-program a ***, with 4 bytes of input\n"},
 	{words("-landlock-best-effort -landlock-path rw:/ -landlock-port bind:80"), words("echo confined"), "confined\n"},
 }
 

@@ -222,6 +222,11 @@ var runningGroups = []group{
 			r.print = func() (string, error) { return r.cmd.String() + "\n", nil }
 			return nil
 		}},
+		{"dry-run", "CODE", "run nothing, but as if PROGRAM printed what would run and exited with this code", integer(func(r *runner, code int) {
+			r.dryRun = func(call *spawn.DryRunCall) {
+				call.Stdout, call.ExitCode = fmt.Sprintf("%s, with %d bytes of input\n", call, len(call.Stdin())), code
+			}
+		})},
 		{"explain", "", "print the system calls of the child; run nothing", func(r *runner, _ string) error {
 			r.print = func() (string, error) { return r.cmd.Explain() }
 			return nil

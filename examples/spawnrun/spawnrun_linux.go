@@ -41,12 +41,16 @@ type runner struct {
 	timeout    time.Duration
 	away       bool // the program does not get signals from the terminal
 	exec       bool
+	dryRun     spawn.DryRunFunc // nil: programs run
 	status     bool
 	print      func() (string, error) // prints something in place of running the program
 }
 
 func run(args []string) int {
 	r, err := parse(args)
+	if err == nil && r.dryRun != nil {
+		defer spawn.SetDryRun(r.dryRun)()
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		writeUsage(os.Stdout)
