@@ -116,7 +116,7 @@ func TestDryRunEndsAsARealRunDoes(t *testing.T) {
 	}
 }
 
-func TestDryRunMayRunTheProgramAfterAll(t *testing.T) {
+func TestRunRealRunsTheProgram(t *testing.T) {
 	checkLeaks(t)
 	ctx := dry(func(d *DryRunCall) { d.RunReal() })
 	var s string

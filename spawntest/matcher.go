@@ -1,6 +1,7 @@
 package spawntest
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -34,7 +35,7 @@ func toMatcher(v any) (Matcher, error) {
 	case string:
 		return exact(v), nil
 	case restMatcher:
-		return nil, fmt.Errorf("Rest comes last among arguments, and nowhere else")
+		return nil, errors.New("the matcher Rest comes last among arguments, and nowhere else")
 	case Matcher:
 		return v, nil
 	}

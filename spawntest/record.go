@@ -76,12 +76,12 @@ type recorder struct {
 	path    string
 	options options
 
+	running
+
 	mu      sync.Mutex
 	calls   []*recorded
 	secrets []string
 	failed  error
-	over    bool
-	running sync.WaitGroup
 }
 
 func record(t testing.TB, path string, options []Option) context.Context {
@@ -104,15 +104,12 @@ func record(t testing.TB, path string, options []Option) context.Context {
 
 // run runs a program for real.
 func (rec *recorder) run(call *spawn.DryRunCall) {
-	rec.mu.Lock()
-	if rec.over {
-		rec.mu.Unlock()
-		call.Err = errors.New("spawntest: the test is over")
+	if !rec.begin(call) {
 		return
 	}
-	rec.running.Add(1)
-	defer rec.running.Done()
+	defer rec.all.Done()
 	r := &recorded{}
+	rec.mu.Lock()
 	rec.calls = append(rec.calls, r)
 	rec.secrets = append(rec.secrets, secretsOf(call)...)
 	rec.mu.Unlock()
@@ -163,10 +160,7 @@ func newWord(text string, secret bool) word {
 
 // save writes the file when all programs have ended.
 func (rec *recorder) save() error {
-	rec.mu.Lock()
-	rec.over = true
-	rec.mu.Unlock()
-	rec.running.Wait()
+	rec.finish()
 	if rec.failed != nil {
 		return rec.failed
 	}

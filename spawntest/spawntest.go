@@ -41,13 +41,13 @@ type Script struct {
 	t       testing.TB
 	options options
 
+	running
+
 	mu       sync.Mutex
 	calls    int
 	expected []*Expectation
 	next     int // of expected, in order
 	problems []string
-	over     bool
-	running  sync.WaitGroup
 	golden   string // the file that the script is from
 
 	secretsMu sync.Mutex
@@ -285,16 +285,40 @@ func words(call *spawn.DryRunCall) []string {
 
 var errUnexpected = errors.New("spawntest: the test does not expect this call")
 
+// running counts the functions that stand in for programs.
+type running struct {
+	mu   sync.Mutex
+	over bool
+	all  sync.WaitGroup
+}
+
+// begin counts one, which ends with all.Done. When the test is over the call fails instead, and begin reports false.
+func (r *running) begin(call *spawn.DryRunCall) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		call.Err = errors.New("spawntest: the test is over")
+		return false
+	}
+	r.all.Add(1)
+	return true
+}
+
+// finish lets no more begin, and waits for all.
+func (r *running) finish() {
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
+	r.all.Wait()
+}
+
 // run stands in for a program.
 func (s *Script) run(call *spawn.DryRunCall) {
-	s.mu.Lock()
-	if s.over {
-		s.mu.Unlock()
-		call.Err = errors.New("spawntest: the test is over")
+	if !s.begin(call) {
 		return
 	}
-	s.running.Add(1)
-	defer s.running.Done()
+	defer s.all.Done()
+	s.mu.Lock()
 	s.calls++
 	s.secretsMu.Lock()
 	s.secrets = append(s.secrets, secretsOf(call)...)
@@ -410,10 +434,7 @@ func (e *Expectation) play(r *report) {
 // end fails the test if something was not as expected.
 func (s *Script) end() {
 	s.t.Helper()
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	s.running.Wait()
+	s.finish()
 	for _, e := range s.expected {
 		if e.used < e.min {
 			times := ""

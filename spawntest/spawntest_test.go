@@ -169,7 +169,7 @@ func TestMatchersMatch(t *testing.T) {
 func TestAMistakeInAScriptPanics(t *testing.T) {
 	_, script := New(t)
 	require.PanicsWithValue(t, "spawntest: Expect: 1, a int, is neither a string nor a Matcher", func() { script.Expect("a", 1) })
-	require.PanicsWithValue(t, "spawntest: Expect: Rest comes last among arguments, and nowhere else", func() { script.Expect(Rest, "a") })
+	require.PanicsWithValue(t, "spawntest: Expect: the matcher Rest comes last among arguments, and nowhere else", func() { script.Expect(Rest, "a") })
 	require.Panics(t, func() { (&Expectation{}).Stdin(nil) })
 }
 
