@@ -658,6 +658,14 @@ func TestDryRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestDryRunOfRunIsRunningFromTheStart(t *testing.T) {
+	checkDryLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	status, err := New(missing).RunStatus(WithDryRun(ctx, func(d *DryRunCall) { cancel(); <-d.Context().Done() }))
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGTERM}, status)
+}
+
 func TestDryRunEndsWithItsContextBeforeItHasStarted(t *testing.T) {
 	checkDryLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
