@@ -287,3 +287,18 @@ func BenchmarkRunConfined(b *testing.B) {
 		return ours.Run(context.Background())
 	})
 }
+
+func init() { helpers["nothing"] = func([]string) int { return 0 } }
+
+// BenchmarkHelper compares a start through a helper with os/exec's start of the same binary, which does nothing.
+func BenchmarkHelper(b *testing.B) {
+	tiny, self := tinyProgram(b), self(b)
+	for name, e := range map[string]executor{"Cloned": childAndHelper, "Forked": forkedHelper} {
+		b.Run(name, func(b *testing.B) {
+			compare(b, runTheirs(self, helperPrefix+"nothing"), func() error {
+				_, ours := peers(tiny)
+				return ours.by(e).Run(context.Background())
+			})
+		})
+	}
+}
