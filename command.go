@@ -39,6 +39,7 @@ type Command struct {
 	hookArg   string
 	executor  executor // of one run
 	handshake bool
+	daemon    bool
 	pidFile   string
 	listen    []string // names of the descriptors from 3 on
 	session   bool

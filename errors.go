@@ -80,6 +80,9 @@ type Status struct {
 // Success reports whether the process exited with code 0.
 func (s Status) Success() bool { return s.ExitCode == 0 && s.Signal == 0 }
 
+// isKnown reports whether there is a status: of a daemon only its parent gets it.
+func (s Status) isKnown() bool { return s.ExitCode >= 0 || s.Signal != 0 }
+
 // String returns "exit status 1" or "signal: killed (core dumped)", as os.ProcessState does.
 func (s Status) String() string {
 	switch {

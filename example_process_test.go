@@ -78,3 +78,27 @@ func ExampleCommand_RequireHandshake() {
 	// Max core file size 0 0 bytes
 	// the program runs
 }
+
+func ExampleCommand_Daemonize() {
+	ctx := context.Background()
+	p, err := spawn.New("sleep", "1000").Daemonize().Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// It runs, in a session of its own and in /, and would go on if this process ended now.
+	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID())); err == nil {
+		fmt.Println("runs in", dir)
+	}
+	if err := p.Abort(); err != nil {
+		log.Fatal(err)
+	}
+	<-p.Done()
+	fmt.Println(p.Wait(), p.Status())
+
+	_, err = spawn.New("nonesuchd").Daemonize().Start(ctx)
+	fmt.Println(err)
+	// Output:
+	// runs in /
+	// <nil> exit status unknown
+	// spawn: cannot start "nonesuchd": search in PATH: executable file not found in $PATH
+}

@@ -20,9 +20,6 @@ func (c *Command) exec() error {
 		return err
 	}
 	defer pl.release()
-	if len(pl.jobs) > 0 {
-		return errTooLong
-	}
 	undo := pl.saveProcess()
 	pl.undumpable = c.undumpable()
 	if pl.undumpable {

@@ -470,6 +470,13 @@ var starts = map[string]func() error{
 		}
 		return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close(), p.Stderr().Close())
 	},
+	"Daemonize": func() error {
+		p, err := New("/bin/true").Daemonize().Start(context.Background())
+		if err != nil {
+			return err
+		}
+		return p.Wait()
+	},
 	"reader and writers": func() error {
 		var out, errOut bytes.Buffer
 		err := New("tee", "/dev/stderr").SetStdin(strings.NewReader("in")).SetStdout(&out).SetStderr(&errOut).Run(context.Background())
@@ -494,7 +501,7 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 					first = "memfd_create(spawn-report)"
 				}
 				require.Contains(t, steps[0], first)
-				if name != "Run" || state == "warm" { // a first Run needs no more than was needed to make Go's poller ready
+				if name != "Run" && name != "Daemonize" || state == "warm" { // a first Run needs no more than was needed to make Go's poller ready
 					require.Contains(t, string(out), "clone3(")
 				}
 				require.NotContains(t, string(out), "start:")
@@ -803,6 +810,9 @@ func someAttributes(f [3]*os.File) map[string]*Command {
 		"gate":     New("/bin/true").RequireHandshake(),
 		"listen":   New("/bin/true").AddListenFD(f[0], "null"),
 		"tree":     New("/bin/true").SetKillMode(KillTree),
+		"daemon":   New("/bin/true").Daemonize().SetKillMode(KillGroup),
+		// The daemon has a copy of the memory.
+		"copied daemon": New("/bin/true").Daemonize().SetCoredumpFilter(1),
 	}
 	if os.Geteuid() == 0 {
 		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)
@@ -837,22 +847,33 @@ func threeFiles(t testing.TB) (files [3]*os.File) {
 // noSyscall is the number of no system call.
 const noSyscall = 1 << 20
 
+// runStreams returns the streams of a run, or of the start of a daemon.
+func runStreams(c *Command) [3]stream {
+	streams := c.streams
+	if !c.daemon {
+		keepTail(&streams)
+	}
+	return streams
+}
+
 // failOp makes op i of the command's program fail and returns the error and the op as it is in truth.
 func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (op string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	streams := c.streams
-	keepTail(&streams)
+	streams := runStreams(c)
 	pl, err := c.prepare(ctx, streams, m)
 	require.NoError(t, err)
 	op = pl.prog.Step(i)
 	good := *pl.prog.At(i)
 	spoil(pl.prog.At(i))
-	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
+	p := c.newProcess()
+	p.gate = nil
 	require.NoError(t, pl.clone(p))
 	*pl.prog.At(i) = good // the child, or the helper, goes by a copy
-	if pl.gateW >= 0 {
+	if c.daemon {
+		pl.doPart(p)
+	} else if pl.gateW >= 0 {
 		_, err := unix.Write(pl.gateW, []byte{1})
 		require.NoError(t, err)
 	}
@@ -866,8 +887,7 @@ func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (o
 
 // opsOf returns the places of a command's ops, in a short test one of each row of the same call.
 func opsOf(t testing.TB, c *Command, m mode) (places []int) {
-	streams := c.streams
-	keepTail(&streams)
+	streams := runStreams(c)
 	pl, err := c.prepare(context.Background(), streams, m)
 	require.NoError(t, err)
 	defer pl.release()
@@ -893,13 +913,14 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 			"watched": {watched, direct}, "piped": {piped, direct}, "unwatched": {unwatched, direct},
 			"helper": {piped, childAndHelper}, "forked helper": {piped, forkedHelper},
 		} {
-			if c.handshake && how.mode != piped {
+			startOnly := c.handshake || c.daemon
+			if startOnly && how.mode != piped || c.daemon && how.executor == forkedHelper {
 				continue
 			}
 			t.Run(name+", "+mode, func(t *testing.T) {
 				checkLeaks(t)
 				c, m := c.by(how.executor), how.mode
-				if !c.handshake { // Run has none
+				if !startOnly {
 					require.NoError(t, c.Run(context.Background()))
 				}
 				before := openFDs(t)
@@ -921,7 +942,7 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 	want := []string{
 		"chdir", "close_range", "dup3", "execve", "fcntl", "openat", "prlimit64", "rt_sigaction", "rt_sigprocmask",
 		"setpgid", "setresgid", "setresuid", "setsid", "umask", "setpriority", "sched_setscheduler", "sched_setaffinity", "ioprio_set",
-		"prctl", "personality", "write", "read", "getppid", "seccomp",
+		"prctl", "personality", "write", "read", "getppid", "seccomp", "clone",
 	}
 	if os.Geteuid() == 0 {
 		want = append(want, "setgroups", "chroot", "capset")
@@ -958,8 +979,8 @@ func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
 
 func TestEveryOpThatFailsInPlaceOfAChildIsNamed(t *testing.T) {
 	for name := range someAttributes(threeFiles(t)) {
-		if name == "null" || name == "gate" {
-			continue // a process can lead a new session once, and nobody is there to shake hands with
+		if slices.Contains([]string{"null", "gate", "daemon", "copied daemon"}, name) {
+			continue // a process can lead a new session once, nobody is there to shake hands with, and there is no child
 		}
 		t.Run(name, func(t *testing.T) {
 			checkLeaks(t)

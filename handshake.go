@@ -26,14 +26,6 @@ func (c *Command) RequireHandshake() *Command {
 	return c
 }
 
-// checkHandshake refuses a handshake in a call that returns no Process.
-func (c *Command) checkHandshake(method string) error {
-	if c.handshake {
-		return &badCall{method, errors.New("RequireHandshake needs a Process to shake hands with; use Start")}
-	}
-	return nil
-}
-
 // gate is where a child waits for the handshake.
 type gate struct {
 	ready   chan struct{} // closed when the child is there, or never will be

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkGate opens the pipe through which this process lets the child go on: once when it has done its part, such as the maps of a
-// user namespace, and once for a handshake.
+// checkGate opens the pipe through which this process lets the child go on: once when it knows a daemon, once when it has done its part, such as
+// the maps of a user namespace, and once for a handshake.
 func (pl *plan) checkGate() error {
-	if pl.mode == inPlace || !pl.cmd.handshake && !pl.cmd.hasPart() {
+	if pl.mode == inPlace || !pl.cmd.handshake && !pl.cmd.daemon && !pl.cmd.hasPart() {
 		return nil
 	}
 	var err error
@@ -61,10 +61,14 @@ func (pl *plan) stopAtGate() {
 	if !pl.cmd.handshake {
 		return
 	}
+	pl.sayReady()
+	pl.awaitByte()
+}
+
+func (pl *plan) sayReady() {
 	p := pl.prog
 	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.status), p.CString("\x01"), 1)
 	p.Expect(ready, 1)
-	pl.awaitByte()
 }
 
 func (pl *plan) awaitByte() {
@@ -77,6 +81,9 @@ func (pl *plan) doPart(p *Process) {
 	if pl.gateW < 0 {
 		return
 	}
+	if !pl.meetDaemon(p) {
+		return
+	}
 	if pl.cmd.hasPart() {
 		pl.gateErr = pl.part(p.pid)
 		if pl.gateErr == nil {
@@ -84,11 +91,16 @@ func (pl *plan) doPart(p *Process) {
 		}
 	}
 	if p.gate != nil && pl.gateErr == nil {
-		p.gate.fd = pl.gateW
-	} else {
-		closeFD(pl.gateW)
+		p.gate.fd, pl.gateW = pl.gateW, -1
 	}
-	pl.gateW = -1
+	pl.closeGate()
+}
+
+func (pl *plan) closeGate() {
+	if pl.gateW >= 0 {
+		closeFD(pl.gateW)
+		pl.gateW = -1
+	}
 }
 
 // writeByte lets the child go on, if there is one.
@@ -166,16 +178,21 @@ func (pl *plan) pollGate(p *Process, timeout time.Duration) bool {
 
 // reachedGate takes the child's word that it has stopped.
 func (pl *plan) reachedGate(p *Process) bool {
+	if pl.readReady() {
+		close(p.gate.ready)
+	}
+	return true
+}
+
+// readReady reads what the child says by sayReady, and reports whether it has.
+func (pl *plan) readReady() bool {
 	var b [1]byte
 	for {
 		n, err := unix.Read(pl.statusR, b[:])
-		if err == unix.EINTR {
-			continue
+		if err != unix.EINTR {
+			_, failed := pl.prog.Failed()
+			return n == 1 && !failed
 		}
-		if _, failed := pl.prog.Failed(); n == 1 && !failed {
-			close(p.gate.ready)
-		}
-		return true
 	}
 }
 

@@ -22,7 +22,7 @@ func (c *Command) ownMemory() bool {
 		return false
 	case a.setCoredumpFilter:
 		return true
-	case a.setOOMScoreAdj && c.hasPart(): // which this process cannot do while it waits for the child
+	case a.setOOMScoreAdj && (c.daemon || c.hasPart()): // which this process cannot do while it waits for the child
 		return true
 	case c.handshake && (a.setOOMScoreAdj || c.changesCredentials()): // which would hold up this process's threads, or other children
 		return true
@@ -34,7 +34,9 @@ func (c *Command) ownMemory() bool {
 
 func (pl *plan) checkNamespaces() error {
 	n := &pl.cmd.namespaces
-	pl.options.Namespaces = uint64(n.fresh)
+	if !pl.cmd.daemon { // which gets them when it is forked
+		pl.options.Namespaces = uint64(n.fresh)
+	}
 	pl.options.OwnMemory = pl.cmd.ownMemory()
 	for _, j := range n.joined {
 		fd, err := dupFile(j.file)
@@ -42,9 +44,12 @@ func (pl *plan) checkNamespaces() error {
 			return &StartError{Op: "JoinNamespace", Path: pl.path, Err: err}
 		}
 		pl.childEnds = append(pl.childEnds, fd)
-		if j.kind != PIDNamespace {
+		switch {
+		case j.kind != PIDNamespace:
 			pl.joined = append(pl.joined, keptNamespace{j.kind, pl.fds.keep(fd)})
-		} else {
+		case pl.cmd.daemon:
+			pl.daemonPIDNS = pl.fds.keep(fd)
+		default:
 			pl.joinedPID = fd
 		}
 	}

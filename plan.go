@@ -44,9 +44,15 @@ func (c *Command) checkWhole(exec bool) error {
 		return &badCall{"Exec", errors.New("a cgroup is for a child")}
 	case a.chroot != "" && !filepath.IsAbs(c.name):
 		return &badCall{"SetChroot", fmt.Errorf("the program %q has no absolute path in the new root", c.name)}
+	case c.daemon && a.deathSignal != 0:
+		return &badCall{"SetParentDeathSignal", errors.New("a daemon outlives its parent")}
+	case c.daemon && a.tty != nil:
+		return &badCall{"SetControllingTTY", errors.New("a daemon has no terminal")}
 	case caps.limited && more != 0:
 		name := capability.Cap(bits.TrailingZeros64(more)).String()
 		return &badCall{"SetAmbientCaps", fmt.Errorf("CAP_%s is not among those of AllowCap", strings.ToUpper(name))}
+	case c.daemon && !exec:
+		return checkAlone("Daemonize", c.streams)
 	}
 	return nil
 }
@@ -59,7 +65,7 @@ func (c *Command) resolve() (string, error) {
 	if !strings.Contains(c.name, "/") {
 		return c.search()
 	}
-	if !c.hasDir {
+	if c.directory() == "" {
 		return c.name, nil
 	}
 	path, err := absolute(c.name)
@@ -102,7 +108,7 @@ func (c *Command) checkCall(method string, streams [3]stream) error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if err := c.checkHandshake(method); err != nil {
+	if err := c.checkStartOnly(method); err != nil {
 		return err
 	}
 	for n, s := range streams {

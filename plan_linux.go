@@ -36,6 +36,9 @@ type plan struct {
 	self      int // in placement.kept, a pidfd of this process; -1 without
 	landlock  int // in placement.kept, the rules; -1 without
 
+	daemonPIDNS int     // in placement.kept, a pid namespace for the daemon; -1 without
+	daemonPID   uintptr // where the kernel writes the daemon's pid; 0 without a daemon
+
 	status    int // in placement.kept, with a status pipe
 	statusR   int
 	statusF   *os.File // the same, for Go's poller
@@ -85,6 +88,8 @@ var order = [...]step{
 	{"subreaper", (*plan).adoptOrphans},
 	// While /dev/null can still be opened, as this process's user and under its limits.
 	{"descriptors", (*plan).place},
+	// With the daemon's descriptors, and before anything that is for one process only.
+	{"double fork", (*plan).doubleFork},
 	// After the closing, but while this process's /proc is there, and under its limits. A helper opens them itself.
 	{"files of /proc", (*plan).openProcDirect},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
@@ -133,7 +138,8 @@ var order = [...]step{
 // checks look at the command before anything is started, choose the options of the clone, and open in this process what the
 // child needs. A check that opens a descriptor adds it to childEnds.
 var checks = [...]func(*plan) error{
-	(*plan).checkNamespaces, // first: it decides about the child's memory
+	(*plan).checkDaemon,
+	(*plan).checkNamespaces, // before others: it decides about the child's memory
 	(*plan).checkHelper,
 	(*plan).checkGate,
 	(*plan).checkAttributes,
@@ -148,7 +154,7 @@ var checks = [...]func(*plan) error{
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
 // ends it with release.
 func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
-	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, landlock: -1}
+	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, daemonPIDNS: -1, landlock: -1}
 	if err := c.checkWhole(m == inPlace); err != nil {
 		return nil, err
 	}
@@ -257,6 +263,14 @@ func (pl *plan) failed(err error) error {
 }
 
 func (pl *plan) sessionAndGroup() {
+	if pl.cmd.daemon { // of the first parent, which ends: the session then has no leader
+		pl.prog.Add(unix.SYS_SETSID)
+		return
+	}
+	pl.leadSessionOrGroup()
+}
+
+func (pl *plan) leadSessionOrGroup() {
 	c := pl.cmd
 	switch {
 	case c.session: // makes a group too
@@ -270,8 +284,8 @@ func (pl *plan) sessionAndGroup() {
 }
 
 func (pl *plan) workingDirectory() {
-	if pl.cmd.hasDir {
-		pl.prog.Add(unix.SYS_CHDIR, pl.prog.CString(pl.cmd.dir))
+	if dir := pl.cmd.directory(); dir != "" {
+		pl.prog.Add(unix.SYS_CHDIR, pl.prog.CString(dir))
 	}
 }
 

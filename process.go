@@ -22,6 +22,7 @@ type Process struct {
 	ended    chan struct{} // closed by end; nil where nobody calls it
 	gate     *gate         // nil without a handshake
 	dry      *dryRun       // nil for a child
+	daemon   bool
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child
@@ -44,7 +45,7 @@ type stillInside interface{ LeftMemory() bool }
 // errAborted is the reason for the end of a process by Abort.
 var errAborted = errors.New("aborted")
 
-// PID returns the process id of the child.
+// PID returns the process id of the child, or of the daemon after [Command.Daemonize].
 func (p *Process) PID() int { return p.pid }
 
 // Done returns a channel that is closed when the program has ended and its output, as far as the library handles it, is
@@ -55,6 +56,9 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // code 0, otherwise an [*ExitError], or the error of a reader or writer that failed. It can be called any number of
 // times, from any number of goroutines, before and after the end. What the ends of [Process.Stdout] and
 // [Process.Stderr] still hold can be read afterwards. (virCommandWait)
+//
+// How a daemon ends ([Command.Daemonize]) only its parent is told: where this process is not, Wait returns nil, and the exit code in [Process.Status]
+// is -1.
 //
 // After [Command.RequireHandshake] it ends a child that was not notified; see [Process.Done] for a wait that does not. When
 // the program never ran, the error is the [*StartError] of [Process.HandshakeWait] or [Process.HandshakeNotify].
@@ -131,6 +135,9 @@ func (p *Process) watch(ctx context.Context) (stop func() bool) {
 func (p *Process) end(reason error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.daemon && p.starting == nil && !errors.Is(reason, errAborted) {
+		return nil // the context was that of the start
+	}
 	if p.reason == nil {
 		p.reason = reason
 		close(p.ended)
@@ -171,7 +178,7 @@ func (p *Process) conclude(tail []byte, err error, cut bool) {
 		err = p.reason
 	}
 	p.mu.Unlock()
-	if err != nil || !p.status.Success() {
+	if err != nil || p.status.isKnown() && !p.status.Success() {
 		p.err = &ExitError{Command: p.line.String(), Status: p.status, Stderr: tail, Err: err}
 	}
 }

@@ -28,11 +28,18 @@ func (p *Process) reap() bool {
 		// While the child is a zombie its group cannot be another one, nor its pid another process's.
 		if p.waitid(r, unix.WNOWAIT) == nil && r.child().pid != 0 {
 			_ = p.signalAll(unix.SIGKILL) // there may be nothing left
+		} else if p.killMode == KillGroup && p.daemonEnded() {
+			_ = p.signalGroup(unix.SIGKILL)
 		}
 	}
 	err := p.waitid(r, 0)
 	child := r.child()
 	switch {
+	case err != nil && p.daemon:
+		if !p.daemonEnded() {
+			return false
+		}
+		p.status = Status{ExitCode: -1} // only its parent is told more
 	case err != nil:
 		p.status = Status{ExitCode: -1}
 		p.lost = fmt.Errorf("the status is lost, because other code of this process has waited for process %d: %w", p.pid, err)
@@ -92,9 +99,15 @@ func (p *Process) signalAll(sig syscall.Signal) error {
 		return p.dry.deliver(sig)
 	case p.tree != nil:
 		return p.tree.signal(p, sig)
-	}
-	if p.killMode == KillGroup && unix.Kill(-p.pid, sig) == nil {
+	case p.killMode == KillGroup && p.signalGroup(sig) == nil:
 		return nil
 	}
 	return p.handle.signal(sig) // also where the child has not yet made its group
+}
+
+func (p *Process) signalGroup(sig syscall.Signal) error {
+	if p.daemon {
+		return p.signalDaemonsGroup(sig)
+	}
+	return unix.Kill(-p.pid, sig)
 }

@@ -87,7 +87,7 @@ func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error 
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if err := c.checkHandshake(method); err != nil {
+	if err := c.checkStartOnly(method); err != nil {
 		return err
 	}
 	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
@@ -188,18 +188,14 @@ func (c *Command) Exec() error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if err := c.checkHandshake("Exec"); err != nil {
+	if err := c.checkStartOnly("Exec"); err != nil {
 		return err
 	}
 	if c.hook.name != "" {
 		return &badCall{"Exec", errors.New("a hook is for a child; what it does can be done before Exec")}
 	}
-	for n, s := range c.streams {
-		switch s.kind {
-		case streamDefault, streamNull, streamInherit, streamFile, streamMerge, streamData:
-		default:
-			return &badCall{"Exec", errors.New("nobody would be left at the other end of " + streamNames[n])}
-		}
+	if err := checkAlone("Exec", c.streams); err != nil {
+		return err
 	}
 	if fn := dryRunFunc(context.Background()); fn != nil {
 		return c.execDry(fn)

@@ -106,7 +106,7 @@ func (c *Command) changesCredentials() bool {
 
 // needsPipe reports whether only the end of the status pipe tells that the child has left the memory for good.
 func (c *Command) needsPipe() bool {
-	return c.executor != direct || c.handshake || c.undumpable() || c.ownMemory()
+	return c.executor != direct || c.handshake || c.daemon || c.undumpable() || c.ownMemory()
 }
 
 // signals sets every disposition to its default, those that are ignored too: exec resets only handlers. Those that the program is to

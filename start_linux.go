@@ -42,6 +42,10 @@ func (c *Command) prepare(ctx context.Context, streams [3]stream, m mode) (*plan
 		pl.release()
 		return nil, err
 	}
+	if err := pl.checkData(); err != nil {
+		pl.release()
+		return nil, err
+	}
 	pl.write()
 	return pl, nil
 }
@@ -65,10 +69,7 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace}
-	if c.handshake {
-		p.gate = newGate()
-	}
+	p := c.newProcess()
 	if err := pl.clone(p); err != nil {
 		retry := pl.tree.usesCgroup() // an old kernel, or a policy, or a cgroup that must not have processes below it
 		pl.release()
@@ -80,6 +81,14 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 	pl.unwatch = p.watch(ctx)
 	pl.doPart(p)
 	return pl, p, nil
+}
+
+func (c *Command) newProcess() *Process {
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, daemon: c.daemon}
+	if c.handshake {
+		p.gate = newGate()
+	}
+	return p
 }
 
 // clone makes the child.
@@ -108,7 +117,7 @@ func (pl *plan) clone(p *Process) error {
 	switch {
 	case pl.helper != nil:
 		p.starting = pl.helper
-	case pl.options.OwnMemory:
+	case pl.options.OwnMemory, p.daemon:
 		p.starting = ownMemory{}
 	case pl.mode != unwatched:
 		p.starting = &pl.child
@@ -116,7 +125,8 @@ func (pl *plan) clone(p *Process) error {
 	return nil
 }
 
-// ownMemory is a child that was never in this process's memory: that it has exec'ed is known only when Process.starting is cleared.
+// ownMemory is a child that was never in this process's memory, or not the one that was cloned: that it has exec'ed is known only when
+// Process.starting is cleared.
 type ownMemory struct{}
 
 func (ownMemory) LeftMemory() bool { return false }

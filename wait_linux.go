@@ -76,6 +76,9 @@ func (pl *plan) execed(p *Process) error {
 	if pl.helper != nil {
 		silent, hook = !pl.helperPassed(), pl.hookStep()
 	}
+	if p.daemon { // which the end of the context concerns no longer
+		pl.unwatchContext()
+	}
 	err := pl.takeReport()
 	silent = silent && err == nil
 	if killed { // whatever it did until then
@@ -105,13 +108,15 @@ func (pl *plan) execed(p *Process) error {
 
 // waitLeft waits until the child has left this process's memory, if it was ever there.
 func (pl *plan) waitLeft() {
-	if pl.options.OwnMemory { // has a table of its own from the start, and nothing but the pipe tells of it
-		return
+	wait := pl.child.Wait
+	if pl.options.OwnMemory || pl.cmd.daemon { // has a table of its own, and nothing but the pipe tells of it
+		pl.closeChildEnds()
+		wait = func(timeout time.Duration) bool { return waitReadable(pl.statusR, timeout) }
 	}
 	startWaits <- struct{}{}
-	left := pl.child.Wait(maxBlockedTime)
+	left := wait(maxBlockedTime)
 	<-startWaits
-	for ; !left; left = pl.child.LeftMemory() { // a file system that does not answer, for example
+	for ; !left; left = wait(0) { // a file system that does not answer, for example
 		time.Sleep(maxBlockedTime / 10)
 	}
 }

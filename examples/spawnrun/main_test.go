@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,7 +163,7 @@ func TestFlagsReachTheSystemCalls(t *testing.T) {
 }
 
 // testedElsewhere are the flags that have a test of their own below.
-var testedElsewhere = words("apparmor cgroup controlling-tty exec explain grace join kill-mode pass-fd pid-file run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
+var testedElsewhere = words("apparmor cgroup controlling-tty daemonize exec explain grace join kill-mode pass-fd pid-file run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
 
 func TestEveryFlagHasATest(t *testing.T) {
 	tested := slices.Clone(testedElsewhere)
@@ -341,6 +342,10 @@ func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 		{words("-lines x -stdout y -- /bin/true"), exitFailed, "exclude each other"},
 		{words("-lines x -status -- /bin/true"), exitFailed, "neither"},
 		{words("-exec -timeout 1s -- /bin/true"), exitFailed, "leaves nobody"},
+		{words("-daemonize -status -- /bin/true"), exitFailed, "leaves nobody"},
+		{words("-daemonize -exec -- /bin/true"), exitFailed, "neither"},
+		{words("-daemonize -lines x -- /bin/true"), exitFailed, "neither"},
+		{words("-daemonize -- /nonexistent/program"), exitNotFound, "no such file"},
 		{slices.Concat(words("-lines x"), sh("exit 3")), 3, ""},
 	}
 	for _, test := range tests {
@@ -444,6 +449,20 @@ func TestInterruptEndsAProgramThatTheTerminalDoesNotReach(t *testing.T) {
 	p, _ := interactive(t, syscall.SIGINT, "-process-group")
 	_ = p.Wait() // says only that it did not succeed
 	require.Equal(t, 128+15, p.Status().ExitCode)
+}
+
+func TestDaemonizePrintsThePidOfADaemon(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out")
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-daemonize -stdout "+file+" --"), sh("echo $$; pwd; exec sleep 1000"))...))
+	require.Zero(t, r.code, r.stderr)
+	require.Empty(t, r.stderr)
+	pid, err := strconv.Atoi(strings.TrimSpace(r.stdout))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && string(b) == r.stdout+"/\n"
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL), "it has outlived spawnrun")
 }
 
 func TestHelpNamesEveryFlag(t *testing.T) {

@@ -210,6 +210,11 @@ var runningGroups = []group{
 			}
 			return nil
 		}},
+		{"daemonize", "", "start a daemon, print its pid and leave it; its standard streams are empty, unless said", func(r *runner, _ string) error {
+			r.cmd.Daemonize()
+			r.daemon = true
+			return nil
+		}},
 		{"exec", "", "replace spawnrun by the program", func(r *runner, _ string) error {
 			r.exec = true
 			return nil

@@ -42,6 +42,7 @@ type runner struct {
 	away       bool // the program does not get signals from the terminal
 	exec       bool
 	dryRun     spawn.DryRunFunc // nil: programs run
+	daemon     bool
 	status     bool
 	print      func() (string, error) // prints something in place of running the program
 }
@@ -62,6 +63,8 @@ func run(args []string) int {
 		return r.printOnly()
 	case r.exec:
 		return r.exitCode(spawn.Status{ExitCode: -1}, r.cmd.Exec())
+	case r.daemon:
+		return r.startDaemon()
 	}
 	return r.run()
 }
@@ -142,12 +145,16 @@ func (r *runner) setStreams() error {
 	case r.lines && (r.exec || r.status):
 		// The lines come through spawnrun, and a loop over them tells of an end without error nothing more.
 		return errors.New("-lines goes neither with -exec nor with -status")
-	case r.exec && (r.status || r.timeout != 0):
-		return errors.New("-exec leaves nobody for -status or -timeout")
+	case (r.exec || r.daemon) && (r.status || r.timeout != 0):
+		return errors.New("-exec or -daemonize leaves nobody for -status or -timeout")
+	case r.daemon && (r.exec || r.lines):
+		return errors.New("-daemonize goes neither with -exec nor with -lines")
 	}
-	if r.lines { // Lines takes standard output for itself
+	switch {
+	case r.daemon:
+	case r.lines: // Lines takes standard output for itself
 		r.cmd.SetStdin(os.Stdin).SetStderr(os.Stderr)
-	} else {
+	default:
 		r.cmd.InheritStdio()
 	}
 	for _, set := range r.streams {
@@ -186,6 +193,16 @@ func (r *runner) run() int {
 			status, status.UserTime, status.SystemTime, status.MaxRSS>>10)
 	}
 	return r.exitCode(status, err)
+}
+
+// startDaemon starts a daemon and prints its pid.
+func (r *runner) startDaemon() int {
+	p, err := r.cmd.Start(context.Background())
+	if err != nil {
+		return r.exitCode(spawn.Status{ExitCode: -1}, err)
+	}
+	fmt.Println(p.PID())
+	return 0
 }
 
 // context returns a context that ends with the timeout and with signals that are for the program too.

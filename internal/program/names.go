@@ -19,6 +19,8 @@ func init() {
 	// In init, because the formats of some arguments refer back to the table's users.
 	calls = map[uintptr]call{
 		unix.SYS_CHDIR:          {name: "chdir", args: []format{quotedString}},
+		unix.SYS_CLONE:          {name: "clone", args: []format{cloneFlags}},
+		unix.SYS_CLONE3:         {name: "clone3", args: []format{cloneArgs, unsigned}},
 		unix.SYS_CLOSE:          {name: "close", args: []format{signed}},
 		unix.SYS_CLOSE_RANGE:    {name: "close_range", args: []format{unsigned, maxDescriptor, closeRangeFlags}},
 		unix.SYS_DUP3:           {name: "dup3", args: []format{signed, signed, openFlags("0")}},
@@ -52,6 +54,7 @@ var cloneFlagNames = []flagName{
 	{unix.CLONE_FILES, "CLONE_FILES"},
 	{unix.CLONE_PIDFD, "CLONE_PIDFD"},
 	{unix.CLONE_VFORK, "CLONE_VFORK"},
+	{unix.CLONE_PARENT_SETTID, "CLONE_PARENT_SETTID"},
 	{unix.CLONE_CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"},
 	{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
 	{unix.CLONE_NEWIPC, "CLONE_NEWIPC"},
@@ -71,6 +74,9 @@ func CloneFlags(v uint64) string { return joinFlags(v, "0", cloneFlagNames) }
 func cloneFlags(_ *Program, v uintptr) string { return CloneFlags(uint64(v)) }
 
 var atFlags = flags("0", flagName{unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"})
+
+// cloneArgs prints the flags of a struct clone_args, which come first.
+func cloneArgs(p *Program, addr uintptr) string { return "{flags=" + CloneFlags(p.word(addr)) + "}" }
 
 var renameFlags = flags("0", flagName{unix.RENAME_NOREPLACE, "RENAME_NOREPLACE"})
 

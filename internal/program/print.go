@@ -21,12 +21,15 @@ func (p *Program) String() string {
 	return b.String()
 }
 
-// Op prints call i as strace(1) would, with its expected result where the result matters.
+// Op prints call i as strace(1) would, with its expected result, or that in the process that goes on, where the result matters.
 func (p *Program) Op(i int) string {
 	op := &p.ops[i]
 	s := p.call(op.Nr, op.Args[:], p.linked(i))
 	if op.Flags&Expect != 0 {
 		s += " = " + strconv.FormatInt(int64(op.Expect), 10)
+	}
+	if op.Flags&Leave != 0 { // in the process that goes on
+		s += " = 0"
 	}
 	return s
 }

@@ -60,6 +60,10 @@ var printings = []printed{
 	{`set_mempolicy(MPOL_BIND, [0x3], 65)`, unix.SYS_SET_MEMPOLICY, func(p *Program) []uintptr { return []uintptr{2, p.Words(3), 65} }},
 	{`set_mempolicy(MPOL_LOCAL, NULL, 0)`, unix.SYS_SET_MEMPOLICY, list(4, 0, 0)},
 	{`setpriority(PRIO_PROCESS, 0, -5)`, unix.SYS_SETPRIORITY, list(0, 0, argument(-5))},
+	{`clone(CLONE_VM|CLONE_PARENT_SETTID)`, unix.SYS_CLONE, list(unix.CLONE_VM|unix.CLONE_PARENT_SETTID, 0, 1)},
+	{`clone3({flags=CLONE_PARENT_SETTID|CLONE_NEWTIME}, 64)`, unix.SYS_CLONE3, func(p *Program) []uintptr {
+		return []uintptr{p.Words(unix.CLONE_PARENT_SETTID|unix.CLONE_NEWTIME, 0, 0, 1, 0, 0, 0, 0), 64}
+	}},
 	{`close(7)`, unix.SYS_CLOSE, list(7)},
 	{`close(-1)`, unix.SYS_CLOSE, list(argument(-1))},
 	{`close(-1)`, unix.SYS_CLOSE, list(1<<32 - 1)}, // the kernel looks at an int only

@@ -1,0 +1,953 @@
+package spawn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["start-daemon"] = startDaemon
+	helpers["start-daemons"] = startDaemons
+	helpers["daemons-of-a-subreaper"] = daemonsOfASubreaper
+}
+
+// daemonKinds are the ways in which a daemon is made: in this process's memory, with a window in which that is not dumpable, in a copy.
+func daemonKinds() map[string]func(*Command) *Command {
+	return map[string]func(*Command) *Command{
+		"shared memory": func(c *Command) *Command { return c },
+		"other ids":     otherIDs,
+		"own memory":    func(c *Command) *Command { return c.SetCoredumpFilter(0x7f) },
+	}
+}
+
+func forEachDaemon(t *testing.T, f func(t *testing.T, with func(*Command) *Command)) {
+	for name, with := range daemonKinds() {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			f(t, with)
+		})
+	}
+}
+
+// cat is a daemon that ends when its input does.
+type cat struct {
+	*Process
+	input  *os.File
+	output *os.File // also says when it and all that it has forked have ended
+}
+
+func startCat(t testing.TB, c *Command) cat {
+	t.Helper()
+	return startCatWith(t, context.Background(), c)
+}
+
+func startCatWith(t testing.TB, ctx context.Context, c *Command) cat {
+	t.Helper()
+	r, input := newPipe(t)
+	output, w := newPipe(t)
+	p, err := c.SetStdin(r).SetStdout(w).Daemonize().Start(ctx)
+	require.NoError(t, errors.Join(r.Close(), w.Close()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Abort()) })
+	return cat{p, input, output}
+}
+
+// stop ends the daemon and checks what is said of a daemon that has ended.
+func (c cat) stop(t testing.TB) {
+	t.Helper()
+	select {
+	case <-c.Done():
+		t.Fatal("Done is closed while the daemon lives")
+	default:
+	}
+	require.NoError(t, c.input.Close())
+	<-c.Done()
+	requireDaemonEnded(t, c.Process)
+}
+
+func requireDaemonEnded(t testing.TB, p *Process) {
+	t.Helper()
+	require.NoError(t, p.Wait())
+	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
+	require.NoError(t, p.Abort())
+	requireGone(t, p.PID())
+}
+
+// requireGone checks that a process has ended and is not this process's to wait for. Its parent may take its time.
+func requireGone(t testing.TB, pid int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return
+	}
+	require.NoError(t, err)
+	require.Equal(t, "Z (zombie)", statusField(string(b), "State"))
+	require.NotEqual(t, strconv.Itoa(os.Getpid()), statusField(string(b), "PPid"))
+}
+
+// statOf returns some numbers from /proc/PID/stat.
+func statOf(t testing.TB, pid int) (parent, group, session, tty int) {
+	t.Helper()
+	s := string(readProc(t, pid, "stat"))
+	_, err := fmt.Sscan(s[strings.LastIndexByte(s, ')')+4:], &parent, &group, &session, &tty)
+	require.NoError(t, err)
+	return parent, group, session, tty
+}
+
+// ancestors returns the processes from this one's parent to process 1.
+func ancestors(t testing.TB) (pids []int) {
+	for pid := os.Getppid(); pid > 0; {
+		pids = append(pids, pid)
+		if pid == 1 {
+			break
+		}
+		pid, _, _, _ = statOf(t, pid)
+	}
+	return append(pids, 1)
+}
+
+func TestADaemonStandsAlone(t *testing.T) {
+	extra, err := os.Open("/")
+	require.NoError(t, err)
+	defer extra.Close()
+	_, err = unix.FcntlInt(extra.Fd(), unix.F_SETFD, 0) // inheritable
+	require.NoError(t, err)
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		flag, filter := getDumpable(), readFile(t, "/proc/self/coredump_filter")
+		c := startCat(t, with(New("/bin/cat")))
+		requireNoChild(t)
+		require.Equal(t, flag, getDumpable())
+		require.Equal(t, filter, readFile(t, "/proc/self/coredump_filter"))
+
+		parent, group, session, tty := statOf(t, c.PID())
+		require.Contains(t, ancestors(t), parent)
+		require.Equal(t, session, group)
+		require.Zero(t, tty)
+		own, err := unix.Getsid(0)
+		require.NoError(t, err)
+		require.NotContains(t, []int{own, c.PID()}, session)
+		require.ErrorIs(t, unix.Kill(session, 0), unix.ESRCH, "the session has a leader")
+
+		status := procText(t, c.Process, "status")
+		for _, name := range []string{"SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"} {
+			require.Equal(t, "0000000000000000", statusField(status, name), name)
+		}
+		require.Equal(t, "1", statusField(status, "Threads"))
+		if os.Geteuid() == 0 { // who may look at a process of another user
+			require.Equal(t, "/", readlink(t, fmt.Sprintf("/proc/%d/cwd", c.PID())))
+			null, err := inodeAt(os.DevNull)
+			require.NoError(t, err)
+			open, err := table(c.PID())
+			require.NoError(t, err)
+			require.Len(t, open, 3)
+			require.Equal(t, null, open[stderr])
+		}
+		_, err = c.input.WriteString("text\n")
+		require.NoError(t, err)
+		require.Equal(t, "text", readLine(t, c.output))
+		c.stop(t)
+	})
+}
+
+func TestADaemonsStreamsAndDirectoryAreAsSaid(t *testing.T) {
+	dir := publicDir(t)
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		script := `for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] && echo null >&3; done; pwd >&3; umask >&3; exec ls /proc/self/fd >&3`
+		run := func(c *Command) string {
+			r := passPipe(t, c, 3)
+			p, err := c.Start(context.Background())
+			require.NoError(t, err)
+			out, err := io.ReadAll(r)
+			require.NoError(t, err)
+			require.NoError(t, p.Wait())
+			return strings.Join(strings.Fields(string(out)), " ")
+		}
+		mask := unix.Umask(0o27)
+		defer unix.Umask(mask)
+		require.Equal(t, "null null null / 0027 0 1 2 3 4", run(with(shell(script)).Daemonize()))
+		require.Equal(t, "null null null "+dir+" 0123 0 1 2 3 4", run(with(shell(script)).Daemonize().SetWorkingDirectory(dir).SetUmask(0o123)))
+
+		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		out := run(with(shell(script)).SetStdin(f).SetStdout(f).MergeStderr().Daemonize())
+		require.Equal(t, "null null null / 0027 0 1 2 3 4", out)
+
+		c := with(shell(script)).InheritStdio().Daemonize()
+		r := passPipe(t, c, 3)
+		p, err := c.Start(context.Background())
+		require.NoError(t, err)
+		_, err = io.ReadAll(r)
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+	})
+}
+
+func TestARelativeDaemonIsOneOfThisDirectory(t *testing.T) {
+	checkLeaks(t)
+	dir := publicDir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "prog"), []byte("#!/bin/sh\npwd\n"), 0o755))
+	t.Chdir(dir)
+	r, w := newPipe(t)
+	p, err := New("./prog").SetStdout(w).Daemonize().Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.Equal(t, "/", readLine(t, r))
+	require.NoError(t, p.Wait())
+	text, err := New("./prog").Daemonize().Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, `execve("`+dir+`/./prog"`)
+}
+
+func TestNoTerminalBecomesADaemonsOwn(t *testing.T) {
+	const script = `exec 5<>"$1"; echo; cat`
+	tty, name := openTerminal(t)
+	defer tty.Close()
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		require.NoError(t, tty.Chmod(0o666))
+		c := startCat(t, with(shell(script, name)))
+		readLine(t, c.output)
+		_, _, _, number := statOf(t, c.PID())
+		require.Zero(t, number)
+		c.stop(t)
+
+		c = startCat(t, with(shell(script, name)).SetSession())
+		readLine(t, c.output)
+		_, group, session, number := statOf(t, c.PID())
+		require.NotZero(t, number, "the leader of a session")
+		require.Equal(t, []int{c.PID(), c.PID()}, []int{group, session})
+		c.stop(t)
+	})
+}
+
+func TestAGroupOfADaemonsOwn(t *testing.T) {
+	for name, with := range map[string]func(*Command) *Command{
+		"SetProcessGroup": (*Command).SetProcessGroup,
+		"KillGroup":       func(c *Command) *Command { return c.SetKillMode(KillGroup) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			c := startCat(t, with(New("/bin/cat")))
+			_, group, session, _ := statOf(t, c.PID())
+			require.Equal(t, c.PID(), group)
+			require.NotEqual(t, c.PID(), session)
+			c.stop(t)
+		})
+	}
+}
+
+// familyScript has a descendant that SIGTERM does not end.
+const familyScript = `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`
+
+func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		c := startCat(t, with(shell(familyScript)).SetKillMode(KillGroup))
+		readLine(t, c.output)
+		readLine(t, c.output)
+		require.NoError(t, c.Abort())
+		requireDaemonEnded(t, c.Process)
+		_, err := c.output.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "nothing of the group is left")
+	})
+}
+
+func TestADaemonIsSignalledAndAborted(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		c := startCat(t, with(shell(`trap 'echo got it' USR1; echo ready; while read line; do :; done; cat`)))
+		require.Equal(t, "ready", readLine(t, c.output))
+		require.NoError(t, c.Signal(unix.SIGUSR1))
+		require.Equal(t, "got it", readLine(t, c.output))
+		require.Equal(t, Status{}, c.Status())
+		require.NoError(t, c.Abort())
+		requireDaemonEnded(t, c.Process)
+
+		c = startCat(t, with(shell(`trap "" TERM; echo ready; while :; do read line; done`)).SetGracePeriod(time.Millisecond))
+		require.Equal(t, "ready", readLine(t, c.output))
+		require.NoError(t, c.Abort(), "SIGKILL after the grace period")
+		requireDaemonEnded(t, c.Process)
+
+		c = startCat(t, with(New("/bin/cat")))
+		require.NoError(t, c.Signal(unix.SIGKILL))
+		<-c.Done()
+		requireDaemonEnded(t, c.Process)
+	})
+}
+
+func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		for op, c := range map[string]*Command{
+			`execve("/nonexistent")`: New("/nonexistent"),
+			`chdir("/nonexistent")`:  New("/bin/true").SetWorkingDirectory("/nonexistent"),
+		} {
+			var alive *os.File
+			for _, c := range []*Command{c.Clone(), c.Clone().SetKillMode(KillGroup), c.Clone().SetSession()} {
+				alive = passPipe(t, with(c), 9)
+				p, err := c.Daemonize().Start(context.Background())
+				require.Nil(t, p)
+				requireNotStarted(t, err, op, os.ErrNotExist)
+				_, err = alive.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+			}
+		}
+	})
+}
+
+// TestADaemonOutlivesItsParent: with and without a subreaper.
+func TestADaemonOutlivesItsParent(t *testing.T) {
+	for _, subreaper := range []bool{false, true} {
+		forEachKind := daemonKinds()
+		for name := range forEachKind {
+			t.Run(fmt.Sprintf("%s, subreaper %v", name, subreaper), func(t *testing.T) {
+				checkLeaks(t)
+				if subreaper {
+					require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+					defer func() { require.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)) }()
+				}
+				r, w := newPipe(t)
+				output, outputW := newPipe(t)
+				c := helperCommand(t, "start-daemon", name).PassFDAs(r, 3).PassFDAs(outputW, 4)
+				out, err := c.Output(context.Background())
+				require.NoError(t, err)
+				require.NoError(t, errors.Join(r.Close(), outputW.Close()))
+				pid, err := strconv.Atoi(string(out))
+				require.NoError(t, err)
+
+				_, err = w.WriteString("it lives\n")
+				require.NoError(t, err)
+				require.Equal(t, "it lives", readLine(t, output))
+				parent, _, session, _ := statOf(t, pid)
+				require.NotEqual(t, pid, session)
+				if subreaper {
+					require.Equal(t, os.Getpid(), parent)
+				} else {
+					require.Contains(t, ancestors(t), parent)
+				}
+				require.NoError(t, w.Close())
+				_, err = output.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+				if subreaper {
+					_, err := unix.Wait4(pid, nil, 0, nil)
+					require.NoError(t, err, "it is an ordinary child: SIGCHLD comes at its end")
+				}
+				eventually(t, "it has ended", func() bool {
+					b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+					return err != nil || strings.HasPrefix(statusField(string(b), "State"), "Z")
+				})
+			})
+		}
+	}
+}
+
+// startDaemon starts cat with the descriptors 3 and 4, prints its pid and ends.
+func startDaemon(args []string) int {
+	c := daemonKinds()[args[0]](New("/bin/cat")).SetStdin(os.NewFile(3, "input")).SetStdout(os.NewFile(4, "output"))
+	p, err := c.Daemonize().Start(context.Background())
+	if err != nil {
+		return fail(err)
+	}
+	fmt.Print(p.PID())
+	return 0
+}
+
+// TestASubreaperIsTheParentOfItsDaemons: it learns how they end, and has no zombies.
+func TestASubreaperIsTheParentOfItsDaemons(t *testing.T) {
+	checkLeaks(t)
+	out, err := helperCommand(t, "daemons-of-a-subreaper").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+}
+
+func daemonsOfASubreaper([]string) int {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fail(err)
+	}
+	ctx := context.Background()
+	for name, with := range daemonKinds() {
+		p, err := with(shell("exit 7")).Daemonize().Start(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		var exit *ExitError
+		if err := p.Wait(); !errors.As(err, &exit) || exit.Status.ExitCode != 7 || p.Status().ExitCode != 7 {
+			return fail(fmt.Errorf("%s: %w", name, err))
+		}
+		p, err = with(New("/bin/sleep", "1000")).Daemonize().SetKillMode(KillGroup).Start(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+		if err != nil {
+			return fail(err)
+		}
+		if parent := statusField(string(stat), "PPid"); parent != strconv.Itoa(os.Getpid()) {
+			return fail(fmt.Errorf("%s: the parent is %s", name, parent))
+		}
+		if err := p.Abort(); err != nil || p.Status().Signal != unix.SIGTERM {
+			return fail(fmt.Errorf("%s: %w, %v", name, err, p.Status()))
+		}
+		p, err = with(New("/bin/true")).Daemonize().Start(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		if err := p.Wait(); err != nil || !p.Status().Success() {
+			return fail(fmt.Errorf("%s: %w, %v", name, err, p.Status()))
+		}
+		for _, c := range []*Command{New("/nonexistent"), New("/bin/true").SetWorkingDirectory("/nonexistent")} {
+			if _, err := with(c).Daemonize().Start(ctx); !errors.Is(err, os.ErrNotExist) {
+				return fail(fmt.Errorf("%s: %w", name, err))
+			}
+		}
+		if _, err := with(New("/nonexistent")).Daemonize().SetUmask(0).Start(ctx); err == nil {
+			return fail(errors.New("no error"))
+		}
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
+			return fail(fmt.Errorf("%s: a child is left: %w", name, err))
+		}
+	}
+	return 0
+}
+
+func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
+	checkLeaks(t)
+	var s string
+	var buffer bytes.Buffer
+	ctx := context.Background()
+	const nobodyLeft = "Daemonize: nobody would be left at the other end of "
+	const tooMuch = "Daemonize: more data to read than a pipe holds, and nobody would be left to write it"
+	big := make([]byte, 64<<10+1)
+	for i, x := range []struct {
+		c    *Command
+		want string
+	}{
+		{New("/bin/cat").PipeStdin(), nobodyLeft + "stdin"},
+		{New("/bin/cat").PipeStdout(), nobodyLeft + "stdout"},
+		{New("/bin/cat").PipeStderr(), nobodyLeft + "stderr"},
+		{New("/bin/cat").SetStdin(&buffer), nobodyLeft + "stdin"},
+		{New("/bin/cat").SetStdout(&buffer), nobodyLeft + "stdout"},
+		{New("/bin/cat").SetStderr(&buffer), nobodyLeft + "stderr"},
+		{New("/bin/cat").SetOutputBuffer(&s), nobodyLeft + "stdout"},
+		{New("/bin/cat").SetErrorBuffer(&s), nobodyLeft + "stderr"},
+		{New("/bin/cat").SetInput(big), tooMuch},
+		{func() *Command { c := New("/bin/cat"); c.SetSendBuffer(big); return c }(), tooMuch},
+		{New("/bin/cat").SetParentDeathSignal(unix.SIGTERM), "SetParentDeathSignal: a daemon outlives its parent"},
+		{New("/bin/cat").SetControllingTTY(os.Stdin), "SetControllingTTY: a daemon has no terminal"},
+	} {
+		_, err := x.c.Daemonize().Start(ctx)
+		require.EqualError(t, err, "spawn: "+x.want, i)
+		_, err = x.c.Explain()
+		require.EqualError(t, err, "spawn: "+x.want, i)
+		_, err = x.c.RequireHandshake().Start(ctx)
+		require.EqualError(t, err, "spawn: "+x.want, i)
+	}
+
+	c := New("/bin/true").Daemonize()
+	_, statusErr := c.RunStatus(ctx)
+	_, outputErr := c.Output(ctx)
+	_, combinedErr := c.CombinedOutput(ctx)
+	_, linesErr := lines(c)
+	for method, err := range map[string]error{
+		"Run": c.Run(ctx), "RunStatus": statusErr, "Output": outputErr, "CombinedOutput": combinedErr, "Lines": linesErr, "Exec": c.Exec(),
+	} {
+		require.EqualError(t, err, "spawn: "+method+": Daemonize is for a program that nobody waits for; use Start")
+	}
+}
+
+func TestADaemonGetsDataThatAPipeHolds(t *testing.T) {
+	checkLeaks(t)
+	r, w := newPipe(t)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	c := shell(`sha1sum; sha1sum "/dev/fd/$1"`).SetInput(data).SetStdout(w).Daemonize()
+	c.AddArg(strconv.Itoa(c.SetSendBuffer(data)))
+	p, err := c.Start(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	first := readLine(t, r)
+	require.Equal(t, strings.Fields(first)[0], strings.Fields(readLine(t, r))[0])
+	require.Equal(t, strings.Fields(outputOf(t, New("sha1sum").SetInput(data)))[0], strings.Fields(first)[0])
+	require.NoError(t, p.Wait())
+}
+
+func TestADaemonWithAHandshake(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		dir := publicDir(t)
+		require.NoError(t, os.Chmod(dir, 0o777))
+		ran := filepath.Join(dir, "ran")
+		daemon := func() *Command {
+			return with(shell(`echo >"$1"; exec sleep 1000`, ran)).SetMaxCoreSize(0).SetWorkingDirectory(dir).SetKillMode(KillGroup).Daemonize()
+		}
+		p := gated(t, daemon())
+		require.Regexp(t, `Max core file size +0 +0 `, procText(t, p, "limits"))
+		parent, group, _, _ := statOf(t, p.PID())
+		require.Contains(t, ancestors(t), parent)
+		require.Equal(t, p.PID(), group)
+		requireNoChild(t)
+		require.NoFileExists(t, ran)
+		require.NoError(t, p.HandshakeNotify())
+		eventually(t, "it runs", func() bool { _, err := os.Stat(ran); return err == nil })
+		require.NoError(t, p.Abort())
+		requireDaemonEnded(t, p)
+		require.NoError(t, os.Remove(ran))
+
+		for name, end := range map[string]func(p *Process, cancel func()) error{
+			"Wait was called before":  func(p *Process, _ func()) error { _ = p.Wait(); return nil },
+			"aborted":                 func(p *Process, _ func()) error { return p.Abort() },
+			"context canceled":        func(_ *Process, cancel func()) error { cancel(); return nil },
+			"the child ended before ": func(p *Process, _ func()) error { return p.Signal(unix.SIGKILL) },
+		} {
+			ctx, cancel := context.WithCancel(context.Background())
+			p, err := daemon().RequireHandshake().Start(ctx)
+			require.NoError(t, err)
+			require.NoError(t, p.HandshakeWait(ctx))
+			require.NoError(t, end(p, cancel), name)
+			require.ErrorContains(t, requireNeverRan(t, p), name)
+			cancel()
+			requireGone(t, p.PID())
+			require.NoFileExists(t, ran)
+		}
+
+		p, err := with(New("/bin/true")).SetWorkingDirectory("/nonexistent").Daemonize().RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		requireNotStarted(t, p.HandshakeWait(context.Background()), `chdir("/nonexistent")`, os.ErrNotExist)
+		requireNeverRan(t, p)
+		p = gated(t, with(New("/nonexistent")).Daemonize())
+		requireNotStarted(t, p.HandshakeNotify(), `execve("/nonexistent")`, os.ErrNotExist)
+	})
+}
+
+func TestADaemonsPidFileIsItsOwn(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		path := filepath.Join(t.TempDir(), "pid")
+		c := startCat(t, with(New("/bin/cat")).SetPidFile(path))
+		requirePidFile(t, path, c.PID(), c.PID())
+		_, err := New("/bin/true").SetPidFile(path).Daemonize().Start(context.Background())
+		require.ErrorContains(t, err, fmt.Sprintf(": held by process %d: ", c.PID()))
+		c.stop(t)
+		requirePidFile(t, path, c.PID(), 0)
+
+		c = startCat(t, with(New("/bin/cat")).SetPidFile(path))
+		requirePidFile(t, path, c.PID(), c.PID())
+		c.stop(t)
+		_, err = with(New("/nonexistent")).SetPidFile(path).Daemonize().Start(context.Background())
+		require.ErrorIs(t, err, os.ErrNotExist)
+		entries, err := os.ReadDir(filepath.Dir(path))
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	})
+}
+
+func TestADaemonsSocketsAreForItsPid(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	f, err := listener.(*net.TCPListener).File()
+	require.NoError(t, err)
+	defer f.Close()
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		c := startCat(t, with(shell(`echo $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES $$; cat`)).AddListenFD(f, "web"))
+		require.Equal(t, fmt.Sprintf("%[1]d 1 web %[1]d", c.PID()), readLine(t, c.output))
+		c.stop(t)
+	})
+}
+
+// startPlain is startCat for a command that is no daemon.
+func startPlain(t testing.TB, c *Command) *Process {
+	r, w := newPipe(t)
+	p, err := c.SetStdin(r).Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, w.Close())
+		require.NoError(t, p.Wait())
+	})
+	return p
+}
+
+func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
+	checkLeaks(t)
+	own := map[string]string{"oom_score_adj": "", "coredump_filter": "", "limits": "", "personality": ""}
+	for name := range own {
+		own[name] = readFile(t, "/proc/self/"+name)
+	}
+	confined := func() *Command {
+		c := confine(New("/bin/cat"))
+		c.attrs.deathSignal = 0
+		return c.SetMaxFiles(50).SetUmask(0o27).SetKeyring(KeyringPrivate)
+	}
+	commands := map[string]func() *Command{
+		"confined":    confined,
+		"with a dump": func() *Command { return confined().SetCoredumpFilter(0x7f) },
+		"other ids":   func() *Command { return otherIDs(New("/bin/cat").SetOOMScoreAdj(1000)) },
+	}
+	if os.Geteuid() == 0 {
+		commands["another user"] = func() *Command { return confined().SetUID(nobody).SetGID(nobody).SetGroups(1, 2).ClearCaps() }
+		commands["SetUser"] = func() *Command { return New("/bin/cat").SetUser("nobody") }
+	}
+	same := []string{"Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Cpus_allowed"}
+	for name, command := range commands {
+		t.Run(name, func(t *testing.T) {
+			plain, daemon := startPlain(t, command()), startCat(t, command())
+			want, got := procText(t, plain, "status"), procText(t, daemon.Process, "status")
+			for _, field := range same {
+				require.Equal(t, statusField(want, field), statusField(got, field), field)
+			}
+			require.Equal(t, procText(t, plain, "limits"), procText(t, daemon.Process, "limits"))
+			require.Equal(t, procText(t, plain, "oom_score_adj"), procText(t, daemon.Process, "oom_score_adj"))
+			if os.Geteuid() == 0 {
+				for _, file := range []string{"coredump_filter", "personality"} {
+					require.Equal(t, procText(t, plain, file), procText(t, daemon.Process, file), file)
+				}
+			}
+			daemon.stop(t)
+			for file, text := range own {
+				require.Equal(t, text, readFile(t, "/proc/self/"+file), file)
+			}
+			require.Equal(t, 1, getDumpable())
+		})
+	}
+}
+
+func TestADaemonIsBornInItsCgroup(t *testing.T) {
+	dir := newCgroup(t)
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		c := startCat(t, with(New("/bin/cat")).SetCgroup(dir))
+		require.Equal(t, strconv.Itoa(c.PID()), readFile(t, dir+"/cgroup.procs"))
+		c.stop(t)
+	})
+}
+
+// TestADaemonsNamespacesAreItsOwn and not those of the process that has forked it, whose end would be that of a pid namespace.
+func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
+	needUserNamespaces(t)
+	f, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer f.Close()
+	for kind, name := range allKinds {
+		if _, err := os.Stat("/proc/self/ns/" + name); err != nil {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			path := filepath.Join(t.TempDir(), "pid")
+			asked := []Namespace{kind}
+			if kind == PIDNamespace && os.Geteuid() == 0 { // also in shared memory
+				c := startCat(t, shell("echo $$; cat").SetNamespaces(kind))
+				require.Equal(t, "1", readLine(t, c.output))
+				c.stop(t)
+			}
+			if kind != UserNamespace {
+				asked = append(asked, UserNamespace)
+			}
+			command := shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetPidFile(path).AddListenFD(f, "")
+			c := startCat(t, command)
+			pid := strconv.Itoa(c.PID())
+			if kind == PIDNamespace {
+				pid = "1"
+			}
+			require.Equal(t, pid+" "+pid+" 0", readLine(t, c.output))
+			requirePidFile(t, path, c.PID(), c.PID())
+			require.NotEqual(t, readlink(t, "/proc/self/ns/"+name), readlink(t, fmt.Sprintf("/proc/%d/ns/%s", c.PID(), name)))
+			parent, _, _, _ := statOf(t, c.PID())
+			require.Contains(t, ancestors(t), parent)
+			c.stop(t)
+		})
+	}
+}
+
+func TestADaemonJoinsNamespaces(t *testing.T) {
+	needRoot(t, "to join namespaces")
+	checkLeaks(t)
+	for _, kinds := range [][]Namespace{{PIDNamespace}, {NetworkNamespace, PIDNamespace}, {TimeNamespace}, {UserNamespace, PIDNamespace}} {
+		target := waitingIn(t, New("/bin/cat").SetNamespaces(kinds...))
+		c := shell("echo $$; cat")
+		for _, kind := range kinds {
+			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", target.PID(), allKinds[kind]))
+			require.NoError(t, err)
+			defer f.Close()
+			c.JoinNamespace(kind, f)
+		}
+		daemon := startCat(t, c)
+		for _, kind := range kinds {
+			ns := "ns/" + allKinds[kind]
+			require.Equal(t, readlink(t, fmt.Sprintf("/proc/%d/%s", target.PID(), ns)), readlink(t, fmt.Sprintf("/proc/%d/%s", daemon.PID(), ns)))
+		}
+		number := readLine(t, daemon.output)
+		pids := strings.Fields(statusField(procText(t, daemon.Process, "status"), "NSpid"))
+		require.Equal(t, strconv.Itoa(daemon.PID()), pids[0])
+		require.Equal(t, number, pids[len(pids)-1])
+		daemon.stop(t)
+	}
+}
+
+func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		ctx, cancel := context.WithCancel(context.Background())
+		c := startCatWith(t, ctx, with(New("/bin/cat")))
+		cancel()
+		_, err := c.input.WriteString("text\n")
+		require.NoError(t, err)
+		require.Equal(t, "text", readLine(t, c.output))
+		c.stop(t)
+		require.NoError(t, c.Wait())
+
+		_, err = with(New("/bin/cat")).Daemonize().Start(ctx)
+		requireNotStarted(t, err, "start", context.Canceled)
+	})
+}
+
+// TestTheContextEndsTheStartOfADaemon while this call of the first parent or of the daemon is held.
+func TestTheContextEndsTheStartOfADaemon(t *testing.T) {
+	for name, call := range map[string]uint32{"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "chdir": unix.SYS_CHDIR} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			alive, w := newPipe(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			listener, started := make(chan int), make(chan error)
+			go func() {
+				runtime.LockOSThread() // the filter stays with the thread, which ends
+				fd, err := notifyOf(call)
+				listener <- fd
+				if err == nil {
+					_, err = New("/bin/true").SetKillMode(KillGroup).PassFDAs(w, 3, CloseParent).Daemonize().Start(ctx)
+				}
+				started <- err
+			}()
+			fd := <-listener
+			defer unix.Close(fd)
+			err := answer(fd, func(int) {
+				cancel()
+				requireNotStarted(t, <-started, "start", context.Canceled)
+			})
+			require.ErrorIs(t, err, unix.ENOENT, "who waited for the answer is gone")
+			_, err = alive.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+		})
+	}
+}
+
+// requireStartedOrKilled checks a start whose context ends sometime.
+func requireStartedOrKilled(t testing.TB, p *Process, err error) {
+	t.Helper()
+	var start *StartError
+	switch {
+	case err == nil:
+		require.NoError(t, p.Wait())
+	case errors.As(err, &start) && errors.Is(err, context.Canceled):
+	default:
+		t.Fatal(err)
+	}
+}
+
+// TestADaemonThatIsKilledWhileItStartsLeavesNothing: whichever of the two processes it is, and when.
+func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
+	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
+		alive, w := newPipe(t)
+		for range rounds(300, 30) {
+			ctx, cancel := context.WithCancel(context.Background())
+			c := with(New("/bin/true")).PassFDAs(w, 9).Daemonize()
+			go func() {
+				for range rand.IntN(600) {
+					runtime.Gosched()
+				}
+				cancel()
+			}()
+			p, err := c.Start(ctx)
+			requireStartedOrKilled(t, p, err)
+			requireNoChild(t)
+			cancel()
+		}
+		require.NoError(t, w.Close())
+		_, err := alive.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+	})
+	for name, call := range map[string]uint32{
+		"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "exit_group": unix.SYS_EXIT_GROUP, "read": unix.SYS_READ,
+	} {
+		t.Run("SIGKILL in "+name, func(t *testing.T) {
+			checkLeaks(t)
+			alive, w := newPipe(t)
+			listener, started := make(chan int), make(chan error)
+			go func() {
+				runtime.LockOSThread()
+				// The thread that has the filter must not be held itself, so it does nothing but clone.
+				pl, p, err := newDaemon(New("/bin/true").PassFDAs(w, 3).Daemonize())
+				if err == nil {
+					var fd int
+					fd, err = notifyOf(call)
+					listener <- fd
+				}
+				if err == nil {
+					err = pl.clone(p)
+				}
+				go func() {
+					if err == nil {
+						pl.doPart(p)
+						err = pl.startWaiting(context.Background(), p)
+					}
+					started <- err
+				}()
+			}()
+			fd := <-listener
+			defer unix.Close(fd)
+			_ = answer(fd, func(pid int) { require.NoError(t, unix.Kill(pid, unix.SIGKILL)) })
+			err := <-started
+			if call == unix.SYS_EXIT_GROUP {
+				require.NoError(t, err, "the daemon is there")
+				require.NoError(t, answer(fd, func(int) {}))
+			} else {
+				require.ErrorContains(t, err, `spawn: cannot start "/bin/true": double fork: the daemon`)
+			}
+			require.NoError(t, w.Close())
+			_, err = alive.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+			waitForNoChild(t)
+		})
+	}
+}
+
+// newDaemon prepares the start of a daemon.
+func newDaemon(c *Command) (*plan, *Process, error) {
+	pl, err := c.prepare(context.Background(), c.streams, watched)
+	return pl, c.newProcess(), err
+}
+
+// startDaemons starts daemons one after the other until it is killed, and prints a line for each.
+func startDaemons(args []string) int {
+	alive := os.NewFile(3, "alive")
+	for {
+		c := daemonKinds()[args[0]](New("/bin/true")).PassFDAs(alive, 3).Daemonize()
+		p, err := c.Start(context.Background())
+		if err != nil {
+			return fail(err)
+		}
+		if err := p.Wait(); err != nil {
+			return fail(err)
+		}
+		fmt.Println()
+	}
+}
+
+// TestNoDaemonIsLeftWaitingByAParentThatIsKilled at random moments: each runs its program or ends.
+func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
+	for kind := range daemonKinds() {
+		t.Run(kind, func(t *testing.T) {
+			checkLeaks(t)
+			for range rounds(100, 10) {
+				p, alive := sleepFor(t, helperCommand(t, "start-daemons", kind).InheritStdio().PipeStdout())
+				lines := bufio.NewReader(p.Stdout())
+				for range 1 + rand.IntN(5) {
+					_, err := lines.ReadString('\n')
+					require.NoError(t, err)
+				}
+				for range rand.IntN(1000) {
+					runtime.Gosched()
+				}
+				require.NoError(t, p.Signal(unix.SIGKILL))
+				_, err := alive.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+				require.Equal(t, unix.SIGKILL, requireAnySignal(t, p.Wait()))
+				require.NoError(t, p.Stdout().Close())
+				require.NoError(t, alive.Close())
+			}
+		})
+	}
+}
+
+func TestManyDaemonsAtOnce(t *testing.T) {
+	checkLeaks(t)
+	r, w := newPipe(t)
+	kinds := []func(*Command) *Command{func(c *Command) *Command { return c }, otherIDs, func(c *Command) *Command { return c.SetCoredumpFilter(1) }}
+	n := rounds(300, 60)
+	daemons := make([]*Process, n)
+	var next atomic.Int32
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				p, err := kinds[i%len(kinds)](New("/bin/cat")).SetStdin(r).Daemonize().Start(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				daemons[i] = p
+			}
+		}()
+	}
+	wg.Wait()
+	requireNoChild(t)
+	pids := map[int]bool{}
+	for _, p := range daemons {
+		require.NotNil(t, p)
+		pids[p.PID()] = true
+		require.Equal(t, Status{}, p.Status())
+	}
+	require.Len(t, pids, n)
+	for i, p := range daemons {
+		if i%2 == 0 {
+			require.NoError(t, p.Abort())
+		}
+	}
+	require.NoError(t, r.Close())
+	require.NoError(t, w.Close())
+	for _, p := range daemons {
+		requireDaemonEnded(t, p)
+	}
+}
+
+func TestExplainShowsTheDoubleFork(t *testing.T) {
+	checkLeaks(t)
+	text, err := New("/bin/true").Daemonize().Explain()
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"close_range", "setsid", "close_range", "openat", "dup3", "clone", "read", "write", "chdir",
+	}, callNames(text)[:9])
+	require.Contains(t, text, "\nclone(CLONE_VM|CLONE_PARENT_SETTID) = 0\n")
+	text, err = New("/bin/true").SetNamespaces(TimeNamespace, PIDNamespace).SetProcessGroup().Daemonize().Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, "\nclone3({flags=CLONE_PARENT_SETTID|CLONE_NEWPID|CLONE_NEWTIME}, 64) = 0\n")
+	require.Equal(t, []string{"clone3", "read", "write", "setpgid"}, callNames(text[strings.Index(text, "clone3"):])[:4])
+}
+
+func TestADaemonThatIsForgottenLeavesNoZombie(t *testing.T) {
+	checkLeaks(t)
+	for range 10 {
+		_, err := New("/bin/true").Daemonize().Start(context.Background())
+		require.NoError(t, err)
+	}
+	runtime.GC()
+	waitForNoChild(t)
+}
+
+// BenchmarkDaemonize is the start of a daemon against that of a child.
+func BenchmarkDaemonize(b *testing.B) {
+	tiny := tinyProgram(b)
+	run := func(c *Command) func() error {
+		return func() error {
+			p, err := c.Start(context.Background())
+			if err != nil {
+				return err
+			}
+			return p.Wait()
+		}
+	}
+	compare(b, run(New(tiny)), run(New(tiny).Daemonize()))
+}
