@@ -70,8 +70,8 @@ func (pl *plan) doubleFork() {
 // cloneArgsSize is the size of a struct clone_args as of Linux 5.3. (CLONE_ARGS_SIZE_VER0)
 const cloneArgsSize = 64
 
-// meetDaemon makes the daemon, if there is to be one, the process of p. Where it cannot, gateErr or the child's report says why, the gate is
-// closed, and there is no process left.
+// meetDaemon makes the daemon, if there is to be one, the process of p. Where it cannot, gateErr or the child's report says why, and there is
+// no process left.
 func (pl *plan) meetDaemon(p *Process) (met bool) {
 	if !p.daemon {
 		return true
@@ -83,16 +83,12 @@ func (pl *plan) meetDaemon(p *Process) (met bool) {
 	if err == nil {
 		return true
 	}
-	pl.closeGate()
 	if _, failed := pl.prog.Failed(); !failed {
 		if pid == 0 {
 			err = fmt.Errorf("the daemon's first parent ended: %s", status)
 		}
 		pl.gateErr = &StartError{Op: "double fork", Path: pl.path, Err: err}
 	}
-	p.mu.Lock()
-	p.dead = true
-	p.mu.Unlock()
 	return false
 }
 
@@ -175,6 +171,8 @@ func waitReadable(fd int, timeout time.Duration) bool {
 func (p *Process) daemonEnded() bool { return p.daemon && waitReadable(p.handle.fd, 0) }
 
 // signalDaemonsGroup signals the group of a daemon, which is not this process's child: its pid may be another's at any time.
+//
+// Preconditions: p.mu is held.
 func (p *Process) signalDaemonsGroup(sig unix.Signal) error {
 	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
 	err := unix.PidfdSendSignal(p.handle.fd, sig, nil, processGroup)

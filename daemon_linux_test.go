@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -255,19 +256,77 @@ func TestAGroupOfADaemonsOwn(t *testing.T) {
 	}
 }
 
-// familyScript has a descendant that SIGTERM does not end.
-const familyScript = `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`
-
 func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
+	scripts := []string{`sleep 1000 & echo; echo; wait`}
+	if err := unix.PidfdSendSignal(ownPidfd(t), 0, nil, 1<<2); err != unix.EINVAL { // Linux 6.9
+		scripts = append(scripts, `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`) // one that SIGTERM does not end
+	}
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
-		c := startCat(t, with(shell(familyScript)).SetKillMode(KillGroup))
-		readLine(t, c.output)
-		readLine(t, c.output)
-		require.NoError(t, c.Abort())
-		requireDaemonEnded(t, c.Process)
-		_, err := c.output.Read(make([]byte, 1))
-		require.ErrorIs(t, err, io.EOF, "nothing of the group is left")
+		for _, script := range scripts {
+			c := startCat(t, with(shell(script)).SetKillMode(KillGroup))
+			readLine(t, c.output)
+			readLine(t, c.output)
+			require.NoError(t, c.Abort())
+			requireDaemonEnded(t, c.Process)
+			_, err := c.output.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF, "nothing of the group is left")
+		}
 	})
+}
+
+func ownPidfd(t testing.TB) int {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { closeFD(fd) })
+	return fd
+}
+
+// TestTheGroupOfADaemonOnAnOldKernel: before Linux 6.9 a pidfd is not good for a group.
+func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
+	checkLeaks(t)
+	c := startCat(t, shell(`sleep 1000 & echo; wait`).SetProcessGroup())
+	readLine(t, c.output)
+	errs := make(chan error)
+	signal := func(sig unix.Signal) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.signalGroup(sig)
+	}
+	go func() {
+		runtime.LockOSThread() // the filter stays with the thread, which ends
+		filter := []unix.SockFilter{
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PIDFD_SEND_SIGNAL, Jf: 3},
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16 + 3*8}, // the flags
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jt: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)},
+			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		}
+		err := loadFilter(filter)
+		if err == nil {
+			err = signal(unix.SIGTERM)
+		}
+		errs <- err
+		<-c.Done()
+		errs <- signal(0)
+	}()
+	require.NoError(t, <-errs)
+	_, err := c.output.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "nothing of the group is left")
+	require.Error(t, <-errs, "nobody else is signalled")
+}
+
+// loadFilter loads a seccomp filter for this thread.
+func loadFilter(filter []unix.SockFilter) error {
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+		return errno
+	}
+	runtime.KeepAlive(filter)
+	return nil
 }
 
 func TestADaemonIsSignalledAndAborted(t *testing.T) {

@@ -69,7 +69,8 @@
 //
 // When its context ends, a program gets SIGTERM, after the grace period ([Command.SetGracePeriod]) SIGKILL; the error then
 // wraps the context's. [Command.SetKillMode] extends this to the program's process group, or to all its descendants. No call waits forever for a
-// pipe that some grandchild still holds open: when both the program and the context have ended, it is given up after a moment.
+// pipe that some grandchild still holds open: when both the program and the context have ended, it is given up after a moment. A daemon, see
+// [Command.Daemonize], outlives the context of its start.
 //
 // # Who owns what
 //

@@ -407,7 +407,7 @@ func startWithout(args []string) int {
 			return fail(err)
 		}
 	}
-	out, err := shell("readlink /proc/self/fd/* | grep -v ^/proc; umask; echo $$ $(cut -d' ' -f5,6 /proc/$$/stat)").SetUmask(0o27).SetSession().
+	out, err := shell("for fd in /proc/$$/fd/*; do readlink $fd; done; umask; echo $$ $(cut -d' ' -f5,6 /proc/$$/stat)").SetUmask(0o27).SetSession().
 		SetInput([]byte("text")).PassFDAs(f[0], 7).Output(context.Background())
 	if err != nil {
 		return fail(err)

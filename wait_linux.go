@@ -76,9 +76,6 @@ func (pl *plan) execed(p *Process) error {
 	if pl.helper != nil {
 		silent, hook = !pl.helperPassed(), pl.hookStep()
 	}
-	if p.daemon { // which the end of the context concerns no longer
-		pl.unwatchContext()
-	}
 	err := pl.takeReport()
 	silent = silent && err == nil
 	if killed { // whatever it did until then
