@@ -51,6 +51,22 @@ var calls = map[string]func(c *Command, ctx context.Context) (out string, err er
 		}
 		return out, err
 	},
+	"Records": func(c *Command, ctx context.Context) (out string, err error) {
+		for record, e := range c.Records(ctx, '\n') {
+			if e == nil {
+				out += record + "\n"
+			}
+			err = e
+		}
+		return out, err
+	},
+	"RunRegex": func(c *Command, ctx context.Context) (out string, err error) {
+		err = c.RunRegex(ctx, anyLine, func(groups []string) error {
+			out += groups[0] + "\n"
+			return nil
+		})
+		return out, err
+	},
 	"Start and Wait": func(c *Command, ctx context.Context) (s string, err error) {
 		p, err := c.SetOutputBuffer(&s).Start(ctx)
 		if err != nil {

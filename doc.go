@@ -32,6 +32,9 @@
 //		…
 //	}
 //
+// [Command.Records] is for records that end otherwise, such as those of find -print0, and [Command.RunRegex] for the parts of
+// lines that match.
+//
 // To confine a service, and hand it a socket and a secret that appears neither among its arguments nor in its
 // environment:
 //

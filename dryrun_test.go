@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -316,6 +317,17 @@ var ways = map[string]func(context.Context, *Command) error{
 		}
 		return nil
 	},
+	"Records": func(ctx context.Context, c *Command) error {
+		for _, err := range c.Records(ctx, 0) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"RunRegex": func(ctx context.Context, c *Command) error {
+		return c.RunRegex(ctx, anyLine, func([]string) error { return nil })
+	},
 	"Start": func(ctx context.Context, c *Command) error {
 		p, err := c.Start(ctx)
 		if err == nil {
@@ -426,6 +438,53 @@ func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
 		last = err
 	}
 	require.EqualError(t, last, "spawn: no-such-program: exit status 2: why")
+}
+
+// anyLine matches every line.
+var anyLine = regexp.MustCompile(".*")
+
+func TestDryRunYieldsRecords(t *testing.T) {
+	checkDryLeaks(t)
+	ctx := dry(says("a\nb\x00\x00c", "why\n", 2))
+	var got []string
+	for record, err := range New(missing).Records(ctx, 0) {
+		if err != nil {
+			record = err.Error()
+		}
+		got = append(got, record)
+	}
+	require.Equal(t, []string{"a\nb", "", "c", "spawn: no-such-program: exit status 2: why"}, got)
+}
+
+func TestDryRunGivesGroupsToRunRegexAsTheyCome(t *testing.T) {
+	checkDryLeaks(t)
+	seen := make(chan bool)
+	ctx := dry(func(d *DryRunCall) {
+		d.Stdout = "a=1\nnone\n"
+		d.Flush()
+		<-seen // before this goes on
+		d.Stdout, d.Stderr, d.ExitCode = "b=", "why\n", 3
+	})
+	var got [][]string
+	err := New(missing).RunRegex(ctx, regexp.MustCompile("^([a-z])=([0-9])?$"), func(groups []string) error {
+		if got = append(got, groups); len(got) == 1 {
+			seen <- true
+		}
+		return nil
+	})
+	require.EqualError(t, err, "spawn: no-such-program: exit status 3: why")
+	require.Equal(t, [][]string{{"a=1", "a", "1"}, {"b=", "b", ""}}, got)
+}
+
+func TestDryRunIsEndedByAnErrorOfTheFunctionOfRunRegex(t *testing.T) {
+	checkDryLeaks(t)
+	mine := errors.New("enough")
+	ended := make(chan error, 1)
+	ctx := dry(func(d *DryRunCall) { untilEnded(d); ended <- d.Context().Err() })
+	err := New(missing).RunRegex(ctx, anyLine, func([]string) error { return mine })
+	require.ErrorIs(t, err, mine)
+	require.EqualError(t, err, "spawn: no-such-program: enough (signal: terminated)")
+	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
 func TestDryRunIsEndedByLeavingItsLines(t *testing.T) {

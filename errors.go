@@ -39,7 +39,7 @@ type ExitError struct {
 	// error nor SetErrorBuffer.
 	Stderr []byte
 	// Err is nil when the status says it all. Otherwise it says what else happened: it wraps the error of a context
-	// that ended, of a reader or writer that failed, or ECHILD when other code of this process has waited for
+	// that ended, of a reader or writer that failed, of the function of RunRegex, or ECHILD when other code of this process has waited for
 	// the child, so that its status is lost.
 	Err error
 }

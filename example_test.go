@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -590,6 +591,47 @@ func ExampleCommand_Lines_leaveEarly() {
 		break
 	}
 	// Output: again <nil>
+}
+
+func ExampleCommand_Records() {
+	// File names may have line feeds in them, but no NUL.
+	for name, err := range spawn.New("printf", `plain\0two\nlines\0`).Records(context.Background(), 0) {
+		if err != nil {
+			fmt.Println(err)
+			break
+		}
+		fmt.Printf("%q\n", name)
+	}
+	// Output:
+	// "plain"
+	// "two\nlines"
+}
+
+func ExampleCommand_RunRegex() {
+	cmd := spawn.New("printf", `%s\n`, "cpu MHz : 2400.0", "cache size : 512 KB", "fpu : yes")
+	err := cmd.RunRegex(context.Background(), regexp.MustCompile(`^(.+) : (\d+)`), func(groups []string) error {
+		fmt.Printf("%s is %s\n", groups[1], groups[2])
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// cpu MHz is 2400
+	// cache size is 512
+	// <nil>
+}
+
+func ExampleCommand_RunRegex_enough() {
+	// An error ends the program, here one that would never end.
+	found := errors.New("found")
+	cmd := spawn.New("sh", "-c", "while :; do echo noise; echo port=8080; done")
+	err := cmd.RunRegex(context.Background(), regexp.MustCompile(`^port=(\d+)$`), func(groups []string) error {
+		fmt.Println(groups[1])
+		return found
+	})
+	fmt.Println(errors.Is(err, found))
+	// Output:
+	// 8080
+	// true
 }
 
 func ExampleCommand_Start() {

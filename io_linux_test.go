@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -203,18 +204,8 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 			require.NoError(t, p.Stderr().Close())
 			return b.String(), p.Wait()
 		}},
-		{"Lines", out, func(t *testing.T, c *Command) (string, error) {
-			var b strings.Builder
-			n := 0
-			for line, err := range c.Lines(ctx) {
-				require.NoError(t, err)
-				if n++; n > 1 {
-					b.WriteByte('\n')
-				}
-				b.WriteString(line)
-			}
-			return b.String(), nil
-		}},
+		{"Lines", out, func(t *testing.T, c *Command) (string, error) { return joined(t, c.Lines(ctx), '\n') }},
+		{"Records", out, func(t *testing.T, c *Command) (string, error) { return joined(t, c.Records(ctx, 0), 0) }},
 	}
 	sizes := append(pipeSizes(1<<20), 320<<10-1, 320<<10, 320<<10+1)
 	huge := 32 << 20
@@ -625,6 +616,20 @@ func TestNoReaderAndNoWriterAreDevNull(t *testing.T) {
 	require.ErrorContains(t, New("/bin/true").SetErrorBuffer(nil).Run(context.Background()), "SetErrorBuffer: the string pointer is nil")
 }
 
+// joined puts records together again, with sep between.
+func joined(t *testing.T, records iter.Seq2[string, error], sep byte) (string, error) {
+	var b strings.Builder
+	n := 0
+	for record, err := range records {
+		require.NoError(t, err)
+		if n++; n > 1 {
+			b.WriteByte(sep)
+		}
+		b.WriteString(record)
+	}
+	return b.String(), nil
+}
+
 // lines collects what Lines yields.
 func lines(c *Command) (got []string, err error) {
 	for line, e := range c.Lines(context.Background()) {
@@ -693,6 +698,10 @@ func TestLinesRefusesAnOutputThatGoesElsewhere(t *testing.T) {
 		got, err := lines(c)
 		require.Equal(t, []string{"ERROR"}, got)
 		require.EqualError(t, err, "spawn: Lines: stdout is directed elsewhere already")
+		err = recordsError(c)
+		require.EqualError(t, err, "spawn: Records: stdout is directed elsewhere already")
+		err = c.RunRegex(context.Background(), anyLine, failOnMatch(t))
+		require.EqualError(t, err, "spawn: RunRegex: stdout is directed elsewhere already")
 		_, err = c.Output(context.Background())
 		require.EqualError(t, err, "spawn: Output: stdout is directed elsewhere already")
 		_, err = c.CombinedOutput(context.Background())
@@ -716,46 +725,69 @@ func TestPipesAreForStartOnly(t *testing.T) {
 	}
 	_, err := New("/bin/cat").PipeStdin().Output(context.Background())
 	require.ErrorContains(t, err, "spawn: Output: the pipe for stdin")
+	_, err = lines(New("/bin/cat").PipeStdin())
+	require.ErrorContains(t, err, "spawn: Lines: the pipe for stdin")
+	require.ErrorContains(t, recordsError(New("/bin/true").PipeStderr()), "spawn: Records: the pipe for stderr")
+	err = New("/bin/cat").PipeStdin().RunRegex(context.Background(), anyLine, failOnMatch(t))
+	require.ErrorContains(t, err, "spawn: RunRegex: the pipe for stdin")
 }
 
 func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {
 	endless := func() *Command { return shell("while :; do echo line; done") }
-	leave := map[string]func(){
-		"break": func() {
-			for line, err := range endless().Lines(context.Background()) {
+	leave := map[string]func(iter.Seq2[string, error]){
+		"break": func(lines iter.Seq2[string, error]) {
+			for line, err := range lines {
 				require.NoError(t, err)
 				require.Equal(t, "line", line)
 				break
 			}
 		},
-		"return": func() {
-			for range endless().Lines(context.Background()) {
+		"return": func(lines iter.Seq2[string, error]) {
+			for range lines {
 				return
 			}
 		},
-		"panic": func() {
+		"panic": func(lines iter.Seq2[string, error]) {
 			defer func() { _ = recover() }()
-			for range endless().Lines(context.Background()) {
+			for range lines {
 				panic("left")
 			}
 		},
-		"Goexit": func() {
+		"Goexit": func(lines iter.Seq2[string, error]) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				for range endless().Lines(context.Background()) {
+				for range lines {
 					runtime.Goexit()
 				}
 			}()
 			<-done
 		},
 	}
+	sequences := map[string]func() iter.Seq2[string, error]{
+		"Lines":   func() iter.Seq2[string, error] { return endless().Lines(context.Background()) },
+		"Records": func() iter.Seq2[string, error] { return endless().Records(context.Background(), '\n') },
+		"RunRegex": func() iter.Seq2[string, error] {
+			return func(yield func(string, error) bool) {
+				left := errors.New("left")
+				err := endless().RunRegex(context.Background(), anyLine, func(groups []string) error {
+					if !yield(groups[0], nil) {
+						return left
+					}
+					return nil
+				})
+				require.ErrorIs(t, err, left)
+			}
+		},
+	}
 	for name, f := range leave {
-		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
-			f()
-			requireNoChild(t)
-		})
+		for method, sequence := range sequences {
+			t.Run(method+" "+name, func(t *testing.T) {
+				checkLeaks(t)
+				f(sequence())
+				requireNoChild(t)
+			})
+		}
 	}
 }
 

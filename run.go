@@ -2,10 +2,13 @@ package spawn
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"regexp"
 )
 
 // Run starts the program and waits for its end. It returns nil when the program exited with code 0, a [*StartError] when it
@@ -100,40 +103,101 @@ func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error 
 func errTaken(n int) error { return errors.New(streamNames[n] + " is directed elsewhere already") }
 
 // Lines starts the program and yields its standard output line by line as it comes, without the line feeds; a last line that
-// has none is a line too. A line may have any length. If something fails, the last pair has the error of
+// has none is a line too. A line may have any length, see [Command.Records]. If something fails, the last pair has the error of
 // [Command.Run] and an empty line. Leaving the loop early ends the program as the end of ctx would, and waits for
-// it. The command must not direct standard output elsewhere.
+// it. The command must not direct standard output elsewhere, nor have pipes.
 func (c *Command) Lines(ctx context.Context) iter.Seq2[string, error] {
+	return c.each(ctx, "Lines", '\n')
+}
+
+// Records is like [Command.Lines], but sep and not a line feed is what ends a record. With 0 it is for what programs write to be safe with file
+// names that have line feeds in them, such as find -print0, git ls-files -z, or env -0.
+//
+// There is no bound on the length of a record: n bytes without sep take 2n bytes of memory before the loop sees them, and the program that writes
+// them can be stopped by ctx only. One that is not trusted to end its records is better read by [Command.PipeStdout] and a
+// [bufio.Scanner], which has a bound. Between records nothing is kept: while the body of the loop runs, at most 4 KiB of
+// what comes next and what a pipe holds (64 KiB) wait, and then the program itself. (virCommandRunNul)
+func (c *Command) Records(ctx context.Context, sep byte) iter.Seq2[string, error] {
+	return c.each(ctx, "Records", sep)
+}
+
+// RunRegex runs the program as [Command.Run] does and calls fn, in this goroutine and as the lines come, for each line of standard
+// output in which re matches: groups[0] is the leftmost match, groups[1] the first parenthesised group in it, and so on, empty where a group took no part
+// (see [regexp.Regexp.FindStringSubmatch]). Lines are those of [Command.Lines], without line feeds, so ^ and $ are their ends; other lines
+// are passed over.
+//
+// An error from fn ends the program as the end of ctx would. RunRegex waits for it and returns an [*ExitError] that wraps the error, also where the program had
+// ended by then, or could not be ended because it is another user's by now. Without one it is an error if the program fails, as for Run, but
+// not if no line matches.
+//
+// The groups are fn's to keep. They share the line's memory: one that is kept keeps the whole line, unless it is cloned by [strings.Clone].
+// The command must not direct standard output elsewhere, nor have pipes. (virCommandRunRegex)
+func (c *Command) RunRegex(ctx context.Context, re *regexp.Regexp, fn func(groups []string) error) error {
+	var bad error
+	switch {
+	case re == nil:
+		bad = &badCall{"RunRegex", errors.New("the regular expression is nil")}
+	case fn == nil:
+		bad = &badCall{"RunRegex", errors.New("the function is nil")}
+	}
+	if bad != nil {
+		c.closeParents()
+		return cmp.Or(c.firstFail, bad)
+	}
+	return c.records(ctx, "RunRegex", '\n', func(line string) error {
+		if groups := re.FindStringSubmatch(line); groups != nil {
+			return fn(groups)
+		}
+		return nil
+	})
+}
+
+// errLeft is the end of a program whose records are no longer wanted.
+var errLeft = errors.New("the loop was left")
+
+// each returns a sequence of records and, if something fails, an error.
+func (c *Command) each(ctx context.Context, method string, sep byte) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := c.lines(ctx, yield); err != nil {
+		err := c.records(ctx, method, sep, func(record string) error {
+			if !yield(record, nil) {
+				return errLeft
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errLeft) {
 			yield("", err)
 		}
 	}
 }
 
-// lines yields the lines of standard output and returns what went wrong, nil if the loop was left early.
-func (c *Command) lines(ctx context.Context, yield func(string, error) bool) error {
+// records runs the program and gives take the records of its standard output. An error from take ends the program.
+func (c *Command) records(ctx context.Context, method string, sep byte, take func(record string) error) error {
 	defer c.closeParents()
 	streams := c.streams
-	err := c.takeStdout("Lines", &streams, stream{kind: streamPipe})
+	err := c.takeStdout(method, &streams, stream{})
+	if err == nil {
+		err = c.checkCall(method, streams) // the other pipes' ends would be in nobody's hands
+	}
 	if err != nil {
 		return err
 	}
+	streams[stdout] = stream{kind: streamPipe}
 	keepTail(&streams)
 	p, err := c.start(ctx, streams)
 	if err != nil {
 		return err
 	}
-	left := true // unless readLines returns: the loop's body may panic
+	defer p.pipes[stdout].Close()
+	returned := false // take may panic
 	defer func() {
-		p.pipes[stdout].Close()
-		if left {
-			_ = p.Abort() // nobody is there to hear of an error
+		if !returned {
+			_ = p.leave(errLeft) // nobody is there to hear of it
 		}
 	}()
-	left, err = readLines(p.pipes[stdout], yield)
-	if left {
-		return nil
+	refused, err := readRecords(p.pipes[stdout], sep, take)
+	returned = true
+	if refused != nil {
+		return p.leave(refused)
 	}
 	if waitErr := p.Wait(); err == nil || ctx.Err() == nil {
 		return waitErr
@@ -141,25 +205,35 @@ func (c *Command) lines(ctx context.Context, yield func(string, error) bool) err
 	return p.cutShort(contextError(ctx))
 }
 
-// readLines yields the lines of r. It reports whether the loop was left early, and the error of r if it has no end.
-func readLines(r io.Reader, yield func(string, error) bool) (left bool, err error) {
-	lines := bufio.NewReader(r)
+// leave ends a program of which nothing more is wanted, because of cause, and returns that as the error of the program.
+func (p *Process) leave(cause error) error {
+	p.pipes[stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
+	if err := p.Abort(); err != nil {
+		cause = fmt.Errorf("%w; it runs on: %w", cause, err)
+		return &ExitError{Command: p.line.String(), Status: Status{ExitCode: -1}, Err: cause}
+	}
+	return p.cutShort(cause)
+}
+
+// readRecords gives take the records of r. It returns the error of take, at which it stops, and the error of r if it has no end.
+func readRecords(r io.Reader, sep byte, take func(record string) error) (refused, err error) {
+	records := bufio.NewReader(r)
 	for err == nil {
-		var line string
-		line, err = lines.ReadString('\n')
+		var record string
+		record, err = records.ReadString(sep)
 		if err == nil {
-			line = line[:len(line)-1]
-		} else if line == "" {
+			record = record[:len(record)-1]
+		} else if record == "" {
 			break
 		}
-		if !yield(line, nil) {
-			return true, nil
+		if refused = take(record); refused != nil {
+			return refused, nil
 		}
 	}
 	if err == io.EOF {
 		err = nil
 	}
-	return false, err
+	return nil, err
 }
 
 // Start starts the program and returns when it runs, that is, when execve can no longer fail; some microseconds may pass until

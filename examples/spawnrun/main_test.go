@@ -74,6 +74,10 @@ var flagTests = []struct {
 	{words("-null-stdin"), words("cat"), ""},
 	{words("-merge-stderr"), sh("echo error >&2"), "error\n"},
 	{[]string{"-lines", "> "}, []string{"printf", `a\nb`}, "> a\n> b\n"},
+	{words("-records 0"), []string{"printf", `a b\0c\0`}, "a b\nc\n"},
+	{words("-records ,"), words("echo a,b"), "a\nb\n\n"},
+	{[]string{"-regex", "^([a-z])=(.*)"}, []string{"printf", `a=1 2\nA=3\nb=`}, "a\t1 2\nb\t\n"},
+	{words("-regex [0-9]+"), words("echo a12"), "12\n"},
 	{words("-send-buffer one -send-buffer two"), words("cat /dev/fd/{fd2} /dev/fd/{fd1}"), "twoone"},
 	{words("-listen web=127.0.0.1:0 -listen [::ffff:127.0.0.1]:0"), sh("[ $LISTEN_PID = $$ ] && echo $LISTEN_FDS $LISTEN_FDNAMES"), "2 web:unknown\n"},
 	{words("-clear-env -listen 127.0.0.1:0"), sh("[ -S /dev/fd/3 ] && [ ! -e /dev/fd/4 ] && echo $LISTEN_FDS"), "1\n"},
@@ -347,6 +351,12 @@ func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 		{words("-daemonize -lines x -- /bin/true"), exitFailed, "neither"},
 		{words("-daemonize -- /nonexistent/program"), exitNotFound, "no such file"},
 		{slices.Concat(words("-lines x"), sh("exit 3")), 3, ""},
+		{slices.Concat(words("-records x"), sh("kill -9 $$")), 128 + 9, ""},
+		{slices.Concat(words("-regex x"), sh("exit 3")), 3, ""},
+		{words("-regex x -exec -- /bin/true"), exitFailed, "-regex goes neither"},
+		{words("-regex x -lines x -- /bin/true"), exitFailed, "-lines: -regex reads standard output already"},
+		{words("-regex ( -- /bin/true"), exitFailed, "-regex: error parsing regexp"},
+		{words("-records xy -- /bin/true"), exitFailed, "-records: want one character"},
 	}
 	for _, test := range tests {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

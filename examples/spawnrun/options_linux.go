@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,8 +124,31 @@ var basicGroups = []group{
 			return nil
 		}},
 		{"lines", "PREFIX", "print standard output line by line, each behind PREFIX", func(r *runner, v string) error {
-			r.lines, r.linePrefix = true, v
-			return nil
+			return r.setReader("lines", func(ctx context.Context) error { return printAll(v, r.cmd.Lines(ctx)) })
+		}},
+		{"records", "SEP", "print standard output record by record, one a line; SEP, a character or 0 for NUL, ends a record", func(r *runner, v string) error {
+			if len(v) != 1 {
+				return errWant("one character of ASCII, or 0")
+			}
+			sep := v[0]
+			if sep == '0' {
+				sep = 0
+			}
+			return r.setReader("records", func(ctx context.Context) error { return printAll("", r.cmd.Records(ctx, sep)) })
+		}},
+		{"regex", "RE", "print the groups of each line of standard output that RE matches, with tabs between", func(r *runner, v string) error {
+			re, err := regexp.Compile(v)
+			if err != nil {
+				return err
+			}
+			return r.setReader("regex", func(ctx context.Context) error {
+				var failed error // to print
+				err := r.cmd.RunRegex(ctx, re, func(groups []string) error {
+					_, failed = fmt.Println(strings.Join(groups[min(1, re.NumSubexp()):], "\t")) // without a group, the match
+					return failed
+				})
+				return cmp.Or(failed, err)
+			})
 		}},
 	}},
 	{"Descriptors: all are closed but these", []option{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"os/signal"
 	"slices"
@@ -36,8 +37,8 @@ type runner struct {
 	landlock   spawn.Landlock
 	uidMaps    []spawn.IDMap
 	gidMaps    []spawn.IDMap
-	lines      bool
-	linePrefix string
+	reader     string                      // the flag that says how standard output is read
+	read       func(context.Context) error // does it
 	timeout    time.Duration
 	away       bool // the program does not get signals from the terminal
 	exec       bool
@@ -140,19 +141,19 @@ func (r *runner) addArgs(args []string) {
 // setStreams connects the streams: those about which no flag says something are spawnrun's own.
 func (r *runner) setStreams() error {
 	switch {
-	case r.lines && r.streams[1] != nil:
-		return errors.New("-lines and -stdout exclude each other")
-	case r.lines && (r.exec || r.status):
+	case r.read != nil && r.streams[1] != nil:
+		return errors.New("-" + r.reader + " and -stdout exclude each other")
+	case r.read != nil && (r.exec || r.status):
 		// The lines come through spawnrun, and a loop over them tells of an end without error nothing more.
-		return errors.New("-lines goes neither with -exec nor with -status")
+		return errors.New("-" + r.reader + " goes neither with -exec nor with -status")
 	case (r.exec || r.daemon) && (r.status || r.timeout != 0):
 		return errors.New("-exec or -daemonize leaves nobody for -status or -timeout")
-	case r.daemon && (r.exec || r.lines):
-		return errors.New("-daemonize goes neither with -exec nor with -lines")
+	case r.daemon && (r.exec || r.read != nil):
+		return errors.New("-daemonize goes neither with -exec nor with what reads the output")
 	}
 	switch {
 	case r.daemon:
-	case r.lines: // Lines takes standard output for itself
+	case r.read != nil: // it takes standard output for itself
 		r.cmd.SetStdin(os.Stdin).SetStderr(os.Stderr)
 	default:
 		r.cmd.InheritStdio()
@@ -183,8 +184,8 @@ func (r *runner) run() int {
 	defer cancel()
 	var status spawn.Status
 	var err error
-	if r.lines {
-		status, err = r.printLines(ctx)
+	if r.read != nil {
+		status, err = endOf(r.read(ctx))
 	} else {
 		status, err = r.cmd.RunStatus(ctx)
 	}
@@ -224,19 +225,36 @@ func (r *runner) context() (context.Context, context.CancelFunc) {
 	return ctx, func() { cancel(); stop() }
 }
 
-// printLines runs the program and prints its lines as they come.
-func (r *runner) printLines(ctx context.Context) (spawn.Status, error) {
-	for line, err := range r.cmd.Lines(ctx) {
-		var exit *spawn.ExitError
-		if errors.As(err, &exit) {
-			return exit.Status, err
-		}
+// setReader says how standard output is read.
+func (r *runner) setReader(name string, read func(context.Context) error) error {
+	if r.read != nil {
+		return errors.New("-" + r.reader + " reads standard output already")
+	}
+	r.reader, r.read = name, read
+	return nil
+}
+
+// printAll prints lines as they come, each behind prefix.
+func printAll(prefix string, lines iter.Seq2[string, error]) error {
+	for line, err := range lines {
 		if err != nil {
-			return spawn.Status{ExitCode: -1}, err
+			return err
 		}
-		if _, err := fmt.Println(r.linePrefix + line); err != nil {
-			return spawn.Status{ExitCode: -1}, err
+		if _, err := fmt.Println(prefix + line); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// endOf returns how the program ended, as far as the error of its running call says.
+func endOf(err error) (spawn.Status, error) {
+	var exit *spawn.ExitError
+	if errors.As(err, &exit) {
+		return exit.Status, err
+	}
+	if err != nil {
+		return spawn.Status{ExitCode: -1}, err
 	}
 	return spawn.Status{}, nil
 }
