@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -303,28 +304,24 @@ func TestDryRunEndsAsTheFunctionSays(t *testing.T) {
 	require.NoError(t, New(missing).Run(dry(says("", "", 0))))
 }
 
+// firstError ranges over records up to an error.
+func firstError(records iter.Seq2[string, error]) error {
+	for _, err := range records {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ways are the calls that run a command.
 var ways = map[string]func(context.Context, *Command) error{
 	"Run":            func(ctx context.Context, c *Command) error { return c.Run(ctx) },
 	"RunStatus":      func(ctx context.Context, c *Command) error { _, err := c.RunStatus(ctx); return err },
 	"Output":         func(ctx context.Context, c *Command) error { _, err := c.Output(ctx); return err },
 	"CombinedOutput": func(ctx context.Context, c *Command) error { _, err := c.CombinedOutput(ctx); return err },
-	"Lines": func(ctx context.Context, c *Command) error {
-		for _, err := range c.Lines(ctx) {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	},
-	"Records": func(ctx context.Context, c *Command) error {
-		for _, err := range c.Records(ctx, 0) {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	},
+	"Lines":          func(ctx context.Context, c *Command) error { return firstError(c.Lines(ctx)) },
+	"Records":        func(ctx context.Context, c *Command) error { return firstError(c.Records(ctx, 0)) },
 	"RunRegex": func(ctx context.Context, c *Command) error {
 		return c.RunRegex(ctx, anyLine, func([]string) error { return nil })
 	},
