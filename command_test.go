@@ -225,6 +225,8 @@ func TestABadCallIsReportedByEveryCallThatRunsTheCommand(t *testing.T) {
 			"Output":         func() error { _, err := c.Output(ctx); return err },
 			"CombinedOutput": func() error { _, err := c.CombinedOutput(ctx); return err },
 			"Lines":          func() error { return lastError(c) },
+			"Records":        func() error { return firstError(c.Records(ctx, 0)) },
+			"RunRegex":       func() error { return matchAll(c) },
 			"Exec":           func() error { return c.Exec() },
 			"Explain":        func() error { _, err := c.Explain(); return err },
 			"Run of a clone": func() error { return c.Clone().Run(ctx) },
@@ -237,6 +239,11 @@ func TestABadCallIsReportedByEveryCallThatRunsTheCommand(t *testing.T) {
 		_ = c.String() // of a bad command too
 	}
 	require.NoFileExists(t, marker)
+}
+
+// matchAll has every line of a command matched.
+func matchAll(c *Command) error {
+	return c.RunRegex(context.Background(), anyLine, func([]string) error { return nil })
 }
 
 // lastError ranges over the lines of a command.

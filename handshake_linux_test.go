@@ -215,6 +215,7 @@ func TestAHandshakeWithoutOneIsAnError(t *testing.T) {
 	_, linesErr := lines(c)
 	for method, err := range map[string]error{
 		"Run": c.Run(context.Background()), "RunStatus": statusErr, "Output": outputErr, "CombinedOutput": combinedErr, "Lines": linesErr, "Exec": c.Exec(),
+		"Records": recordsError(c), "RunRegex": matchAll(c),
 	} {
 		require.EqualError(t, err, "spawn: "+method+": RequireHandshake needs a Process to shake hands with; use Start")
 	}

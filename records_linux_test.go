@@ -286,9 +286,6 @@ func TestRunRegexRefusesBadCalls(t *testing.T) {
 	require.EqualError(t, err, "spawn: RunRegex: the function is nil")
 	err = New("/bin/echo").SetUmask(-1).RunRegex(ctx, nil, nil)
 	require.ErrorContains(t, err, "SetUmask", "the first bad call")
-	err = New("/bin/echo").RequireHandshake().RunRegex(ctx, anyLine, nothing)
-	require.ErrorContains(t, err, "spawn: RunRegex: RequireHandshake needs a Process")
-	require.ErrorContains(t, recordsError(New("/bin/echo").RequireHandshake()), "spawn: Records: RequireHandshake needs a Process")
 
 	f, err := os.Open("/dev/null")
 	require.NoError(t, err)
