@@ -42,7 +42,7 @@ func findInterfaceExec(ctx context.Context, initiator string) (string, error) {
 	}
 	found := ""
 	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && err == nil {
+	for err == nil && lines.Scan() {
 		var name, of string
 		name, of, err = parseInterface(lines.Text())
 		if of == initiator && found == "" {
