@@ -105,9 +105,16 @@ func (p *Program) Encode() []byte {
 		k := &p.arena.blocks[i]
 		b = append(b, k.slice(0, k.used)...)
 	}
-	binary.NativeEndian.PutUint64(b[2*wordSize:], uint64(len(b)))
-	binary.NativeEndian.PutUint64(b[3*wordSize:], crc64.Checksum(b[headerWords*wordSize:], checksums))
+	seal(b)
 	return b
+}
+
+// seal sets the number of bytes and their checksum.
+func seal(b []byte) {
+	if len(b) >= headerWords*wordSize {
+		binary.NativeEndian.PutUint64(b[2*wordSize:], uint64(len(b)))
+		binary.NativeEndian.PutUint64(b[3*wordSize:], crc64.Checksum(b[headerWords*wordSize:], checksums))
+	}
 }
 
 // errEncoding is what Decode says of anything that Encode has not made.
@@ -155,12 +162,15 @@ func Decode(b []byte) (p *Program, first int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() {
-		if err != nil {
-			p.Free()
-			p = nil
-		}
-	}()
+	if err := p.decode(d, start, pid, nops, nlinks, nblocks, npointers); err != nil {
+		p.Free()
+		return nil, 0, err
+	}
+	return p, int(start), nil
+}
+
+// decode reads what comes after the counts.
+func (p *Program) decode(d *decoder, start, pid uint64, nops, nlinks, nblocks, npointers int) error {
 	for range nops {
 		op := Op{Nr: uintptr(d.word())}
 		for i := range op.Args {
@@ -172,7 +182,7 @@ func Decode(b []byte) (p *Program, first int, err error) {
 	for range nlinks {
 		from, to, arg := d.word()-start, d.word()-start, d.word()
 		if from >= to || to >= uint64(nops) || arg >= uint64(len(Op{}.Args)) {
-			return nil, 0, fmt.Errorf("%w: a link of calls %d and %d", errEncoding, from, to)
+			return fmt.Errorf("%w: a link of calls %d and %d", errEncoding, from, to)
 		}
 		p.links = append(p.links, link{int(from), int(to), int(arg)})
 	}
@@ -187,7 +197,7 @@ func Decode(b []byte) (p *Program, first int, err error) {
 	for i := range blocks {
 		k := &blocks[i]
 		if k.size > uint64(len(d.b)) {
-			return nil, 0, fmt.Errorf("%w: a block of %d bytes", errEncoding, k.size)
+			return fmt.Errorf("%w: a block of %d bytes", errEncoding, k.size)
 		}
 		addr := p.Alloc(int(k.size))
 		k.now = uint64(addr)
@@ -195,10 +205,10 @@ func Decode(b []byte) (p *Program, first int, err error) {
 		d.b = d.b[k.size:]
 	}
 	if d.failed || len(d.b) > 0 {
-		return nil, 0, errEncoding
+		return errEncoding
 	}
 	p.relocate(blocks, pointers, pid)
-	return p, int(start), nil
+	return nil
 }
 
 // relocate makes the arguments and pointers point to the blocks where they are now. An argument is a pointer when it lies in a

@@ -91,6 +91,18 @@ var printings = []printed{
 	{`renameat2(AT_FDCWD, "/run/a", AT_FDCWD, "/run/b", RENAME_NOREPLACE)`, unix.SYS_RENAMEAT2, func(p *Program) []uintptr {
 		return []uintptr{argument(unix.AT_FDCWD), p.CString("/run/a"), argument(unix.AT_FDCWD), p.CString("/run/b"), unix.RENAME_NOREPLACE}
 	}},
+	{`execveat(5, "", ["spawn-helper", "6"], ["A=***"], AT_EMPTY_PATH)`, unix.SYS_EXECVEAT, func(p *Program) []uintptr {
+		argv, envp := p.Pointers(2), p.Pointers(1)
+		p.SetPointer(argv, 0, p.CString("spawn-helper"))
+		p.SetPointer(argv, 1, p.CString("6"))
+		env := p.CString("A=hidden")
+		p.Hide(env, 2)
+		p.SetPointer(envp, 0, env)
+		return []uintptr{5, p.CString(""), argv, envp, unix.AT_EMPTY_PATH}
+	}},
+	{`hook("a name", "an argument")`, HookNr, func(p *Program) []uintptr {
+		return []uintptr{p.CString("a name"), p.CString("an argument")}
+	}},
 	{`getppid()`, unix.SYS_GETPPID, list()},
 	{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, unix.SYS_MOUNT, func(p *Program) []uintptr {
 		return []uintptr{0, p.CString("/"), 0, unix.MS_REC | unix.MS_SLAVE, 0}

@@ -1,0 +1,80 @@
+//go:build linux
+
+package program
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// TestAnEncodedProgramIsTheSameElsewhere: with pointers, links, a hook, the pid, and more than one block of memory, from Split on.
+func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
+	p, err := New(0)
+	require.NoError(t, err)
+	defer p.Free()
+	p.Track()
+	p.Add(unix.SYS_SETSID)
+	p.Split()
+	open := p.Add(unix.SYS_OPENAT, 3, p.CString("/dev/null"), 0)
+	write := p.Add(unix.SYS_WRITE, 0, p.CString("text"), 4)
+	p.Link(open, write, 0)
+	p.Expect(write, 4)
+	p.AddHook("a name", "an argument")
+	p.Alloc(2 * firstBlock)
+	argv := p.Pointers(2)
+	p.SetPointer(argv, 0, p.CString("argument 0"))
+	p.SetPointer(argv, 1, p.PIDText("PID="))
+	p.Add(unix.SYS_EXECVE, p.CString("/bin/true"), argv, p.Pointers(0))
+
+	b := p.Encode()
+	q, first, err := Decode(b)
+	require.NoError(t, err)
+	defer q.Free()
+	require.Equal(t, 1, first)
+	require.Equal(t, p.Len()-1, q.Len())
+	p.SetPID(4242)
+	q.SetPID(4242)
+	for i := range q.Len() {
+		require.Equal(t, p.Op(i+1), q.Op(i))
+		require.Equal(t, p.At(i+1).Flags, q.At(i).Flags)
+		require.Equal(t, p.At(i+1).Expect, q.At(i).Expect)
+	}
+	require.Contains(t, q.Op(3), `["argument 0", "PID=4242"]`)
+	q.StoreResult(0, 7)
+	require.Equal(t, uintptr(7), q.At(1).Args[0])
+	name, arg, ok := q.Hook(2)
+	require.True(t, ok)
+	require.Equal(t, "a name an argument", name+" "+arg)
+
+	before := InUse()
+	for n := range len(b) {
+		if n%97 == 0 {
+			_, _, err := Decode(b[:n])
+			require.ErrorIs(t, err, errEncoding)
+		}
+	}
+	require.Equal(t, before, InUse())
+}
+
+// FuzzDecode: whatever the bytes are, Decode returns a program or an error, and nothing is left. The checksum is set, as a forger
+// would.
+func FuzzDecode(f *testing.F) {
+	p, err := New(0)
+	require.NoError(f, err)
+	p.Track()
+	argv := p.Pointers(1)
+	p.SetPointer(argv, 0, p.CString("argument 0"))
+	p.Add(unix.SYS_EXECVE, p.CString("/bin/true"), argv, p.Pointers(0))
+	f.Add(p.Encode())
+	p.Free()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		seal(b)
+		q, _, err := Decode(b)
+		if err == nil {
+			q.Free()
+		}
+		require.Zero(t, InUse())
+	})
+}
