@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,12 @@ type Command struct {
 	grace     time.Duration
 
 	noTreeCgroup bool // in a copy: the kernel has refused the one for KillTree
+
+	observer  Observer
+	logger    *slog.Logger
+	hasLogger bool
+	observed  *observation // of one run; nil: nobody observes it
+	found     string       // what there is to execute; empty where it was not looked for
 
 	firstFail error
 	dry       bool // only to be looked at: the program need not be there, and no file is made

@@ -51,7 +51,7 @@ func (c *Command) runDry(ctx context.Context, streams [3]stream, fn DryRunFunc) 
 	if err != nil {
 		return Status{ExitCode: -1}, err
 	}
-	d.start() // what keeps the caller waiting is the end
+	d.p.starting = nil // what keeps the caller waiting is the end
 	d.serve(ctx)
 	return d.p.status, d.p.err
 }
@@ -118,7 +118,7 @@ func (c *Command) newDryRun(ctx context.Context, streams [3]stream, fn DryRunFun
 		*ch = make(chan struct{})
 	}
 	d.p = &Process{
-		line: c.line(), killMode: c.killMode, grace: c.grace, dry: d, starting: notStarted{},
+		line: c.line(), killMode: c.killMode, grace: c.grace, dry: d, observed: c.observed, starting: notStarted{},
 		pid: fakePID + 1 + 2*int(dryRuns.Add(1)), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if c.handshake {
@@ -257,29 +257,14 @@ func (d *dryRun) failed(err error) error {
 // newCall says what would have run.
 func (d *dryRun) newCall() *DryRunCall {
 	c := d.cmd
-	call := &DryRunCall{Path: c.name, Args: []string{c.name}, secretArgs: []bool{false}, Dir: c.dir, run: d}
-	if c.argv0.s != "" {
-		call.Args[0] = c.argv0.s
-	}
-	for _, a := range c.args {
-		call.Args = append(call.Args, a.s)
-		call.secretArgs = append(call.secretArgs, a.secret)
-	}
+	call := &DryRunCall{Path: c.name, Dir: c.dir, run: d}
+	call.Args, call.secretArgs = c.argv()
 	addEnv := func(pair string, secret, passed bool) {
 		call.Env = append(call.Env, pair)
 		call.secretEnv = append(call.secretEnv, secret)
 		call.passedEnv = append(call.passedEnv, passed)
 	}
-	if !c.env.set {
-		for _, pair := range os.Environ() {
-			if !c.replaces(pair) {
-				addEnv(pair, false, true)
-			}
-		}
-	}
-	for _, v := range c.variables() {
-		addEnv(v.name+"="+v.value.s, v.value.secret, v.passed)
-	}
+	c.eachVariable(addEnv)
 	if c.listen != nil {
 		addEnv(listenPID+"="+strconv.Itoa(d.p.pid), false, false)
 	}
@@ -302,6 +287,9 @@ func (d *dryRun) serve(ctx context.Context) {
 	d.startErr = err
 	if err != nil {
 		p.err, p.status = err, Status{ExitCode: -1}
+		p.observed.fail(err)
+	} else {
+		p.observed.start(d.cmd.name, p.pid)
 	}
 	close(d.begun)
 	if p.gate != nil {
@@ -311,6 +299,7 @@ func (d *dryRun) serve(ctx context.Context) {
 	if unwatch != nil {
 		unwatch()
 	}
+	p.observed.exit(p.status, p.err)
 	close(p.done)
 }
 
@@ -387,7 +376,7 @@ func (d *dryRun) start() {
 	p := d.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.starting == nil || d.signal != 0 {
+	if isClosed(d.running) || d.signal != 0 {
 		return
 	}
 	p.starting = nil

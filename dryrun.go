@@ -166,12 +166,11 @@ func (c *DryRunCall) PassedEnv(i int) bool { return c.passedEnv[i] }
 // standard output goes is in Stdout. The program gets the signals that this one gets. There is no handshake, and [Process] knows nothing of it; standard input is read in full
 // before. On other systems than Linux, Err wraps [errors.ErrUnsupported].
 func (c *DryRunCall) RunReal() {
-	r := *c.run.cmd
-	r.dry, r.handshake = false, false
-	// What this process has left after the call, as far as it is open.
-	r.passed = append([]passedFD(nil), r.passed...)
-	for i := range r.passed {
-		r.passed[i].close = false
+	ctx := WithDryRun(c.run.ctx, nil)
+	r, err := c.realCommand(ctx)
+	if err != nil {
+		c.Err = err
+		return
 	}
 	streams := c.run.streams
 	var out, errs []byte
@@ -188,8 +187,7 @@ func (c *DryRunCall) RunReal() {
 	case k != streamDefault && k != streamNull && k != streamMerge:
 		streams[stderr] = stream{streamBytes, &errs}
 	}
-	ctx := WithDryRun(c.run.ctx, nil)
-	p, err := r.start(ctx, streams)
+	p, err := r.startStreams(ctx, streams, nil)
 	if err != nil {
 		c.Err = err
 		return
@@ -202,6 +200,16 @@ func (c *DryRunCall) RunReal() {
 	}
 	status := p.Status()
 	c.Stdout, c.Stderr, c.ExitCode, c.Signal = string(out), string(errs), status.ExitCode, status.Signal
+}
+
+// realCommand returns the command to run after all. The dry run is observed already.
+func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
+	r := c.run.cmd.Clone().keepFiles() // what this process has left after the call, as far as it is open
+	r.dry, r.handshake, r.observed, r.found = false, false, nil, ""
+	if fn := processPolicy.Load(); fn != nil {
+		return r.ask(ctx, *fn, false)
+	}
+	return r, nil
 }
 
 // forward sends p the signals of this program until p has ended.

@@ -20,6 +20,7 @@ func (c *Command) exec() error {
 		return err
 	}
 	defer pl.release()
+	c.observed.start(pl.path, os.Getpid())
 	undo := pl.saveProcess()
 	pl.undumpable = c.undumpable()
 	if pl.undumpable {

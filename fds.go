@@ -139,3 +139,11 @@ func (c *Command) closeParents() {
 		}
 	}
 }
+
+// keepFiles makes CloseParent nothing.
+func (c *Command) keepFiles() *Command {
+	for i := range c.passed {
+		c.passed[i].close = false
+	}
+	return c
+}

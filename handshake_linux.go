@@ -147,10 +147,13 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 		}
 		if err := pl.passGate(p); err != nil {
 			p.err, p.status = err, Status{ExitCode: -1}
+			p.observed.fail(err)
 			p.gate.settle(err)
 		} else {
+			p.observed.start(pl.path, p.pid)
 			p.gate.settle(nil)
 			_ = pl.waitExit(p) // the child has exec'ed, so there is no reason to be had
+			p.observed.exit(p.status, p.err)
 		}
 		close(p.done)
 	}()

@@ -384,11 +384,6 @@ type boxed struct{ w *exclusive }
 
 func (b boxed) Write(p []byte) (int, error) { return b.w.Write(p) }
 
-// writerFunc is a writer that cannot be compared.
-type writerFunc func(b []byte) (int, error)
-
-func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
-
 func TestWritersAreComparedByValueWhereTheyCanBe(t *testing.T) {
 	checkLeaks(t)
 	w := new(exclusive)

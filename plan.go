@@ -59,7 +59,10 @@ func (c *Command) checkWhole(exec bool) error {
 
 // resolve returns the path of the program to execute.
 func (c *Command) resolve() (string, error) {
-	if c.dry {
+	switch {
+	case c.found != "":
+		return c.found, nil
+	case c.dry:
 		return c.name, nil
 	}
 	if !strings.Contains(c.name, "/") {

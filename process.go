@@ -23,6 +23,7 @@ type Process struct {
 	gate     *gate         // nil without a handshake
 	dry      *dryRun       // nil for a child
 	daemon   bool
+	observed *observation
 
 	mu       sync.Mutex
 	handle   handle      // to signal the child

@@ -20,13 +20,13 @@ import (
 // for the error. A grandchild that keeps standard output open when the program has ended is waited for as long
 // as ctx lasts. (virCommandRun)
 func (c *Command) Run(ctx context.Context) error {
-	_, err := c.runStatus(ctx, "Run", c.streams)
+	_, err := c.runStatus(ctx, "Run", nil, false)
 	return err
 }
 
 // RunStatus is like [Command.Run], but an exit code that is not 0, or a signal, is no error. (virCommandRun with a status)
 func (c *Command) RunStatus(ctx context.Context) (Status, error) {
-	status, err := c.runStatus(ctx, "RunStatus", c.streams)
+	status, err := c.runStatus(ctx, "RunStatus", nil, false)
 	var exit *ExitError
 	if errors.As(err, &exit) && exit.Err == nil {
 		err = nil
@@ -37,52 +37,83 @@ func (c *Command) RunStatus(ctx context.Context) (Status, error) {
 // Output runs the program as [Command.Run] does and returns its standard output, also when there is an error. The command must
 // not direct it elsewhere.
 func (c *Command) Output(ctx context.Context) ([]byte, error) {
-	return c.output(ctx, "Output", stream{})
+	return c.output(ctx, "Output", false)
 }
 
 // CombinedOutput is like [Command.Output], with the standard error in between as it was written.
 func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
-	return c.output(ctx, "CombinedOutput", stream{kind: streamMerge})
+	return c.output(ctx, "CombinedOutput", true)
 }
 
-// runStatus runs the program to its end.
-func (c *Command) runStatus(ctx context.Context, method string, streams [3]stream) (Status, error) {
+// runStatus runs the program to its end. Unless out is nil it takes standard output there, with standard error in between where merged.
+func (c *Command) runStatus(ctx context.Context, method string, out *[]byte, merged bool) (Status, error) {
+	c, dry, err := c.begin(ctx, false)
+	if err != nil {
+		return Status{ExitCode: -1}, err
+	}
 	defer c.closeParents()
-	if err := c.checkCall(method, streams); err != nil {
+	status, err := c.runStreams(ctx, method, dry, out, merged)
+	if err != nil {
+		c.observed.fail(err)
+	}
+	return status, err
+}
+
+func (c *Command) runStreams(ctx context.Context, method string, dry DryRunFunc, out *[]byte, merged bool) (Status, error) {
+	streams := c.streams
+	err := c.takeOutput(method, &streams, out, merged)
+	if err == nil {
+		err = c.checkCall(method, streams)
+	}
+	if err != nil {
 		return Status{ExitCode: -1}, err
 	}
 	empty(streams)
 	keepTail(&streams)
-	if fn := dryRunFunc(ctx); fn != nil {
-		return c.runDry(ctx, streams, fn)
+	if dry != nil {
+		return c.runDry(ctx, streams, dry)
 	}
 	return c.runChild(ctx, method, streams)
 }
 
 // start starts the program.
-func (c *Command) start(ctx context.Context, streams [3]stream) (*Process, error) {
+func (c *Command) start(ctx context.Context, streams [3]stream, dry DryRunFunc) (*Process, error) {
+	p, err := c.startStreams(ctx, streams, dry)
+	if err != nil {
+		c.observed.fail(err)
+	}
+	return p, err
+}
+
+func (c *Command) startStreams(ctx context.Context, streams [3]stream, dry DryRunFunc) (*Process, error) {
 	empty(streams)
-	if fn := dryRunFunc(ctx); fn != nil {
-		return c.startDry(ctx, streams, fn)
+	if dry != nil {
+		return c.startDry(ctx, streams, dry)
 	}
 	return c.startChild(ctx, streams)
 }
 
-func (c *Command) output(ctx context.Context, method string, errors stream) ([]byte, error) {
-	defer c.closeParents()
+func (c *Command) output(ctx context.Context, method string, merged bool) ([]byte, error) {
 	var out []byte
-	streams := c.streams
-	if err := c.takeStdout(method, &streams, stream{streamBytes, &out}); err != nil {
-		return nil, err
-	}
-	if errors.kind == streamMerge {
-		if k := streams[stderr].kind; k != streamDefault && k != streamMerge {
-			return nil, &badCall{method, errTaken(stderr)}
-		}
-		streams[stderr] = errors
-	}
-	_, err := c.runStatus(ctx, method, streams)
+	_, err := c.runStatus(ctx, method, &out, merged)
 	return out, err
+}
+
+// takeOutput directs standard output to out, unless that is nil or the command directs it elsewhere.
+func (c *Command) takeOutput(method string, streams *[3]stream, out *[]byte, merged bool) error {
+	if out == nil {
+		return nil
+	}
+	if err := c.takeStdout(method, streams, stream{streamBytes, out}); err != nil {
+		return err
+	}
+	if merged {
+		if k := streams[stderr].kind; k != streamDefault && k != streamMerge {
+			return &badCall{method, errTaken(stderr)}
+		}
+		streams[stderr] = stream{kind: streamMerge}
+	}
+	return nil
 }
 
 // takeStdout directs standard output to s, unless the command directs it elsewhere.
@@ -172,18 +203,23 @@ func (c *Command) each(ctx context.Context, method string, sep byte) iter.Seq2[s
 
 // records runs the program and gives take the records of its standard output. An error from take ends the program.
 func (c *Command) records(ctx context.Context, method string, sep byte, take func(record string) error) error {
+	c, dry, err := c.begin(ctx, false)
+	if err != nil {
+		return err
+	}
 	defer c.closeParents()
 	streams := c.streams
-	err := c.takeStdout(method, &streams, stream{})
+	err = c.takeStdout(method, &streams, stream{})
 	if err == nil {
 		err = c.checkCall(method, streams) // the other pipes' ends would be in nobody's hands
 	}
 	if err != nil {
+		c.observed.fail(err)
 		return err
 	}
 	streams[stdout] = stream{kind: streamPipe}
 	keepTail(&streams)
-	p, err := c.start(ctx, streams)
+	p, err := c.start(ctx, streams, dry)
 	if err != nil {
 		return err
 	}
@@ -243,7 +279,11 @@ func readRecords(r io.Reader, sep byte, take func(record string) error) (refused
 // Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise.
 // (virCommandRunAsync)
 func (c *Command) Start(ctx context.Context) (*Process, error) {
-	return c.start(ctx, c.streams)
+	c, dry, err := c.begin(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return c.start(ctx, c.streams, dry)
 }
 
 // keepTail keeps the end of standard error for the error, unless the command directs it elsewhere.
@@ -258,7 +298,19 @@ func keepTail(streams *[3]stream) {
 // read than a pipe holds (64 KiB). A stream about which nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
 // groups, may have happened when there is an error. (virCommandExec, execve(2))
 func (c *Command) Exec() error {
+	c, dry, err := c.begin(context.Background(), true)
+	if err != nil {
+		return err
+	}
 	defer c.closeParents()
+	err = c.execChecked(dry)
+	if err != nil {
+		c.observed.fail(err)
+	}
+	return err
+}
+
+func (c *Command) execChecked(dry DryRunFunc) error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
@@ -271,8 +323,8 @@ func (c *Command) Exec() error {
 	if err := checkAlone("Exec", c.streams); err != nil {
 		return err
 	}
-	if fn := dryRunFunc(context.Background()); fn != nil {
-		return c.execDry(fn)
+	if dry != nil {
+		return c.execDry(dry)
 	}
 	return c.exec()
 }
@@ -285,6 +337,13 @@ var errTooLong = &badCall{"Exec", errors.New("more data to read than a pipe hold
 func (c *Command) Explain() (string, error) {
 	if c.firstFail != nil {
 		return "", c.firstFail
+	}
+	if fn := processPolicy.Load(); fn != nil {
+		asked, err := c.Clone().keepFiles().ask(context.Background(), *fn, false)
+		if err != nil {
+			return "", err
+		}
+		c = asked
 	}
 	return c.explain(c.streams)
 }

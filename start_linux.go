@@ -84,7 +84,7 @@ func (c *Command) cloneBy(ctx context.Context, streams [3]stream, m mode) (*plan
 }
 
 func (c *Command) newProcess() *Process {
-	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, daemon: c.daemon}
+	p := &Process{line: c.line(), killMode: c.killMode, grace: c.grace, daemon: c.daemon, observed: c.observed}
 	if c.handshake {
 		p.gate = newGate()
 	}
@@ -220,7 +220,7 @@ func (c *Command) needsExec(streams [3]stream) bool {
 		}
 	}
 	closeParent := slices.ContainsFunc(c.passed, func(p passedFD) bool { return p.close })
-	return closeParent || c.pidFile != "" || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
+	return closeParent || c.observed != nil || c.pidFile != "" || c.needsPipe() || len(c.passed) > maxPolled-1-len(streams)
 }
 
 // startChild starts the command.

@@ -42,8 +42,13 @@ func (pl *plan) wait(p *Process) error {
 		if err := pl.waitExec(p); err != nil {
 			return err
 		}
+		p.observed.start(pl.path, p.pid)
 	}
-	return pl.waitExit(p)
+	err := pl.waitExit(p)
+	if err == nil {
+		p.observed.exit(p.status, p.err)
+	}
+	return err
 }
 
 // startWaits bounds the threads that wait for children to exec, which takes a moment.
@@ -371,9 +376,11 @@ func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
 		return err
 	}
 	pl.watchPipes(ctx, p)
+	p.observed.start(pl.path, p.pid)
 	go func() {
 		// The child has exec'ed, so there is no reason to be had.
 		_ = pl.waitExit(p)
+		p.observed.exit(p.status, p.err)
 		close(p.done)
 	}()
 	return nil

@@ -1,0 +1,307 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// noted is an Observer that keeps what it is told.
+type noted struct {
+	mu     sync.Mutex
+	starts []StartEvent
+	exits  []ExitEvent
+	fails  []FailEvent
+	order  []string
+
+	// Called in the methods, unless nil.
+	onStart func(StartEvent)
+	onExit  func(ExitEvent)
+}
+
+func (n *noted) CommandStarted(_ context.Context, e StartEvent) {
+	n.mu.Lock()
+	n.starts, n.order = append(n.starts, e), append(n.order, "start")
+	n.mu.Unlock()
+	if n.onStart != nil {
+		n.onStart(e)
+	}
+}
+
+func (n *noted) CommandExited(_ context.Context, e ExitEvent) {
+	n.mu.Lock()
+	n.exits, n.order = append(n.exits, e), append(n.order, "exit")
+	n.mu.Unlock()
+	if n.onExit != nil {
+		n.onExit(e)
+	}
+}
+
+func (n *noted) CommandFailed(_ context.Context, e FailEvent) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fails, n.order = append(n.fails, e), append(n.order, "fail")
+}
+
+// told returns the kinds of the events so far.
+func (n *noted) told() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.order, " ")
+}
+
+// observe observes the whole process until the test ends.
+func observe(t *testing.T) *noted {
+	n := &noted{}
+	t.Cleanup(SetObserver(n))
+	return n
+}
+
+// requireRun requires one start and one exit of one run.
+func requireRun(t *testing.T, n *noted, name string) (StartEvent, ExitEvent) {
+	t.Helper()
+	require.Equal(t, "start exit", n.told(), name)
+	require.Equal(t, n.starts[0], n.exits[0].StartEvent, name)
+	require.NotZero(t, n.starts[0].PID, name)
+	require.False(t, n.starts[0].Time.IsZero(), name)
+	require.Positive(t, n.exits[0].Duration, name)
+	return n.starts[0], n.exits[0]
+}
+
+func TestObserverIsToldOfDryRunsInEveryWay(t *testing.T) {
+	checkDryLeaks(t)
+	ids := map[uint64]bool{}
+	for name, run := range ways {
+		n := observe(t)
+		err := run(dry(says("", "why\n", 3)), New(missing).AddSecretArg("hidden"))
+		start, exit := requireRun(t, n, name)
+		require.True(t, start.DryRun, name)
+		require.Equal(t, missing+" ***", start.Command, name)
+		require.Equal(t, missing, start.Path, name)
+		require.Equal(t, 3, exit.Status.ExitCode, name)
+		require.ErrorContains(t, exit.Err, "exit status 3", name)
+		if err != nil && name != "RunStatus" {
+			require.Contains(t, err.Error(), exit.Err.Error(), name)
+		}
+		require.False(t, ids[start.ID], "a new number for each run")
+		ids[start.ID] = true
+
+		n = observe(t)
+		err = run(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }), New(missing))
+		require.Equal(t, "fail", n.told(), name)
+		require.Equal(t, err, n.fails[0].Err, name)
+		require.Equal(t, missing, n.fails[0].Path, name)
+		require.Zero(t, n.fails[0].PID, name)
+	}
+	n := observe(t)
+	restore := SetDryRun(says("", "", 0))
+	defer restore()
+	require.NoError(t, New(missing).Exec())
+	start, _ := requireRun(t, n, "Exec")
+	require.True(t, start.Exec)
+	require.True(t, start.DryRun)
+}
+
+func TestObserverIsToldOfEachFailureOnce(t *testing.T) {
+	checkDryLeaks(t)
+	ended, cancel := context.WithCancel(dry(func(*DryRunCall) { t.Error("called") }))
+	cancel()
+	for name, run := range ways {
+		for what, c := range map[string]*Command{
+			"bad call":        New(missing).SetUmask(-1),
+			"ended context":   New(missing),
+			"taken stream":    New(missing).PipeStdout().RequireHandshake(),
+			"does not go":     New(missing).SetChroot("/x"),
+			"secret with NUL": New(missing).AddSecretArg("a\x00b"),
+		} {
+			n := observe(t)
+			err := run(ended, c)
+			require.Error(t, err)
+			require.Equal(t, "fail", n.told(), "%s, %s", name, what)
+			require.Equal(t, err, n.fails[0].Err)
+			require.Equal(t, missing, n.fails[0].Path)
+		}
+	}
+	n := observe(t)
+	require.Error(t, New(missing).PipeStdout().Exec())
+	require.Equal(t, "fail", n.told())
+	require.True(t, n.fails[0].Exec)
+}
+
+func TestObserverOfADryHandshake(t *testing.T) {
+	checkDryLeaks(t)
+	n := observe(t)
+	p, err := New(missing).RequireHandshake().Start(dry(says("", "", 0)))
+	require.NoError(t, err)
+	require.NoError(t, p.HandshakeWait(context.Background()))
+	require.Empty(t, n.told())
+	require.NoError(t, p.HandshakeNotify())
+	require.True(t, strings.HasPrefix(n.told(), "start"), n.told())
+	require.NoError(t, p.Wait())
+	requireRun(t, n, "")
+
+	n = observe(t)
+	p, err = New(missing).RequireHandshake().Start(dry(says("", "", 0)))
+	require.NoError(t, err)
+	require.Error(t, p.Wait())
+	require.Equal(t, "fail", n.told())
+	require.Equal(t, p.Wait(), n.fails[0].Err)
+}
+
+func TestObserversOfPackageAndCommandAreBothTold(t *testing.T) {
+	var order []string
+	note := func(name string) *noted {
+		return &noted{onStart: func(StartEvent) { order = append(order, name) }}
+	}
+	var text bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
+		order = append(order, "log")
+		return text.Write(b)
+	}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	restore := SetObserver(note("package"))
+	c := New(missing).SetObserver(note("command")).SetLogger(logger)
+	ctx := dry(says("", "", 0))
+	require.NoError(t, c.Run(ctx))
+	require.Equal(t, []string{"package", "command", "log", "log"}, order)
+	restore()
+	order = nil
+	require.NoError(t, c.Run(ctx))
+	require.Equal(t, []string{"command", "log", "log"}, order)
+	order = nil
+	require.NoError(t, c.SetObserver(nil).SetLogger(nil).Run(ctx))
+	require.Empty(t, order)
+
+	outer, inner := observe(t), &noted{}
+	restore = SetObserver(inner)
+	restoreNil := SetObserver(nil)
+	require.NoError(t, c.Run(ctx))
+	restoreNil()
+	require.NoError(t, c.Run(ctx))
+	restore()
+	require.Equal(t, "start exit", inner.told())
+	require.NoError(t, c.Run(ctx))
+	require.Equal(t, "start exit", outer.told())
+}
+
+var pidText = regexp.MustCompile(`pid=\d+`)
+
+// writerFunc is a writer that cannot be compared.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// logTo returns a logger of this level without times, and what it has logged.
+func logTo(level slog.Level) (*slog.Logger, *bytes.Buffer) {
+	var b bytes.Buffer
+	return slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch a.Key {
+		case slog.TimeKey, "duration":
+			return slog.Attr{}
+		}
+		return a
+	}})), &b
+}
+
+func TestLoggerSaysWhatRan(t *testing.T) {
+	logger, text := logTo(slog.LevelDebug)
+	restore := SetLogger(logger)
+	c := New(missing, "a b").AddSecretArg("hidden").AddSecretEnv("TOKEN", "hidden").AddEnv("LANG", "C")
+	require.Error(t, c.Run(dry(says("", "also hidden\n", 3))))
+	require.Error(t, c.Run(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist })))
+	require.Error(t, c.Clone().SetUmask(-1).Run(dry(nil)))
+	reader := errors.New("reader failed")
+	require.ErrorIs(t, New(missing).SetStdin(failingReader{reader}).
+		Run(dry(func(d *DryRunCall) { d.Stdin() })), reader)
+	restore()
+	line := `command="TOKEN=*** LANG=C ` + missing + ` 'a b' ***" path=` + missing
+	want := fmt.Sprintf(`level=DEBUG msg="program started" %s pid=PID dry_run=true
+level=DEBUG msg="program exited" %s pid=PID status="exit status 3" dry_run=true
+level=DEBUG msg="program not started" %s err="spawn: cannot start \"%s\": start: file does not exist" dry_run=true
+level=DEBUG msg="program not started" %s err="spawn: SetUmask: the mask -01 is not in 0 to 0777"
+level=DEBUG msg="program started" command=%s path=%s pid=PID dry_run=true
+level=DEBUG msg="program exited" command=%s path=%s pid=PID status="exit status 0" err="stdin: reader failed" dry_run=true
+`, line, line, line, missing, line, missing, missing, missing, missing)
+	got := pidText.ReplaceAllString(text.String(), "pid=PID")
+	require.Equal(t, want, got)
+}
+
+func TestLoggerOfTheCommandWins(t *testing.T) {
+	ctx := dry(says("", "", 0))
+	all, allText := logTo(slog.LevelDebug)
+	own, ownText := logTo(slog.LevelDebug)
+	defer SetLogger(all)()
+	require.NoError(t, New(missing).SetLogger(own).Run(ctx))
+	require.Empty(t, allText)
+	require.Contains(t, ownText.String(), "program exited")
+	require.NoError(t, New(missing).SetLogger(nil).Run(ctx))
+	require.Empty(t, allText)
+	info, infoText := logTo(slog.LevelInfo)
+	require.NoError(t, New(missing).SetLogger(info).Run(ctx))
+	require.Empty(t, infoText)
+	require.NoError(t, New(missing).Run(ctx))
+	require.Contains(t, allText.String(), "program exited")
+}
+
+// ctxHandler notes what the contexts of records have.
+type ctxHandler struct {
+	slog.Handler
+	seen *[]any
+}
+
+func (h ctxHandler) Handle(ctx context.Context, r slog.Record) error {
+	*h.seen = append(*h.seen, ctx.Value(ctxHandler{}))
+	return h.Handler.Handle(ctx, r)
+}
+
+func TestLoggerGetsTheContextOfTheCall(t *testing.T) {
+	var seen []any
+	logger, _ := logTo(slog.LevelDebug)
+	ctx := context.WithValue(dry(says("", "", 0)), ctxHandler{}, "trace 1")
+	require.NoError(t, New(missing).SetLogger(slog.New(ctxHandler{logger.Handler(), &seen})).Run(ctx))
+	require.Equal(t, []any{"trace 1", "trace 1"}, seen)
+}
+
+// An observer that calls t.FailNow, for example.
+func TestObserverThatEndsItsGoroutineDoesNoHarm(t *testing.T) {
+	checkDryLeaks(t)
+	defer SetObserver(&noted{onStart: func(StartEvent) { runtime.Goexit() }, onExit: func(ExitEvent) { runtime.Goexit() }})()
+	for name, run := range ways {
+		n := &noted{}
+		_ = run(dry(says("", "", 0)), New(missing).SetObserver(n))
+		requireRun(t, n, name)
+	}
+}
+
+func TestObservingOffAllocatesNothing(t *testing.T) {
+	ctx, c := context.Background(), New(missing, "a").AddEnv("A", "b")
+	info, _ := logTo(slog.LevelInfo)
+	for name, restore := range map[string]func(){"never set": func() {}, "debug level off": SetLogger(info), "set to nil": SetObserver(nil)} {
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			if d, _, err := c.begin(ctx, false); d != c || err != nil {
+				t.Error("a copy")
+			}
+		}), name)
+		restore()
+	}
+}
+
+// BenchmarkObserverAndPolicyOff measures what a run pays where nobody observes and there is no policy; dry runs, which are off too, are in it.
+func BenchmarkObserverAndPolicyOff(b *testing.B) {
+	ctx, c := context.Background(), New(missing)
+	b.ReportAllocs()
+	for range b.N {
+		if d, _, _ := c.begin(ctx, false); d != c {
+			b.Fatal("on")
+		}
+	}
+}
