@@ -82,6 +82,11 @@
 // call or [Process.Wait] returns. The ends of pipes on a Process are the caller's to close. All else, the child
 // included, is the library's: a Process that is forgotten leaves no zombie.
 //
+// # Observing and guarding
+//
+// [SetLogger] logs what runs, with secrets hidden, and [SetObserver] tells of each start and end, for the whole process; methods of [Command] with the same
+// names do so for one command. [SetPolicy] is asked about each command before anything starts, and can refuse it or tighten it.
+//
 // # Systems
 //
 // Programs run on Linux 5.9 and later, on amd64 and arm64. Elsewhere the package can be built, and whatever would
