@@ -1,0 +1,289 @@
+//go:build linux
+
+package spawn
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// readme returns README.md. Tests that are run elsewhere than in the source tree are skipped.
+func readme(t *testing.T) string {
+	text, err := os.ReadFile("README.md")
+	if os.IsNotExist(err) {
+		t.Skip("the source tree is not here")
+	}
+	require.NoError(t, err)
+	return string(text)
+}
+
+// imports are those that a fragment of code need not write.
+var imports = map[string]string{
+	"bufio": "", "bytes": "", "context": "", "errors": "", "fmt": "", "io": "", "fs": "io/fs", "log": "", "slog": "log/slog", "net": "",
+	"os": "", "exec": "os/exec", "regexp": "", "strconv": "", "strings": "", "syscall": "", "testing": "", "time": "",
+	"unix": "golang.org/x/sys/unix", "capability": "github.com/syndtr/gocapability/capability",
+	"spawn": "github.com/virspawn/spawn", "spawntest": "github.com/virspawn/spawn/spawntest",
+}
+
+// codeBlock is one block of Go code of the README.
+type codeBlock struct {
+	line     int // of the README
+	source   string
+	dir      string // of its package, in the module that all are in
+	program  bool
+	test     bool
+	complete bool // it has a package clause
+}
+
+// codeBlocks returns all blocks of Go code.
+func codeBlocks(t *testing.T, text string) (all []*codeBlock) {
+	var b *codeBlock
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case b == nil && strings.HasPrefix(line, "```go"):
+			b = &codeBlock{line: i + 1}
+		case b != nil && line == "```":
+			b.program = strings.Contains(b.source, "\nfunc main()")
+			b.test = regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)`).MatchString(b.source)
+			b.complete = strings.HasPrefix(b.source, "package ")
+			b.dir = "line" + strconv.Itoa(b.line)
+			if b.complete && b.test && !b.program && len(all) > 0 { // the test of the program before
+				b.dir = all[len(all)-1].dir
+			}
+			all, b = append(all, b), nil
+		case b != nil:
+			b.source += line + "\n"
+		}
+	}
+	require.Nil(t, b, "a block without an end")
+	return all
+}
+
+// file returns the block as a file: a fragment in a function, if need be, and with the imports that it needs.
+func (b *codeBlock) file(t *testing.T) string {
+	if b.complete {
+		return b.source
+	}
+	parse := func(source string) (*ast.File, error) {
+		return parser.ParseFile(token.NewFileSet(), "README.md", source, parser.SkipObjectResolution)
+	}
+	source := b.source
+	file, err := parse("package fragment\n" + source)
+	if err != nil {
+		source = "func _(ctx context.Context) error {\n" + source + "return nil\n}\n"
+		if strings.Contains(b.source, "err :=") || strings.Contains(b.source, "err =") {
+			source = strings.TrimSuffix(source, "return nil\n}\n") + "return err\n}\n"
+		}
+		file, err = parse("package fragment\n" + source)
+	}
+	require.NoErrorf(t, err, "README.md, the block at line %d", b.line)
+	needed := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok {
+				if path, ok := imports[x.Name]; ok {
+					needed[cmp.Or(path, x.Name)] = true
+				}
+			}
+		}
+		return true
+	})
+	for _, i := range file.Imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		require.NoError(t, err)
+		delete(needed, path)
+	}
+	head := "package fragment\n"
+	for _, path := range slices.Sorted(maps.Keys(needed)) {
+		head += "import " + strconv.Quote(path) + "\n"
+	}
+	return head + source
+}
+
+// readmeModule writes all blocks as packages of a module that uses the source tree at hand, and returns its directory and how to call
+// the go command there, offline.
+func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) ([]byte, error)) {
+	goCommand, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no go command")
+	}
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
+	mod, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	_, requirements, ok := strings.Cut(string(mod), "\n") // without its own module line
+	require.True(t, ok)
+	write("go.mod", "module readme\n"+requirements+"\nrequire github.com/virspawn/spawn v0.0.0\n\nreplace github.com/virspawn/spawn => "+here+"\n")
+	sum, err := os.ReadFile("go.sum")
+	require.NoError(t, err)
+	write("go.sum", string(sum))
+	for _, b := range all {
+		name := "main.go"
+		if b.test {
+			name = "main_test.go"
+		}
+		write(filepath.Join(b.dir, name), b.file(t))
+	}
+	return dir, func(args ...string) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, goCommand, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
+		return cmd.CombinedOutput()
+	}
+}
+
+var statedOutput = regexp.MustCompile(`(?s)\n\t// Output:\n(.*?)\n}`)
+
+// Every block of Go code compiles; programs run, and print what they say; tests pass.
+func TestReadmeCodeRuns(t *testing.T) {
+	all := codeBlocks(t, readme(t))
+	dir, run := readmeModule(t, all)
+	out, err := run("vet", "./...")
+	require.NoErrorf(t, err, "%s", out)
+
+	repository := t.TempDir() // for the programs that run git
+	for _, args := range [][]string{{"init", "-q"}, {"-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--allow-empty", "-m", "Brew"}} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = repository
+		if out, err := cmd.CombinedOutput(); err != nil && !os.IsNotExist(err) {
+			t.Logf("git: %v: %s", err, out)
+		}
+	}
+
+	var programs, tests int
+	for _, b := range all {
+		t.Run(b.dir, func(t *testing.T) {
+			switch {
+			case b.test:
+				tests++
+				out, err := run("test", "-count=1", "./"+b.dir)
+				require.NoErrorf(t, err, "%s", out)
+				require.Contains(t, string(out), "ok ")
+			case b.program:
+				programs++
+				if strings.Contains(b.source, `"git"`) {
+					if _, err := os.Stat(filepath.Join(repository, ".git", "logs", "HEAD")); err != nil {
+						t.Skip("git cannot commit here")
+					}
+				}
+				exe := filepath.Join(dir, b.dir, "program")
+				out, err := run("build", "-o", exe, "./"+b.dir)
+				require.NoErrorf(t, err, "%s", out)
+				cmd := exec.Command(exe)
+				cmd.Dir = repository
+				var stdout, stderr bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &stdout, &stderr
+				require.NoErrorf(t, cmd.Run(), "%s", &stderr)
+				require.NotEmpty(t, stdout.String())
+				if stated := statedOutput.FindStringSubmatch(b.source); stated != nil {
+					want := regexp.MustCompile(`(?m)^\t// `).ReplaceAllString(stated[1], "")
+					require.Equal(t, want+"\n", stdout.String())
+				}
+			}
+		})
+	}
+	require.GreaterOrEqual(t, programs, 4)
+	require.GreaterOrEqual(t, tests, 2)
+}
+
+// The README's list of steps has all of those that there are, in their order.
+func TestReadmeStepsAreThoseOfTheOrderTable(t *testing.T) {
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\| \d+ \| (.*?) \|`).FindAllStringSubmatch(readme(t), -1) {
+		listed = append(listed, row[1])
+	}
+	at := 0
+	for _, s := range &order {
+		i := slices.Index(listed[at:], s.name)
+		require.GreaterOrEqualf(t, i, 0, "README.md has no row %q, or not in this place", s.name)
+		at += i + 1
+	}
+}
+
+// The README names every function and method that a user has.
+func TestReadmeNamesEveryMethod(t *testing.T) {
+	text := readme(t)
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	var missing []string
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || !f.Name.IsExported() || !hasReceiverAmong(f, "Command", "Process") {
+				continue
+			}
+			if !regexp.MustCompile("[`.]" + f.Name.Name + "[`(]").MatchString(text) {
+				missing = append(missing, f.Name.Name)
+			}
+		}
+	}
+	require.Empty(t, missing, "add them to the table in README.md")
+}
+
+// hasReceiverAmong reports whether f is a function, or a method of one of these types.
+func hasReceiverAmong(f *ast.FuncDecl, names ...string) bool {
+	if f.Recv == nil {
+		return true
+	}
+	recv := f.Recv.List[0].Type
+	if star, ok := recv.(*ast.StarExpr); ok {
+		recv = star.X
+	}
+	id, ok := recv.(*ast.Ident)
+	return ok && slices.Contains(names, id.Name)
+}
+
+// What the README links to is there.
+func TestReadmeLinksLeadSomewhere(t *testing.T) {
+	text := readme(t)
+	for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text, -1) {
+		target := link[1]
+		switch {
+		case strings.Contains(target, "://"):
+		case strings.HasPrefix(target, "#"):
+			require.Truef(t, slices.ContainsFunc(strings.Split(text, "\n"), func(line string) bool {
+				heading, ok := strings.CutPrefix(line, "## ")
+				return ok && "#"+anchor(heading) == target
+			}), "no heading for %s", target)
+		default:
+			_, err := os.Stat(target)
+			require.NotErrorIs(t, err, fs.ErrNotExist)
+		}
+	}
+}
+
+// anchor returns what leads to a heading.
+func anchor(heading string) string {
+	heading = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading), "")
+	return strings.ReplaceAll(heading, " ", "-")
+}
