@@ -10,7 +10,7 @@
 //   - It leaves no input or output to chance. A stream about which nothing was said is /dev/null.
 //   - It runs no program of the current directory because PATH has an empty or relative element.
 //   - It does less than was asked for never silently. What cannot be done is an error, and then no child is left.
-//   - It runs no Go code between clone and exec and, but for a few attributes that say so, does not copy this process's memory. So
+//   - It runs no Go code between clone and exec, unless asked to ([Command.SetPreExecHook]), and, but for a few attributes that say so, does not copy this process's memory. So
 //     a start does not hold up the other goroutines, and costs the same however much memory or however many files this
 //     process has.
 //
@@ -89,8 +89,10 @@
 //
 // # Systems
 //
-// Programs run on Linux 5.9 and later, on amd64 and arm64. Elsewhere the package can be built, and whatever would
-// run a program reports [errors.ErrUnsupported], except in a dry run.
+// Programs run on Linux 5.9 and later, on amd64 and arm64. Older kernels, from 5.4 on, other 64-bit architectures, and commands with a hook go by
+// way of a helper, this program's executable started anew, which takes a millisecond and more. SPAWN_EXECUTOR=helper in the environment forces
+// it, for debugging; a process that runs setuid or with file capabilities (AT_SECURE) ignores that. On other systems the package can be
+// built, and whatever would run a program reports [errors.ErrUnsupported], except in a dry run.
 //
 // # Unit tests
 //
