@@ -69,7 +69,8 @@ func (c *Command) addEnvString(method, pair string) {
 //
 // As long as none of the methods about the environment was called, the program inherits all of this process's
 // variables. From the first call on, whether it adds something or not, it gets only those that were added. A name that
-// is added again keeps its place and takes the last value. (virCommandAddEnvPair)
+// is added again keeps its place and takes the last value. To have all of them and
+// more, add each of [os.Environ] by [Command.AddEnvString] first. (virCommandAddEnvPair)
 func (c *Command) AddEnv(name, value string) *Command {
 	c.addEnv("AddEnv", name, text{s: value})
 	return c
