@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -976,9 +977,10 @@ func TestExplainShowsTheDoubleFork(t *testing.T) {
 	checkLeaks(t)
 	text, err := New("/bin/true").Daemonize().Explain()
 	require.NoError(t, err)
+	names := slices.DeleteFunc(callNames(text), func(name string) bool { return name == "prlimit64" }) // where Go has raised a limit
 	require.Equal(t, []string{
 		"close_range", "setsid", "close_range", "openat", "dup3", "clone", "read", "write", "chdir",
-	}, callNames(text)[:9])
+	}, names[:9])
 	require.Contains(t, text, "\nclone(CLONE_VM|CLONE_PARENT_SETTID) = 0\n")
 	text, err = New("/bin/true").SetNamespaces(TimeNamespace, PIDNamespace).SetProcessGroup().Daemonize().Explain()
 	require.NoError(t, err)
