@@ -327,7 +327,8 @@ func killBeforeRename() error {
 				held <- err
 			}()
 			status, err := c.SetPidFile(path).RunStatus(context.Background())
-			if helperForced() { // which has seen that there was no program
+			var start *StartError
+			if helperForced() && errors.As(err, &start) && start.Op == "helper" { // which has seen that there was no program
 				err, status.Signal = nil, unix.SIGKILL
 			}
 			if err := errors.Join(err, <-held); err != nil {
