@@ -140,6 +140,10 @@ func TestADaemonStandsAlone(t *testing.T) {
 		require.Equal(t, flag, getDumpable())
 		require.Equal(t, filter, readFile(t, "/proc/self/coredump_filter"))
 
+		_, err := c.input.WriteString("text\n")
+		require.NoError(t, err)
+		require.Equal(t, "text", readLine(t, c.output)) // no library is being loaded any more
+
 		parent, group, session, tty := statOf(t, c.PID())
 		require.Contains(t, ancestors(t), parent)
 		require.Equal(t, session, group)
@@ -163,9 +167,6 @@ func TestADaemonStandsAlone(t *testing.T) {
 			require.Len(t, open, 3)
 			require.Equal(t, null, open[stderr])
 		}
-		_, err = c.input.WriteString("text\n")
-		require.NoError(t, err)
-		require.Equal(t, "text", readLine(t, c.output))
 		c.stop(t)
 	})
 }
