@@ -133,18 +133,3 @@ func TestCaptureTakesMemoryInProportionToTheOutput(t *testing.T) {
 		c.free()
 	}
 }
-
-func TestLastLineSkipsWhatIsEmpty(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                        "",
-		"\n \t\r\n":               "",
-		"one":                     "one",
-		"one\n":                   "one",
-		"one\ntwo":                "two",
-		"one\n  two \r\n\n \t \n": "two",
-		"\n\none\n\n":             "one",
-		"a\x00b\n":                "a\x00b",
-	} {
-		require.Equal(t, want, lastLine([]byte(text)), "%q", text)
-	}
-}

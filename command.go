@@ -272,27 +272,29 @@ func (c *Command) Clone() *Command {
 }
 
 // String returns the command as a line for a POSIX shell: the environment, if it was set, the program and the
-// arguments, quoted where needed, secrets as ***. It is for logs: nothing in this package runs it.
-// (virCommandToString)
-func (c *Command) String() string { return c.line().String() }
-
-// commandLine is what a command shows of itself. Later changes to the command do not reach it.
-type commandLine struct {
-	name string
-	args []text
-	vars []variable
-}
-
-func (c *Command) line() commandLine { return commandLine{c.name, c.args, c.variables()} }
-
-func (l commandLine) String() string {
+// arguments, quoted where needed, secrets as ***. Errors, logs and events leave out the environment, of which not everything that is nobody else's
+// business is marked as a secret. Nothing in this package runs the line. (virCommandToString)
+func (c *Command) String() string {
 	var b strings.Builder
-	for _, v := range l.vars {
+	for _, v := range c.variables() {
 		b.WriteString(shellQuote(v.name))
 		b.WriteByte('=')
 		b.WriteString(v.value.quoted())
 		b.WriteByte(' ')
 	}
+	return b.String() + c.line().String()
+}
+
+// commandLine is what errors, logs and events show of a command. Later changes to the command do not reach it.
+type commandLine struct {
+	name string
+	args []text
+}
+
+func (c *Command) line() commandLine { return commandLine{c.name, c.args} }
+
+func (l commandLine) String() string {
+	var b strings.Builder
 	if name := shellQuote(l.name); slices.Contains(shellWords, name) {
 		b.WriteString("'" + name + "'")
 	} else {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 )
 
 // StartError says why a program could not be started: which step failed, and how.
@@ -31,7 +34,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // ExitError says how a program that was started ended, when that was not with exit code 0 or when something
 // outside it went wrong.
 type ExitError struct {
-	// Command is the command as by [Command.String].
+	// Command is the program and its arguments as by [Command.String], without the environment.
 	Command string
 	// Status is how the program ended.
 	Status Status
@@ -44,7 +47,7 @@ type ExitError struct {
 	Err error
 }
 
-// Error shows the command, what happened, and the last line of Stderr.
+// Error shows the command, what happened, and the last line of Stderr: at most its first 512 bytes, and what a terminal would not print escaped as in Go.
 func (e *ExitError) Error() string {
 	s := "spawn: " + e.Command + ": "
 	if e.Err != nil {
@@ -94,6 +97,30 @@ func (s Status) String() string {
 		return "exit status unknown"
 	}
 	return fmt.Sprintf("exit status %d", s.ExitCode)
+}
+
+// maxLine is how much of a line Error shows, in bytes.
+const maxLine = 512
+
+// lastLine returns the last line of text that is not empty, without the space around it, fit to be shown.
+func lastLine(text []byte) string {
+	s := strings.TrimSpace(string(text))
+	s = strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:])
+	var b strings.Builder
+	for len(s) > 0 && b.Len() < maxLine {
+		r, n := utf8.DecodeRuneInString(s)
+		if strconv.IsPrint(r) && (r != utf8.RuneError || n > 1) {
+			b.WriteString(s[:n])
+		} else {
+			quoted := strconv.Quote(s[:n])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[n:]
+	}
+	if len(s) > 0 {
+		b.WriteString("...")
+	}
+	return b.String()
 }
 
 func quoteForError(path string) string { return fmt.Sprintf("%q", path) }

@@ -12,7 +12,7 @@ import (
 type StartEvent struct {
 	// ID is the number of this run in this process: events of one run have the same, and no other run ever has. (A pid can come again.)
 	ID uint64
-	// Command is the command as by [Command.String], secrets as ***.
+	// Command is the program and its arguments as by [Command.String], secrets as ***, without the environment.
 	Command string
 	// Path is the program that runs: as found in PATH, or as given to [New] where it was not looked up, in a dry run for example.
 	Path string
@@ -106,7 +106,7 @@ func (c *Command) SetObserver(o Observer) *Command {
 //	"program exited"       command, path, pid, duration, status; err, if something besides the status went wrong
 //	"program not started"  command, path, err
 //
-// The command is that of [Command.String], with secrets as ***; what the program writes is not logged. In addition there are exec=true for
+// The command is the program and its arguments as by [Command.String], with secrets as ***; neither the environment nor what the program writes is logged. In addition there are exec=true for
 // [Command.Exec], and dry_run=true in a dry run. The handler gets the context of the running call. When, and in which goroutine, is said at [Observer]: the
 // handler is one more, the last to be told. A logger whose debug level is off when a command is run is as good as none.
 func SetLogger(l *slog.Logger) (restore func()) {
@@ -150,7 +150,7 @@ func (c *Command) observation(ctx context.Context, dry bool) *observation {
 	if path == "" {
 		path = c.name
 	}
-	obs.event = StartEvent{ID: observations.Add(1), Command: c.String(), Path: path, Time: time.Now(), DryRun: dry}
+	obs.event = StartEvent{ID: observations.Add(1), Command: c.line().String(), Path: path, Time: time.Now(), DryRun: dry}
 	return obs
 }
 

@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -189,10 +188,4 @@ func sameTarget(a, b stream) (same bool) {
 	// Writers of a type that cannot be compared are different ones.
 	defer func() { _ = recover() }()
 	return a.v == b.v
-}
-
-// lastLine returns the last line of text that is not empty, without the space around it.
-func lastLine(text []byte) string {
-	s := strings.TrimSpace(string(text))
-	return strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:])
 }
