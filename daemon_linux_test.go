@@ -337,7 +337,7 @@ func TestADaemonIsSignalledAndAborted(t *testing.T) {
 		require.Equal(t, "ready", readLine(t, c.output))
 		require.NoError(t, c.Signal(unix.SIGUSR1))
 		require.Equal(t, "got it", readLine(t, c.output))
-		require.Equal(t, Status{}, c.Status())
+		require.Equal(t, Status{ExitCode: -1}, c.Status())
 		require.NoError(t, c.Abort())
 		requireDaemonEnded(t, c.Process)
 
@@ -959,7 +959,7 @@ func TestManyDaemonsAtOnce(t *testing.T) {
 	for _, p := range daemons {
 		require.NotNil(t, p)
 		pids[p.PID()] = true
-		require.Equal(t, Status{}, p.Status())
+		require.Equal(t, Status{ExitCode: -1}, p.Status())
 	}
 	require.Len(t, pids, n)
 	for i, p := range daemons {

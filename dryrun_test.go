@@ -506,7 +506,7 @@ func TestDryRunIsAProcess(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, p.PID(), 1<<22, "no process of Linux has such a pid")
 	require.False(t, isClosed(p.Done()))
-	require.Equal(t, Status{}, p.Status())
+	require.Equal(t, Status{ExitCode: -1}, p.Status())
 	require.NoError(t, p.Signal(syscall.Signal(0)))
 	b := make([]byte, 1)
 	_, err = io.ReadFull(p.Stdout(), b)

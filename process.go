@@ -81,13 +81,13 @@ func (p *Process) cutShort(cause error) error {
 	return e
 }
 
-// Status returns how the program ended, and the zero Status, in which nothing is said, as long as [Process.Done] is open.
+// Status returns how the program ended. As long as [Process.Done] is open its exit code is -1, and its text "exit status unknown".
 func (p *Process) Status() Status {
 	select {
 	case <-p.done:
 		return p.status
 	default:
-		return Status{}
+		return Status{ExitCode: -1}
 	}
 }
 

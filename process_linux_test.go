@@ -95,7 +95,7 @@ func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
 		checkLeaks(t)
 		p, err := shell("cat; exit 3").PipeStdin().Start(context.Background())
 		require.NoError(t, err)
-		require.Equal(t, Status{}, p.Status(), "nothing is known yet")
+		require.Equal(t, Status{ExitCode: -1}, p.Status(), "nothing is known yet")
 		results := make(chan error)
 		for range 16 {
 			go func() { results <- p.Wait() }()
