@@ -70,7 +70,7 @@ func (c *Command) addEnvString(method, pair string) {
 // As long as none of the methods about the environment was called, the program inherits all of this process's
 // variables. From the first call on, whether it adds something or not, it gets only those that were added. A name that
 // is added again keeps its place and takes the last value. To have all of them and
-// more, add each of [os.Environ] by [Command.AddEnvString] first. (virCommandAddEnvPair)
+// more, call [Command.AddEnvPassAll] first. (virCommandAddEnvPair)
 func (c *Command) AddEnv(name, value string) *Command {
 	c.addEnv("AddEnv", name, text{s: value})
 	return c
@@ -152,6 +152,20 @@ func (c *Command) AddEnvPassCommon() *Command {
 		AddEnvPassBlockSUID("HOME").
 		AddEnvPassAllowSUID("USER", "LOGNAME").
 		AddEnvPassBlockSUID("TMPDIR")
+}
+
+// AddEnvPassAll passes on all variables of this process, with the values that they have now: what the program would get if nothing was said of the
+// environment, so that more can be added. As there, they are passed also when this process runs setuid, setgid or with file capabilities, although an
+// unprivileged user may then have chosen them. What has no equals sign is no variable and is left out. ([os/exec.Cmd.Environ])
+func (c *Command) AddEnvPassAll() *Command {
+	c.env.set = true
+	for _, pair := range os.Environ() {
+		// On Windows a name may begin with an equals sign, the current directory of drive C for example: no program is told of these.
+		if name, value, ok := strings.Cut(pair, "="); ok && name != "" {
+			c.addVariable("AddEnvPassAll", variable{name, text{s: value}, true})
+		}
+	}
+	return c
 }
 
 // AddEnvXDG points the XDG base directories below baseDir: XDG_DATA_HOME to baseDir/.local/share, XDG_CACHE_HOME to

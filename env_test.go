@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,7 @@ func TestAnyEnvironmentCallEndsTheInheritance(t *testing.T) {
 		"AddEnvPassAllowSUID of unset":   func(c *Command) { c.AddEnvPassAllowSUID("SPAWN_UNSET") },
 		"AddEnvPassBlockSUID of unset":   func(c *Command) { c.AddEnvPassBlockSUID("SPAWN_UNSET") },
 		"AddEnvPassCommon":               func(c *Command) { c.AddEnvPassCommon() },
+		"AddEnvPassAll":                  func(c *Command) { c.AddEnvPassAll() },
 		"AddEnvXDG":                      func(c *Command) { c.AddEnvXDG("/x") },
 		"ClearEnv":                       func(c *Command) { c.ClearEnv() },
 	} {
@@ -154,4 +156,19 @@ func TestSecretVariablesAreNotShown(t *testing.T) {
 	require.Equal(t, "TOKEN=seen x", New("x").AddSecretEnv("TOKEN", "hush").AddEnv("TOKEN", "seen").String())
 	require.Equal(t, "TOKEN=*** x", New("x").AddEnv("TOKEN", "seen").AddSecretEnv("TOKEN", "hush").String())
 	require.NotContains(t, New("x").AddSecretEnv("TOKEN", "hush\x00").firstFail.Error(), "hush")
+}
+
+func TestAddEnvPassAllPassesEverythingSoThatMoreCanBeAdded(t *testing.T) {
+	t.Setenv("SPAWN_ONE", "1=1")
+	t.Setenv("SPAWN_TWO", "")
+	c := New("x").AddEnv("SPAWN_ONE", "before").AddEnvPassAll().AddEnv("SPAWN_TWO", "after").AddEnv("SPAWN_THREE", "3")
+	vars, _ := added(t, c)
+	require.Equal(t, "SPAWN_ONE=1=1", vars[0])
+	require.Contains(t, vars, "SPAWN_TWO=after")
+	require.Equal(t, "SPAWN_THREE=3", vars[len(vars)-1])
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "SPAWN_") && strings.Contains(pair, "=") {
+			require.Contains(t, vars, pair)
+		}
+	}
 }

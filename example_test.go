@@ -197,6 +197,16 @@ func ExampleCommand_AddEnvPassBlockSUID() {
 	// Output: SPAWN_UNSET=fallback
 }
 
+func ExampleCommand_AddEnvPassAll() {
+	os.Setenv("SERVICE", "storage")
+	out, err := spawn.New("/bin/sh", "-c", "echo $SERVICE $VOLUME").AddEnvPassAll().AddEnv("VOLUME", "7").Output(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(string(out))
+	// Output: storage 7
+}
+
 func ExampleCommand_AddEnvPassCommon() {
 	cmd := spawn.New("env").AddEnvPassCommon().AddEnv("LC_ALL", "C")
 	out, err := cmd.Output(context.Background())

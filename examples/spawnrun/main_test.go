@@ -68,6 +68,7 @@ var flagTests = []struct {
 	{words("-env-pass PASSED -env-pass UNSET"), words("env"), "PASSED=passed on\n"},
 	{words("-env-pass-block PASSED -env-pass-block UNSET=else"), words("env"), "PASSED=passed on\nUNSET=else\n"},
 	{words("-env-common"), words("env"), "PATH=" + os.Getenv("PATH") + "\n"},
+	{words("-env-all -env PATH=/x"), words("/usr/bin/env"), "PATH=/x\nPASSED=passed on\nGORACE=atexit_sleep_ms=0\n"},
 	{words("-env-xdg /x"), words("env"), "XDG_DATA_HOME=/x/.local/share\nXDG_CACHE_HOME=/x/.cache\nXDG_CONFIG_HOME=/x/.config\n"},
 	{words("-env A=1 -clear-env -env B=2"), words("env"), "B=2\n"},
 	{[]string{"-input", "a text"}, words("cat"), "a text"},

@@ -77,6 +77,10 @@ var basicGroups = []group{
 			r.cmd.AddEnvPassCommon()
 			return nil
 		}},
+		{"env-all", "", "all of spawnrun's variables, so that more can be added", func(r *runner, _ string) error {
+			r.cmd.AddEnvPassAll()
+			return nil
+		}},
 		{"env-xdg", "DIR", "XDG base directories below DIR", func(r *runner, v string) error {
 			r.cmd.AddEnvXDG(v)
 			return nil
