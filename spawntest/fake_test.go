@@ -37,6 +37,12 @@ func (t *fakeTB) Errorf(format string, a ...any) {
 	t.errors = append(t.errors, fmt.Sprintf(format, a...))
 }
 
+func (t *fakeTB) Failed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.errors) > 0
+}
+
 func (t *fakeTB) Fatalf(format string, a ...any) {
 	t.Errorf(format, a...)
 	runtime.Goexit()

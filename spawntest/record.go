@@ -16,8 +16,12 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// updateFlag is the name of the flag by which golden files are written again.
-const updateFlag = "update"
+// updateFlag is the name of the flag by which golden files are written again, updateVariable that of a variable for go test ./..., where not every test knows the
+// flag.
+const (
+	updateFlag     = "update"
+	updateVariable = "SPAWNTEST_UPDATE"
+)
 
 func init() {
 	if flag.Lookup(updateFlag) == nil { // of another package for golden files
@@ -28,12 +32,13 @@ func init() {
 // updating reports whether golden files are to be written again.
 func updating() bool {
 	f := flag.Lookup(updateFlag)
-	return f != nil && f.Value.String() == "true"
+	return f != nil && f.Value.String() == "true" || os.Getenv(updateVariable) != ""
 }
 
-// Record returns a context in which programs run for real once, and are then replayed. The first time, and with the flag -update of go test, they run, and what they were
+// Record returns a context in which programs run for real once, and are then replayed. The first time, and with the flag -update of go test or SPAWNTEST_UPDATE=1 in its environment, they run, and what they were
 // given, wrote, and how they ended goes to the golden file at path, made with its directory; that needs Linux, and what the programs need.
-// Later nothing runs: the programs do what the file says, on every system. An empty path is that of a file named after the test in testdata.
+// Later nothing runs: the programs do what the file says, on every system. An empty path is that of a file named after the test in testdata. A test that fails
+// while it records writes no file. What is not the same in every run, such as a temporary directory, is kept out of the file by [Replace].
 //
 // When replayed, a call must be as it was recorded: program, arguments, variables that were set, working directory, standard input, number of send buffers, and order,
 // unless there is [AnyOrder]. What differs, is missing or is more, fails the test at its end. Attributes, such as limits, and variables that were passed on
@@ -43,6 +48,8 @@ func updating() bool {
 // anything else, and the output that the code under test gets has it too, also when it is recorded.
 //
 // A recorded call has its standard input in full before it runs, and its output is there when it has ended: it cannot answer before its input has ended.
+//
+// A test with a flag -update of its own for other golden files asks [flag.Lookup] for this one instead of making a second.
 //
 // The file is text to be read and reviewed; the package's source describes it. A file that is not as Record would write it fails the test.
 func Record(t testing.TB, path string, options ...Option) context.Context {
@@ -93,6 +100,11 @@ func record(t testing.TB, path string, options []Option) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() {
 		cancel()
+		rec.finish()
+		if t.Failed() {
+			t.Logf("spawntest: %s is not recorded: the test has failed", path)
+			return
+		}
 		if err := rec.save(); err != nil {
 			t.Errorf("spawntest: %s: %v", path, err)
 			return
@@ -158,9 +170,8 @@ func newWord(text string, secret bool) word {
 	return word{text, secret}
 }
 
-// save writes the file when all programs have ended.
+// save writes the file, when all programs have ended.
 func (rec *recorder) save() error {
-	rec.finish()
 	if rec.failed != nil {
 		return rec.failed
 	}

@@ -115,3 +115,31 @@ func TestRecordTakesAChangeWithUpdateOnly(t *testing.T) {
 	require.Empty(t, run("b"))
 	require.NotEmpty(t, run("a"))
 }
+
+func TestAFailedTestRecordsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.golden")
+	test := func(after func(testing.TB)) string {
+		return fake(func(tb testing.TB) {
+			require.NoError(t, spawn.New("/bin/true").Run(Record(tb, path)))
+			after(tb)
+		})
+	}
+	require.Equal(t, "no", test(func(tb testing.TB) { tb.Errorf("no") }))
+	require.Equal(t, "no", test(func(tb testing.TB) { tb.Fatalf("no") }))
+	require.NoFileExists(t, path)
+	require.Empty(t, test(func(testing.TB) {}))
+	require.FileExists(t, path)
+}
+
+func TestAVariableRecordsAgainToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.golden")
+	run := func(arg string) string {
+		return fake(func(tb testing.TB) { _ = spawn.New("/bin/echo", arg).Run(Record(tb, path)) })
+	}
+	require.Empty(t, run("a"))
+	t.Setenv(updateVariable, "1")
+	require.Empty(t, run("b"))
+	t.Setenv(updateVariable, "")
+	require.Empty(t, run("b"))
+	require.NotEmpty(t, run("a"))
+}
