@@ -444,6 +444,9 @@ func (s *Script) end() {
 			s.problems = append(s.problems, fmt.Sprintf("a call is missing%s\n  expected: %s%s", times, newScrubber(s.options.hidden, s.secrets).scrub(e.String()), e.at()))
 		}
 	}
+	if len(s.problems) > 0 && s.calls == 0 {
+		s.problems = append(s.problems, "no program was called in the context of this test: does the code under test get it?")
+	}
 	for _, p := range s.problems {
 		s.t.Errorf("spawntest: %s", p)
 	}

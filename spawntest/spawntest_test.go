@@ -68,6 +68,15 @@ func TestAMissingCallFailsTheTest(t *testing.T) {
 	})
 	require.Equal(t, `spawntest: a call is missing (called 1 of 3 times)
   expected: "a b" "" <any more>  (HERE)`, report)
+
+	report = fake(func(tb testing.TB) {
+		_, script := New(tb)
+		script.Expect("sync")
+		require.NoError(t, spawn.New("sync").Run(spawn.WithDryRun(t.Context(), func(*spawn.DryRunCall) {})))
+	})
+	require.Equal(t, `spawntest: a call is missing
+  expected: sync  (HERE)
+spawntest: no program was called in the context of this test: does the code under test get it?`, report)
 }
 
 func TestACallOutOfOrderFailsTheTestAndIsPlayed(t *testing.T) {
