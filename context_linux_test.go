@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
+
+func init() { helpers["context-leave-group"] = leaveGroup }
 
 // calls are the ways to run a command to its end, each with what it returned of the standard output.
 var calls = map[string]func(c *Command, ctx context.Context) (out string, err error){
@@ -539,6 +543,49 @@ func TestKillGroupMakesTheChildLeadAGroup(t *testing.T) {
 		require.NoError(t, p.Abort())
 		requireSignal(t, p.Wait(), unix.SIGTERM)
 		require.NoError(t, p.Stdin().Close())
+	}
+}
+
+// leaveGroup has a member in the group that it leads, which ignores SIGTERM and keeps descriptor 3, and goes to its parent's group.
+func leaveGroup([]string) int {
+	member := exec.Command("/bin/sh", "-c", "trap '' TERM; echo ready; exec tail -f /dev/null")
+	member.ExtraFiles = []*os.File{os.NewFile(3, "alive")}
+	out, err := member.StdoutPipe()
+	if err == nil {
+		err = member.Start()
+	}
+	if err == nil {
+		_, err = out.Read(make([]byte, 1))
+	}
+	if err == nil {
+		var group int
+		if group, err = unix.Getpgid(os.Getppid()); err == nil {
+			err = unix.Setpgid(0, group)
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	fmt.Println("left")
+	_ = member.Wait()
+	return 0
+}
+
+func TestKillGroupEndsAChildThatHasLeftTheGroupItLed(t *testing.T) {
+	for grace, want := range map[time.Duration]unix.Signal{time.Hour: unix.SIGTERM, 0: unix.SIGKILL} {
+		checkLeaks(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		c := helperCommand(t, "context-leave-group").SetKillMode(KillGroup).SetGracePeriod(grace).PipeStdout()
+		alive := passPipe(t, c, 3)
+		p, err := c.Start(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "left", readLine(t, p.Stdout()))
+		cancel()
+		requireSignal(t, p.Wait(), want)
+		_, err = alive.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "the member has ended")
+		require.NoError(t, p.Stdout().Close())
 	}
 }
 

@@ -99,10 +99,16 @@ func (p *Process) signalAll(sig syscall.Signal) error {
 		return p.dry.deliver(sig)
 	case p.tree != nil:
 		return p.tree.signal(p, sig)
-	case p.killMode == KillGroup && p.signalGroup(sig) == nil:
+	case p.killMode == KillGroup && p.signalGroup(sig) == nil && p.leadsGroup():
 		return nil
 	}
-	return p.handle.signal(sig) // also where the child has not yet made its group
+	return p.handle.signal(sig)
+}
+
+// leadsGroup reports whether the child is in the group that it was made to lead. It may not yet have made it, or have left it.
+func (p *Process) leadsGroup() bool {
+	group, err := unix.Getpgid(p.pid)
+	return err == nil && group == p.pid
 }
 
 func (p *Process) signalGroup(sig syscall.Signal) error {
