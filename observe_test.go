@@ -223,7 +223,7 @@ func TestLoggerSaysWhatRan(t *testing.T) {
 	require.ErrorIs(t, New(missing).SetStdin(failingReader{reader}).
 		Run(dry(func(d *DryRunCall) { d.Stdin() })), reader)
 	restore()
-	line := `command="TOKEN=*** LANG=C ` + missing + ` 'a b' ***" path=` + missing
+	line := `command="` + missing + ` 'a b' ***" path=` + missing
 	want := fmt.Sprintf(`level=DEBUG msg="program started" %s pid=PID dry_run=true
 level=DEBUG msg="program exited" %s pid=PID status="exit status 3" dry_run=true
 level=DEBUG msg="program not started" %s err="spawn: cannot start \"%s\": start: file does not exist" dry_run=true
