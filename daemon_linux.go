@@ -118,8 +118,8 @@ func (pl *plan) openDaemon(p *Process, pid int) error {
 		pl.closeGate() // which ends it
 		waitReadable(pl.statusR, -1)
 		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil) // ECHILD, unless it is this process's child now
-		if err == unix.ESRCH {                                             // and its parent has waited for it
-			return errNoDaemon
+		if err == unix.ESRCH {
+			return errNoDaemon // whose parent has waited for it
 		}
 		return os.NewSyscallError(fmt.Sprintf("pidfd_open(%d, 0)", pid), err)
 	}

@@ -1,10 +1,20 @@
 package spawn
 
 import (
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
+
+// coreDumpEndsAll reports whether a process that dumps core ends all that share its memory, if that is dumpable: before Linux 5.16, so far as the number tells.
+var coreDumpEndsAll = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	var major, minor int
+	_ = unix.Uname(&u)
+	_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return major < 5 || major == 5 && minor < 16
+})
 
 // dumpable keeps this process's dumpable flag as it was.
 //

@@ -19,7 +19,7 @@ import (
 // All signals but SIGKILL and SIGSTOP are blocked in the child until the program runs, and then take effect.
 //
 // The running call must be [Command.Start]. A command that also changes credentials, loads a seccomp filter or sets the
-// out-of-memory score gives its child a copy of this process's memory, which takes longer the larger it is.
+// out-of-memory score, and any before Linux 5.16, gives its child a copy of this process's memory, which takes longer the larger it is.
 // (virCommandRequireHandshake)
 func (c *Command) RequireHandshake() *Command {
 	c.handshake = true

@@ -984,6 +984,9 @@ func TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd(t *testing.T) {
 	if helperForced() {
 		t.Skip("a start through a helper is waited for besides")
 	}
+	if coreDumpEndsAll() {
+		t.Skip("before Linux 5.16 the end of the status pipe wakes it, too")
+	}
 	hello := helloProgram(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

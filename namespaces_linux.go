@@ -24,10 +24,10 @@ func (c *Command) ownMemory() bool {
 		return true
 	case a.setOOMScoreAdj && (c.daemon || c.hasPart()): // which this process cannot do while it waits for the child
 		return true
-	case c.handshake && (a.setOOMScoreAdj || c.changesCredentials()): // which would hold up this process's threads, or other children
+	case c.handshake && (a.setOOMScoreAdj || c.endangersMemory()): // which would hold up this process's threads, or other children
 		return true
 	case a.setOOMScoreAdj && os.Geteuid() != 0:
-		return c.changesCredentials() // while this process is not dumpable, the child's files in /proc are root's
+		return c.endangersMemory() // while this process is not dumpable, the child's files in /proc are root's
 	}
 	return false
 }

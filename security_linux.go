@@ -93,15 +93,16 @@ func (ids *credentials) leave() bool {
 		ids.setGID && (ids.gid != os.Getegid() || ids.gid != os.Getgid())
 }
 
-// undumpable reports whether this process must not be dumpable while the child shares its memory: the kernel clears the
-// flag when credentials change, and would end this process with a child that dumps core, which a seccomp filter
-// may make it do in execve (before Linux 5.16).
+// undumpable reports whether this process must not be dumpable while the child shares its memory.
 func (c *Command) undumpable() bool {
-	return c.executor == direct && !c.ownMemory() && c.changesCredentials()
+	return c.executor == direct && !c.ownMemory() && c.endangersMemory()
 }
 
-func (c *Command) changesCredentials() bool {
-	return c.ids.setUID || c.ids.setGID || c.confinement.filter != nil
+// endangersMemory reports whether what the child does, or what is done to it, must not find a memory that is dumpable and not the child's alone: the kernel
+// clears the flag when credentials change, a seccomp filter may end the child with a core dump in execve, and where a core dump ends all who share the memory
+// any child may get SIGQUIT.
+func (c *Command) endangersMemory() bool {
+	return c.ids.setUID || c.ids.setGID || c.confinement.filter != nil || coreDumpEndsAll()
 }
 
 // needsPipe reports whether only the end of the status pipe tells that the child has left the memory for good.

@@ -30,6 +30,7 @@ func init() {
 	helpers["security-os-exec"] = securityHelper(checkOsExec)
 	helpers["security-signals"] = securityHelper(checkSignals)
 	helpers["security-signals-exec"] = securityHelper(execWithSignalsIgnored)
+	helpers["security-quit-storm"] = quitStorm
 	helpers["security-handlers"] = securityHelper(checkHandlers)
 }
 
@@ -527,11 +528,15 @@ func checkDumpableWindow() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
 	}
+	usual := 1
+	if coreDumpEndsAll() {
+		usual = 0
+	}
 	for _, x := range []struct {
 		c    *Command
 		flag int // while the child is held
 	}{
-		{New("/bin/true").SetWorkingDirectory("/"), 1},
+		{New("/bin/true").SetWorkingDirectory("/"), usual},
 		{otherIDs(New("/bin/true")).SetWorkingDirectory("/"), 0},
 		{New("/bin/true").SetUID(os.Getuid()).SetWorkingDirectory("/"), 0},
 		{New("/bin/true").SetGID(os.Getgid()).SetWorkingDirectory("/"), 0},
@@ -749,6 +754,43 @@ func TestTheWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
 	dir := t.TempDir() // below a directory that only root may enter
 	require.NoError(t, New("/bin/true").SetWorkingDirectory(dir).Run(context.Background()))
 	requireStartError(t, New("/bin/true").SetWorkingDirectory(dir).SetUID(nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
+}
+
+// quitStorm runs programs while all of its group get SIGQUIT, which it handles itself, over and over.
+func quitStorm([]string) int {
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, unix.SIGQUIT)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-quit:
+			default:
+				_ = unix.Kill(0, unix.SIGQUIT)
+				runtime.Gosched()
+			}
+		}
+	}()
+	ended := 0
+	for range 50 {
+		var exit *ExitError
+		if err := New("/bin/true").SetMaxCoreSize(0).Run(context.Background()); errors.As(err, &exit) && exit.Status.Signal == unix.SIGQUIT {
+			ended++
+		} else if err != nil {
+			return fail(err)
+		}
+	}
+	fmt.Println(ended > 0)
+	return 0
+}
+
+// TestACoreDumpBeforeTheProgramIsTheChildsAlone: until Linux 5.16 it ended all who shared the memory, unless that was not dumpable.
+func TestACoreDumpBeforeTheProgramIsTheChildsAlone(t *testing.T) {
+	checkLeaks(t)
+	require.Equal(t, "true\n", outputOf(t, helperCommand(t, "security-quit-storm").SetProcessGroup()))
 }
 
 func TestEverySignalHasItsDefaultDispositionAndNoneIsBlocked(t *testing.T) {
