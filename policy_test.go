@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -87,6 +88,37 @@ func TestPolicyChangesWhatRunsAndNotTheCallersCommand(t *testing.T) {
 	require.Equal(t, []string{missing, "one", "more"}, got.Args)
 	restore()
 	require.Equal(t, "A=1 "+missing+" one", c.String())
+}
+
+// meddler is a log handler that does something when it is asked whether it logs, which is after the policy and before the start.
+type meddler struct {
+	slog.Handler
+	do func()
+}
+
+func (m meddler) Enabled(context.Context, slog.Level) bool { m.do(); return false }
+
+func TestPolicyHasNoHandInTheCommandLater(t *testing.T) {
+	var kept *Command
+	defer SetPolicy(func(c *Command) error {
+		kept = c.AddArg("more").SetNoNewPrivs()
+		return nil
+	})()
+	meddled := 0
+	l := slog.New(meddler{slog.Default().Handler(), func() {
+		meddled++
+		*kept = *New("other", "late").AddEnv("LATE", "1").SetWorkingDirectory("/late")
+	}})
+	for name, run := range ways {
+		meddled = 0
+		var got *DryRunCall
+		_ = run(dry(func(d *DryRunCall) { got = d }), New(missing, "one").ClearEnv().SetLogger(l))
+		require.Equal(t, 1, meddled, name)
+		require.Equal(t, missing, got.Path, name)
+		require.Equal(t, []string{missing, "one", "more"}, got.Args, name)
+		require.Empty(t, got.Env, name)
+		require.Empty(t, got.Dir, name)
+	}
 }
 
 func TestPolicyWithABadCallRefuses(t *testing.T) {
