@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/virspawn/spawn"
@@ -101,4 +102,137 @@ func ExampleDryRunCall_RunReal() {
 	})
 	out, err := spawn.New("sort", "-n").SetInput([]byte("10\n9\n")).Output(ctx)
 	fmt.Printf("%q %v", out, err)
+}
+
+// One function for several programs.
+func ExampleDryRunFunc() {
+	var programs spawn.DryRunFunc = func(call *spawn.DryRunCall) {
+		switch call.Path {
+		case "git":
+			call.Stdout = "main\n"
+		case "make":
+			call.Signal = syscall.SIGSEGV
+		default:
+			call.Err = fs.ErrNotExist
+		}
+	}
+	ctx := spawn.WithDryRun(context.Background(), programs)
+	out, err := spawn.New("git", "branch", "--show-current").Output(ctx)
+	fmt.Printf("%q %v\n", out, err)
+	fmt.Println(spawn.Run(ctx, "make"))
+	fmt.Println(spawn.Run(ctx, "ninja"))
+	// Output:
+	// "main\n" <nil>
+	// spawn: make: signal: segmentation fault
+	// spawn: cannot start "ninja": start: file does not exist
+}
+
+func ExampleDryRunCall() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		fmt.Println(call.Path, call.Args, call.Env, call.Dir)
+		fmt.Printf("%q\n", call.Stdin())
+		for _, data := range call.Buffers {
+			fmt.Printf("%q\n", data)
+		}
+		call.Stdout, call.Stderr, call.ExitCode = "1\n", "1 warning\n", 0
+	})
+	cmd := spawn.New("sql", "shop").SetArgv0("client").AddEnv("LC_ALL", "C").SetWorkingDirectory("/srv").SetInput([]byte("SELECT 1"))
+	cmd.SetSendBuffer([]byte("hunter2"))
+	out, err := cmd.Output(ctx)
+	fmt.Printf("%q %v\n", out, err)
+	// Output:
+	// sql [client shop] [LC_ALL=C] /srv
+	// "SELECT 1"
+	// "hunter2"
+	// "1\n" <nil>
+}
+
+// What a call is, for a log of the test's own.
+func ExampleDryRunCall_SecretArg() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		for i, a := range call.Args {
+			fmt.Println(a, call.SecretArg(i)) // the secret is there to be compared
+		}
+		fmt.Println(call)
+	})
+	_ = spawn.New("login", "-p").AddSecretArg("hunter2").Run(ctx)
+	// Output:
+	// login false
+	// -p false
+	// hunter2 true
+	// login -p ***
+}
+
+func ExampleDryRunCall_SecretEnv() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		for i, pair := range call.Env {
+			fmt.Println(pair, call.SecretEnv(i))
+		}
+	})
+	_ = spawn.New("deploy").AddEnv("STAGE", "test").AddSecretEnv("TOKEN", "hunter2").Run(ctx)
+	// Output:
+	// STAGE=test false
+	// TOKEN=hunter2 true
+}
+
+// What depends on the machine on which the test runs, and what does not.
+func ExampleDryRunCall_PassedEnv() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		for i, pair := range call.Env {
+			name, value, _ := strings.Cut(pair, "=")
+			if call.PassedEnv(i) {
+				value = "whatever it is here"
+			}
+			fmt.Println(name, "is", value)
+		}
+	})
+	_ = spawn.New("git", "gc").AddEnvPassBlockSUID("SHELL", "/bin/sh").AddEnv("LC_ALL", "C").Run(ctx)
+	// Output:
+	// SHELL is whatever it is here
+	// LC_ALL is C
+}
+
+// A service, which runs until it is ended.
+func ExampleDryRunCall_Context() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		call.Stdout = "ready\n"
+		call.Flush() // Start returns
+		<-call.Context().Done()
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := spawn.New("frobnicated").PipeStdout().Start(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var word string
+	fmt.Fscan(p.Stdout(), &word)
+	fmt.Println(word)
+	cancel()
+	fmt.Println(p.Wait())
+	p.Stdout().Close()
+	// Output:
+	// ready
+	// spawn: frobnicated: context canceled (signal: terminated)
+}
+
+// A program that is sent a signal before it has an answer.
+func ExampleDryRunCall_Signalled() {
+	ended := make(chan bool, 1)
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		call.Flush()
+		<-call.Context().Done()
+		ended <- call.Signalled()
+	})
+	p, err := spawn.New("frobnicated").Start(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(p.Signal(syscall.SIGKILL), <-ended)
+	fmt.Println(p.Wait())
+	// Output:
+	// <nil> true
+	// spawn: frobnicated: signal: killed
 }

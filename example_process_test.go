@@ -102,3 +102,23 @@ func ExampleCommand_Daemonize() {
 	// <nil> exit status unknown
 	// spawn: cannot start "nonesuchd": search in PATH: executable file not found in $PATH
 }
+
+// What the child of a program that is not there would do.
+func ExampleDryRunCall_Explain() {
+	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
+		text, err := call.Explain()
+		if err != nil {
+			fmt.Println(err)
+		}
+		for line := range strings.Lines(text) {
+			if name, _, _ := strings.Cut(line, "("); name == "umask" || name == "setpriority" || name == "execve" {
+				fmt.Print(line)
+			}
+		}
+	})
+	_ = spawn.New("/opt/bin/render", "--fast").ClearEnv().SetUmask(0o027).SetNice(10).Run(ctx)
+	// Output:
+	// umask(027)
+	// setpriority(PRIO_PROCESS, 0, 10)
+	// execve("/opt/bin/render", ["/opt/bin/render", "--fast"], [])
+}

@@ -720,6 +720,83 @@ func ExampleCommand_SetKillMode() {
 
 // A running process.
 
+func ExampleProcess_Wait() {
+	p, err := spawn.New("sh", "-c", "echo 'disk full' >&2; exit 3").SetErrorBuffer(new(string)).Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	// By whoever wants to know, as often as they like.
+	both := make(chan error)
+	for range 2 {
+		go func() { both <- p.Wait() }()
+	}
+	fmt.Println(<-both)
+	fmt.Println(<-both)
+	var exit *spawn.ExitError
+	fmt.Println(errors.As(p.Wait(), &exit), exit.Status.ExitCode)
+	// Output:
+	// spawn: sh -c 'echo '\''disk full'\'' >&2; exit 3': exit status 3: disk full
+	// spawn: sh -c 'echo '\''disk full'\'' >&2; exit 3': exit status 3: disk full
+	// true 3
+}
+
+func ExampleProcess_Status() {
+	p, err := spawn.New("cat").PipeStdin().Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("while it runs:", p.Status() == spawn.Status{})
+	p.Stdin().Close()
+	<-p.Done()
+	status := p.Status()
+	fmt.Println("afterwards:", status)
+	fmt.Println("code:", status.ExitCode, "memory:", status.MaxRSS > 0)
+	// Output:
+	// while it runs: true
+	// afterwards: exit status 0
+	// code: 0 memory: true
+}
+
+func ExampleProcess_PID() {
+	p, err := spawn.New("sh", "-c", "echo $$; read line").PipeStdin().PipeStdout().Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	var pid int
+	fmt.Fscan(p.Stdout(), &pid)
+	fmt.Println(pid == p.PID())
+	fmt.Fprintln(p.Stdin(), "that is all")
+	fmt.Println(p.Wait())
+	p.Stdin().Close()
+	p.Stdout().Close()
+	// Output:
+	// true
+	// <nil>
+}
+
+func ExampleProcess_HandshakeWait() {
+	ctx := context.Background()
+	p, err := spawn.New("/bin/true").SetWorkingDirectory("/no/such/directory").RequireHandshake().Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(p.HandshakeWait(ctx)) // and there is no child left
+	// Output: spawn: cannot start "/bin/true": chdir("/no/such/directory"): no such file or directory
+}
+
+func ExampleProcess_HandshakeNotify() {
+	ctx := context.Background()
+	p, err := spawn.New("/no/such/program").RequireHandshake().Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(p.HandshakeWait(ctx)) // all is applied, and the program not yet looked at
+	fmt.Println(p.HandshakeNotify())
+	// Output:
+	// <nil>
+	// spawn: cannot start "/no/such/program": execve("/no/such/program"): no such file or directory
+}
+
 func ExampleProcess_Signal() {
 	p, err := spawn.New("sleep", "1000").Start(context.Background())
 	if err != nil {
@@ -759,6 +836,20 @@ func ExampleProcess_Done() {
 		fmt.Println("still running")
 	}
 	// Output: true
+}
+
+func ExampleStatus() {
+	for _, script := range []string{"exit 0", "exit 7", "kill -KILL $$"} {
+		status, err := spawn.New("sh", "-c", script).RunStatus(context.Background())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(status.Success(), status.ExitCode, int(status.Signal), status)
+	}
+	// Output:
+	// true 0 0 exit status 0
+	// false 7 0 exit status 7
+	// false -1 9 signal: killed
 }
 
 // Errors.

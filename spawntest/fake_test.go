@@ -51,6 +51,9 @@ func (t *fakeTB) Fatalf(format string, a ...any) {
 // lineNumber is where an expectation stands.
 var lineNumber = regexp.MustCompile(`\(\w+_test\.go:\d+\)`)
 
+// Fake is for the examples, which are another package.
+var Fake = fake
+
 // fake runs a test and returns what it has reported.
 func fake(test func(t testing.TB)) string {
 	ctx, cancel := context.WithCancel(context.Background())
