@@ -61,7 +61,7 @@ type Personality uint32
 
 // Some personalities.
 const (
-	PersonalityLinux           Personality = 0
+	PersonalityLinux           Personality = 0        // none of the others
 	PersonalityLinux32         Personality = 0x8      // uname(2) tells a 32-bit machine
 	PersonalityAddrNoRandomize Personality = 0x40000  // addresses are not random; a flag, as those that follow
 	PersonalityReadImpliesExec Personality = 0x400000 // what can be read can be executed
@@ -87,7 +87,8 @@ const (
 	KeyringPrivate
 )
 
-// SetKeyring says which session keyring the program has: with [KeyringPrivate] it cannot see the keys of this process's.
+// SetKeyring says which session keyring the program has: with [KeyringPrivate] it cannot see the keys of this process's. The default is
+// [KeyringInherit].
 // (KEYCTL_JOIN_SESSION_KEYRING in keyctl(2), systemd's KeyringMode=)
 func (c *Command) SetKeyring(mode KeyringMode) *Command {
 	if mode != KeyringInherit && mode != KeyringPrivate {

@@ -35,7 +35,7 @@ func (c *Command) AllowCap(caps ...capability.Cap) *Command {
 }
 
 // SetBoundingCaps limits the bounding set to these capabilities: those that the program, and what it executes, can ever get. It
-// needs CAP_SETPCAP. The other sets stay as they are; it wins over the bounding set of [Command.AllowCap].
+// needs CAP_SETPCAP. The default is this process's. The other sets stay as they are; it wins over the bounding set of [Command.AllowCap].
 // (PR_CAPBSET_DROP in prctl(2), systemd's CapabilityBoundingSet=)
 func (c *Command) SetBoundingCaps(caps ...capability.Cap) *Command {
 	c.caps.bounding, c.caps.setBounding = c.capBits("SetBoundingCaps", caps), true
@@ -43,13 +43,13 @@ func (c *Command) SetBoundingCaps(caps ...capability.Cap) *Command {
 }
 
 // SetAmbientCaps makes these capabilities, which this process must have, the ambient ones: a program that runs as an ordinary user
-// has them. Together with [Command.AllowCap] they must be allowed. (PR_CAP_AMBIENT in prctl(2), systemd's AmbientCapabilities=)
+// has them. Together with [Command.AllowCap] they must be allowed. The default is this process's, which a change of user empties. (PR_CAP_AMBIENT in prctl(2), systemd's AmbientCapabilities=)
 func (c *Command) SetAmbientCaps(caps ...capability.Cap) *Command {
 	c.caps.ambient, c.caps.setAmbient = c.capBits("SetAmbientCaps", caps), true
 	return c
 }
 
-// SetSecurebits sets the securebits flags, unix.SECBIT_NOROOT for example. It needs CAP_SETPCAP.
+// SetSecurebits sets the securebits flags, unix.SECBIT_NOROOT for example. The default is this process's. It needs CAP_SETPCAP.
 // (PR_SET_SECUREBITS in prctl(2), systemd's SecureBits=)
 func (c *Command) SetSecurebits(bits int) *Command {
 	if bits < 0 || bits > 0xff {

@@ -147,7 +147,7 @@ func (c *Command) AddArgPair(name, value string) *Command {
 	return c
 }
 
-// AddSecretArg appends an argument that is shown as *** by [Command.String], [Command.Explain] and in errors. The
+// AddSecretArg appends an argument that is shown as *** by [Command.String] and [Command.Explain], in errors, logs and events. The
 // program, and everyone who may read its /proc/PID/cmdline, still sees it: prefer [Command.SetSendBuffer].
 func (c *Command) AddSecretArg(arg string) *Command {
 	if strings.IndexByte(arg, 0) >= 0 {
@@ -191,14 +191,14 @@ func (c *Command) SetUmask(mask int) *Command {
 }
 
 // SetSession makes the child the leader of a new session and of a new process group in it, without a controlling
-// terminal. (setsid(2))
+// terminal. The default is this process's session. (setsid(2))
 func (c *Command) SetSession() *Command {
 	c.session = true
 	return c
 }
 
 // SetProcessGroup makes the child the leader of a new process group, so that signals from the terminal do not
-// reach it. (setpgid(2))
+// reach it. The default is this process's group. (setpgid(2))
 func (c *Command) SetProcessGroup() *Command {
 	c.ownGroup = true
 	return c
@@ -234,7 +234,7 @@ const (
 	KillTree
 )
 
-// SetKillMode says what is signalled when the context ends or on [Process.Abort]. The default is [KillProcess].
+// SetKillMode says what is signalled when the context ends or on [Process.Abort]. The default is [KillProcess]. (systemd's KillMode=)
 func (c *Command) SetKillMode(m KillMode) *Command {
 	if m < KillProcess || m > KillTree {
 		c.fail("SetKillMode", "%d is not a kill mode", int(m))
@@ -244,7 +244,7 @@ func (c *Command) SetKillMode(m KillMode) *Command {
 }
 
 // SetGracePeriod sets the time between SIGTERM and SIGKILL when the context ends or on [Process.Abort]. The default is
-// [DefaultGracePeriod]; with 0, SIGKILL is sent at once and SIGTERM not at all.
+// [DefaultGracePeriod]; with 0, SIGKILL is sent at once and SIGTERM not at all. (systemd's TimeoutStopSec=)
 func (c *Command) SetGracePeriod(d time.Duration) *Command {
 	if d < 0 {
 		c.fail("SetGracePeriod", "the period %v is negative", d)

@@ -9,10 +9,10 @@
 //     example, does not stay ignored in the child, which may rely on it to end.
 //   - It leaves no input or output to chance. A stream about which nothing was said is /dev/null.
 //   - It runs no program of the current directory because PATH has an empty or relative element.
-//   - It does less than was asked for never silently. What cannot be done is an error, and then no child is left.
-//   - It runs no Go code between clone and exec, unless asked to ([Command.SetPreExecHook]), and, but for a few attributes that say so, does not copy this process's memory. So
-//     a start does not hold up the other goroutines, and costs the same however much memory or however many files this
-//     process has.
+//   - It leaves out nothing silently that was asked for. What cannot be done is an error, and then no child is left.
+//   - It runs no Go code between clone and exec, unless asked to ([Command.SetPreExecHook]), and, but for a few attributes
+//     that say so, does not copy this process's memory. So a start does not hold up the other goroutines, and costs the
+//     same however much memory or however many files this process has.
 //
 // The environment is the one thing that is inherited until something is said about it; see [Command.AddEnv].
 //
@@ -33,7 +33,9 @@
 //	}
 //
 // [Command.Records] is for records that end otherwise, such as those of find -print0, and [Command.RunRegex] for the parts of
-// lines that match.
+// lines that match. [Command.RunStatus] is for programs whose exit code is an answer. [Command.Exec] replaces this process.
+//
+// # What the program gets
 //
 // To confine a service, and hand it a socket and a secret that appears neither among its arguments nor in its
 // environment:
@@ -54,19 +56,33 @@
 //	cmd.AddArgf("--password-fd=%d", cmd.SetSendBuffer(password))
 //	p, err := cmd.Start(ctx)
 //
-// The methods can be called in any order: what the child does has an order of its own, privileges last but one and confinement last.
-//
-// p is a [Process]: it can be waited for from any goroutine, signalled without the risk to hit another process that has got its
-// pid, and ended by [Process.Abort]. To see beforehand what the child would do, one system call a line:
+// The methods can be called in any order: what the child does has an order of its own, privileges last but one and confinement
+// last. To see it beforehand, one system call a line:
 //
 //	text, err := cmd.Explain()
+//
+// # A program in the background
+//
+// p is a [Process]: it can be waited for from any goroutine, signalled without the risk to hit another process that has got its
+// pid, and ended by [Process.Abort]. With [Command.RequireHandshake] the child stops before it becomes the program, so that the caller can
+// do what has to come first, such as to tell others of the pid:
+//
+//	p, err := cmd.RequireHandshake().Start(ctx)
+//	…
+//	err = p.HandshakeWait(ctx) // all is applied but what confines
+//	…
+//	err = p.HandshakeNotify() // the program runs
+//
+// [Command.SetPidFile] makes a file with the pid, which the program holds locked, and [Command.Daemonize] makes it a daemon, which outlives
+// this process. What no method does can be done by a Go function that runs in the child: see [RegisterHook].
 //
 // # Errors
 //
 // A program that could not be started gives a [*StartError], which names the step that failed, such as
-// chdir("/var/lib/frob") or execve("/usr/bin/nonesuch"). One that ended otherwise than with exit code 0 gives an [*ExitError] with its
+// chdir("/var/lib/frob") or execve("/usr/bin/nonesuch"); so does a privilege that this process lacks, mostly with EPERM. One that ended otherwise than with exit code 0 gives an [*ExitError] with its
 // [Status] and the end of its standard error. Both unwrap to the cause, so that [errors.Is] works with
-// [io/fs.ErrNotExist], [os/exec.ErrNotFound], an errno or the error of a context. Any other error is a bad call of a method, and names it.
+// [io/fs.ErrNotExist], [os/exec.ErrNotFound], an errno, the error of a context, or that of a reader or writer. Any other error is a bad call of a
+// method, and names it.
 //
 // # Contexts
 //
@@ -85,11 +101,11 @@
 // # Observing and guarding
 //
 // [SetLogger] logs what runs, with secrets hidden, and [SetObserver] tells of each start and end, for the whole process; methods of [Command] with the same
-// names do so for one command. [SetPolicy] is asked about each command before anything starts, and can refuse it or tighten it.
+// names do so for one command, by a [log/slog.Logger] and an [Observer]. [SetPolicy] is asked about each command before anything starts, and can refuse it or tighten it.
 //
 // # Systems
 //
-// Programs run on Linux 5.9 and later, on amd64 and arm64. Older kernels, from 5.4 on, other 64-bit architectures, and commands with a hook go by
+// Programs are started directly on Linux 5.9 and later, on amd64 and arm64. Older kernels, from 5.4 on, other 64-bit architectures, and commands with a hook go by
 // way of a helper, this program's executable started anew, which takes a millisecond and more. SPAWN_EXECUTOR=helper in the environment forces
 // it, for debugging; a process that runs setuid or with file capabilities (AT_SECURE) ignores that. On other systems the package can be
 // built, and whatever would run a program reports [errors.ErrUnsupported], except in a dry run.

@@ -25,10 +25,12 @@ type StartError struct {
 	Err error
 }
 
+// Error shows the program, the step, and its error.
 func (e *StartError) Error() string {
 	return "spawn: cannot start " + quoteForError(e.Path) + ": " + e.Op + ": " + e.Err.Error()
 }
 
+// Unwrap returns Err.
 func (e *StartError) Unwrap() error { return e.Err }
 
 // ExitError says how a program that was started ended, when that was not with exit code 0 or when something
@@ -63,6 +65,7 @@ func (e *ExitError) Error() string {
 	return s
 }
 
+// Unwrap returns Err.
 func (e *ExitError) Unwrap() error { return e.Err }
 
 // Status says how a process ended and what it used. (waitid(2), getrusage(2))

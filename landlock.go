@@ -41,23 +41,23 @@ const (
 
 // LandlockPath allows actions on a file, or on a directory and all below it.
 type LandlockPath struct {
-	Path   string
-	Rights LandlockRights
+	Path   string         // a relative one is taken from this process's working directory
+	Rights LandlockRights // what is allowed there
 }
 
 // LandlockPort allows actions on a TCP port.
 type LandlockPort struct {
-	Port   uint16
-	Rights LandlockPortRights
+	Port   uint16             // 0 is to bind to a port that the kernel chooses
+	Rights LandlockPortRights // what is allowed there
 }
 
-// Landlock is what a program may do.
+// Landlock says what a program may do to files and TCP ports: see [Command.SetLandlock].
 type Landlock struct {
 	// Paths and Ports are what is allowed of all that Version can refuse. What the program may not do as its user stays
 	// refused. Paths are looked up by this process, when the command runs; rights on a file that only directories can have
 	// are left out.
 	Paths []LandlockPath
-	Ports []LandlockPort
+	Ports []LandlockPort // see Paths
 	// Version says what is refused unless allowed: with 1 (Linux 5.13) actions on files, with 2 (5.19) also to move and
 	// link them between directories, with 3 (6.2) to truncate them, with 4 (6.7) to bind and connect TCP ports, with 5 (6.10) ioctl(2) on
 	// devices, with 6 (6.12) to connect to abstract Unix sockets of other programs and to signal those. 0, the default, is

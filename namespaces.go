@@ -25,9 +25,12 @@ const (
 		PIDNamespace | NetworkNamespace
 )
 
-// IDMap maps Size ids of a user namespace, from ContainerID on, to ids outside it, from HostID on. The fields have the names of
-// [syscall.SysProcIDMap]. (user_namespaces(7))
-type IDMap struct{ ContainerID, HostID, Size int }
+// IDMap maps ids of a user namespace to ids outside it. The fields have the names of [syscall.SysProcIDMap]. (user_namespaces(7))
+type IDMap struct {
+	ContainerID int // the first id inside
+	HostID      int // the one outside that it is
+	Size        int // how many ids follow each other, 1 or more
+}
 
 // namespaces are those that the child gets new, and those that it joins.
 type namespaces struct {
@@ -102,7 +105,7 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 // SetUIDMap maps the uids of the child's new user namespace, instead of the maps set before. Together with [Command.SetGIDMap] it
 // needs [Command.SetNamespaces] with [UserNamespace]. Without CAP_SETUID a single map of one's own uid is allowed, to any uid
 // inside: {ContainerID: 0, HostID: os.Getuid(), Size: 1} makes the program root there. Ids that are not mapped show as 65534.
-// This process writes the maps while the child waits; see [syscall.SysProcAttr] for the like in os/exec.
+// This process writes the maps while the child waits. (user_namespaces(7), [syscall.SysProcAttr].UidMappings)
 func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetUIDMap", maps)
 	c.namespaces.uidMaps = slices.Clone(maps)
@@ -110,7 +113,8 @@ func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 }
 
 // SetGIDMap is for gids what [Command.SetUIDMap] is for uids. Unless this process runs as root, supplementary groups can then no longer be
-// set, as the kernel demands: the program keeps those of this process, which show as 65534.
+// set, as the kernel demands: the program keeps those of this process, which show as 65534. (user_namespaces(7),
+// [syscall.SysProcAttr].GidMappings)
 func (c *Command) SetGIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetGIDMap", maps)
 	c.namespaces.gidMaps = slices.Clone(maps)

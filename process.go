@@ -54,7 +54,7 @@ func (p *Process) PID() int { return p.pid }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wait waits for the end of the program and of the transfers to and from it. It returns nil when the program exited with
-// code 0, otherwise an [*ExitError], or the error of a reader or writer that failed. It can be called any number of
+// code 0, otherwise an [*ExitError], which wraps the error of a reader or writer that failed. It can be called any number of
 // times, from any number of goroutines, before and after the end. What the ends of [Process.Stdout] and
 // [Process.Stderr] still hold can be read afterwards. (virCommandWait)
 //

@@ -12,8 +12,8 @@ import (
 )
 
 // Run starts the program and waits for its end. It returns nil when the program exited with code 0, a [*StartError] when it
-// could not be started, an [*ExitError] when it exited otherwise or was ended by a signal, or the error of a
-// reader or writer that failed.
+// could not be started, and an [*ExitError] when it exited otherwise, was ended by a signal, or a reader or writer failed: then it
+// wraps the error of that. A bad call of a method is another error, which names it.
 //
 // When ctx ends, the program is ended: SIGTERM, the grace period (see [Command.SetGracePeriod]), SIGKILL; the error then
 // wraps the error of ctx. Unless the command directs standard error elsewhere, its last 32 KiB are kept
@@ -24,7 +24,8 @@ func (c *Command) Run(ctx context.Context) error {
 	return err
 }
 
-// RunStatus is like [Command.Run], but an exit code that is not 0, or a signal, is no error. (virCommandRun with a status)
+// RunStatus is like [Command.Run], but an exit code that is not 0, or a signal, is no error. The Status is that of a program
+// that was started; for one that was not, the exit code in it is -1. (virCommandRun with a status)
 func (c *Command) RunStatus(ctx context.Context) (Status, error) {
 	status, err := c.runStatus(ctx, "RunStatus", nil, false)
 	var exit *ExitError
@@ -40,7 +41,7 @@ func (c *Command) Output(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "Output", false)
 }
 
-// CombinedOutput is like [Command.Output], with the standard error in between as it was written.
+// CombinedOutput is like [Command.Output], with the standard error in between as it was written. The command must direct neither elsewhere.
 func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "CombinedOutput", true)
 }
@@ -333,7 +334,8 @@ func (c *Command) execChecked(dry DryRunFunc) error {
 var errTooLong = &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
 
 // Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
-// shown as ***. Nothing is started. Descriptors that the run would open have the numbers that they would have now.
+// shown as ***. Nothing is started, no file is made or closed, and a command that could not run, because of a bad call for example, has the error that
+// the run would have. Descriptors that the run would open have the numbers that they would have now.
 func (c *Command) Explain() (string, error) {
 	if c.firstFail != nil {
 		return "", c.firstFail

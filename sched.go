@@ -61,6 +61,7 @@ const (
 
 // Scheduler says how a program is scheduled.
 type Scheduler struct {
+	// Policy is the policy; the zero value is SchedOther.
 	Policy SchedulerPolicy
 	// Priority is 1, the lowest, to 99 with SchedFIFO and SchedRR, and 0 with the others.
 	Priority int
@@ -199,7 +200,7 @@ func (c *Command) SetTimerSlack(d time.Duration) *Command {
 }
 
 // SetRunAlone lets no other program run on the same core as this one at the same time, on the core's other hardware threads: what
-// one leaves in the core's caches is not for the others. It needs Linux 5.14, built with core scheduling, and a machine
+// one leaves in the core's caches is not for the others. The default is to share cores as this process does. It needs Linux 5.14, built with core scheduling, and a machine
 // whose cores have several threads; elsewhere it is an error. (virCommandSetRunAlone, PR_SCHED_CORE in prctl(2))
 func (c *Command) SetRunAlone() *Command {
 	if c.sched.runAmong != 0 {

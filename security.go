@@ -121,24 +121,26 @@ const (
 )
 
 // SetMaxFiles limits the descriptors that the program may have open to those below n. What is passed to it may
-// have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE)
+// have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE soft and hard)
 func (c *Command) SetMaxFiles(n uint64) *Command {
 	return c.setRlimit("SetMaxFiles", rlimitNofile, n, n)
 }
 
 // SetMaxProcesses limits the processes and threads that the program's real user may have, this one included, to n. It
-// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC)
+// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC soft
+// and hard)
 func (c *Command) SetMaxProcesses(n uint64) *Command {
 	return c.setRlimit("SetMaxProcesses", rlimitNproc, n, n)
 }
 
-// SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK)
+// SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK soft and
+// hard)
 func (c *Command) SetMaxMemLock(bytes uint64) *Command {
 	return c.setRlimit("SetMaxMemLock", rlimitMemlock, bytes, bytes)
 }
 
 // SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no core dump.
-// (virCommandSetMaxCoreSize, RLIMIT_CORE)
+// (virCommandSetMaxCoreSize, RLIMIT_CORE soft and hard)
 func (c *Command) SetMaxCoreSize(bytes uint64) *Command {
 	return c.setRlimit("SetMaxCoreSize", rlimitCore, bytes, bytes)
 }

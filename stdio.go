@@ -65,7 +65,7 @@ func (c *Command) SetStdin(r io.Reader) *Command {
 
 // SetStdout makes the program write its standard output to w. An [*os.File] is handed over as it is and stays the
 // caller's. Any other writer gets a copy through a pipe, in a goroutine; when its Write fails, the pipe is closed
-// and the running call returns that error. If the same writer is given for both outputs, at most one goroutine at
+// and the running call returns an [*ExitError] that wraps that error. If the same writer is given for both outputs, at most one goroutine at
 // a time writes to it. Nil, like the default, is /dev/null. (virCommandSetOutputFD)
 func (c *Command) SetStdout(w io.Writer) *Command { return c.setWriter(stdout, "SetStdout", w) }
 
@@ -131,15 +131,16 @@ func (c *Command) InheritStdio() *Command {
 	return c
 }
 
-// PipeStdin makes the program's standard input a pipe, whose other end is [Process.Stdin]. It is for [Command.Start].
+// PipeStdin makes the program's standard input a pipe, whose other end is [Process.Stdin], which the caller closes. It is for [Command.Start]; for
+// all other running calls it is an error. (virCommandSetInputFD with a pipe)
 func (c *Command) PipeStdin() *Command { return c.setPipe(stdin) }
 
-// PipeStdout makes the program's standard output a pipe, whose other end is [Process.Stdout]. It is for
-// [Command.Start].
+// PipeStdout makes the program's standard output a pipe, whose other end is [Process.Stdout], which the caller closes. It is for [Command.Start];
+// for all other running calls it is an error. (virCommandSetOutputFD with -1)
 func (c *Command) PipeStdout() *Command { return c.setPipe(stdout) }
 
-// PipeStderr makes the program's standard error a pipe, whose other end is [Process.Stderr]. It is for
-// [Command.Start].
+// PipeStderr makes the program's standard error a pipe, whose other end is [Process.Stderr], which the caller closes. It is for [Command.Start];
+// for all other running calls it is an error. (virCommandSetErrorFD with -1)
 func (c *Command) PipeStderr() *Command { return c.setPipe(stderr) }
 
 func (c *Command) setPipe(n int) *Command {
