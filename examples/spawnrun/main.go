@@ -15,7 +15,7 @@
 // example. SIGTERM and SIGHUP end the program as -timeout does. SIGINT and SIGQUIT do so only where a flag takes the program
 // out of the terminal's process group; otherwise it gets those from the terminal itself.
 //
-// Run with -help for the flags. It needs Linux 5.9 or later.
+// Run with -help for the flags. It needs Linux 5.4 or later.
 package main
 
 import "os"

@@ -5,6 +5,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net"
 	"os"
 	"path/filepath"
@@ -74,6 +77,9 @@ var flagTests = []struct {
 	{[]string{"-input", "a text"}, words("cat"), "a text"},
 	{words("-null-stdin"), words("cat"), ""},
 	{words("-merge-stderr"), sh("echo error >&2"), "error\n"},
+	{words("-output"), words("echo a"), "a\n"},
+	{words("-combined-output"), sh("echo a; echo b >&2; echo c"), "a\nb\nc\n"},
+	{words("-policy /sbin,/usr/bin/,/bin"), words("echo allowed"), "allowed\n"},
 	{[]string{"-lines", "> "}, []string{"printf", `a\nb`}, "> a\n> b\n"},
 	{words("-records 0"), []string{"printf", `a b\0c\0`}, "a b\nc\n"},
 	{words("-records ,"), words("echo a,b"), "a\nb\n\n"},
@@ -168,7 +174,8 @@ func TestFlagsReachTheSystemCalls(t *testing.T) {
 }
 
 // testedElsewhere are the flags that have a test of their own below.
-var testedElsewhere = words("apparmor cgroup controlling-tty daemonize exec explain grace join kill-mode pass-fd pid-file run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
+var testedElsewhere = words("apparmor buffers cgroup controlling-tty daemonize exec explain grace handshake hook join kill-mode log observe pass-fd " +
+	"pid-file pipes run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
 
 func TestEveryFlagHasATest(t *testing.T) {
 	tested := slices.Clone(testedElsewhere)
@@ -189,6 +196,131 @@ func TestEveryFlagHasATest(t *testing.T) {
 			require.Contains(t, tested, o.name)
 		}
 	}
+}
+
+// otherForms are the methods of Command without a flag of their own, each with the flag or the argument that does the same, or the reason.
+var otherForms = map[string]string{
+	"AddArgf":    "ARGUMENT: the shell formats it",
+	"AddArgPair": "ARGUMENT",
+	"AddEnv":     "-env, by AddEnvString",
+	"AddEnvf":    "-env, by AddEnvString",
+	"Clone":      "there is one command only",
+	"Args":       "what the command line says; of a policy's, -string shows it",
+	"Dir":        "as Args",
+	"Env":        "as Args",
+	"Run":        "RunStatus, which tells the exit code",
+}
+
+func TestEveryMethodHasAFlag(t *testing.T) {
+	library, err := filepath.Glob("../../*.go")
+	require.NoError(t, err)
+	if len(library) == 0 {
+		t.Skip("the source tree is not here")
+	}
+	own, err := filepath.Glob("*_linux.go")
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, name := range own {
+		ast.Inspect(parseFile(t, name), func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				used[sel.Sel.Name] = true
+			}
+			return true
+		})
+	}
+	var missing []string
+	for _, name := range library {
+		for _, d := range parseFile(t, name).Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || !f.Name.IsExported() || f.Recv == nil {
+				continue
+			}
+			if recv, ok := f.Recv.List[0].Type.(*ast.StarExpr); !ok || recv.X.(*ast.Ident).Name != "Command" {
+				continue
+			}
+			_, other := otherForms[f.Name.Name]
+			if !other && !used[f.Name.Name] {
+				missing = append(missing, f.Name.Name)
+			}
+		}
+	}
+	require.Empty(t, missing, "add flags to options_linux.go or security_linux.go")
+}
+
+func parseFile(t *testing.T, name string) *ast.File {
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	return file
+}
+
+func TestPipesCopyAllThreeStreams(t *testing.T) {
+	const size = 1 << 20 // more than pipes hold
+	input := strings.Repeat("0123456789abcde\n", size/16)
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-pipes --"), sh("tee /dev/stderr"))...).SetInput([]byte(input)))
+	require.Zero(t, r.code)
+	require.Equal(t, input, r.stdout)
+	require.Equal(t, input, r.stderr)
+
+	r = runToEnd(t, spawnrun(t, slices.Concat(words("-pipes -null-stdin --"), sh("cat; exit 3"))...).SetInput([]byte("text")))
+	require.Equal(t, result{code: 3}, r)
+
+	r = runToEnd(t, spawnrun(t, words("-pipes -lines x -- /bin/true")...))
+	require.Equal(t, exitFailed, r.code)
+}
+
+func TestBuffersArePrintedAtTheEnd(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-buffers --"), sh("echo a; echo b >&2; exit 3"))...))
+	require.Equal(t, result{"a\n", "b\n", 3}, r)
+}
+
+func TestHandshakeLetsTheProgramRunOnASignal(t *testing.T) {
+	for _, flags := range []string{"-handshake -string", "-handshake -explain"} {
+		r := runToEnd(t, spawnrun(t, append(words(flags), "--", "/bin/true")...))
+		require.Zero(t, r.code, r.stderr)
+	}
+	mark := filepath.Join(t.TempDir(), "mark")
+	p, err := spawnrun(t, "-handshake", "--", "touch", mark).PipeStderr().Start(context.Background())
+	require.NoError(t, err)
+	line, err := bufio.NewReader(p.Stderr()).ReadString('\n')
+	require.NoError(t, err)
+	require.Regexp(t, `^spawnrun: process [1-9]\d* waits; kill -USR1 `+strconv.Itoa(p.PID())+" lets its program run\n$", line)
+	require.NoFileExists(t, mark)
+	require.NoError(t, p.Signal(syscall.SIGUSR1))
+	require.NoError(t, p.Wait())
+	require.FileExists(t, mark)
+	require.NoError(t, p.Stderr().Close())
+
+	r := runToEnd(t, spawnrun(t, words("-handshake -timeout 10ms -- /bin/true")...))
+	require.Equal(t, exitCannotStart, r.code)
+	require.Contains(t, r.stderr, "context deadline exceeded")
+}
+
+func TestHookRunsBeforeTheProgram(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, slices.Concat([]string{"-hook", "a text", "--"}, sh("echo program >&2"))...))
+	require.Equal(t, result{stderr: "a text\nprogram\n"}, r)
+}
+
+func TestPolicyRefusesOtherDirectories(t *testing.T) {
+	for _, flags := range []string{"-policy /sbin", "-policy=", "-exec -policy /", "-dry-run 0 -policy /sbin"} {
+		r := runToEnd(t, spawnrun(t, append(words(flags), "--", "/bin/../bin/echo", "a")...))
+		require.Equal(t, exitCannotStart, r.code, flags)
+		require.Equal(t, result{"", "spawnrun: cannot start \"/bin/../bin/echo\": SetPolicy: -policy does not allow programs of /bin\n", exitCannotStart}, r)
+	}
+}
+
+func TestLogAndObserveSayWhatHappens(t *testing.T) {
+	r := runToEnd(t, spawnrun(t, slices.Concat(words("-log -observe -secret-arg hush --"), sh("exit 3"))...))
+	require.Equal(t, 3, r.code)
+	require.Empty(t, r.stdout)
+	require.Regexp(t, `(?s)^spawnrun: process (\d+) runs \S+/sh
+time=\S+ level=DEBUG msg="program started" command="sh -c 'exit 3' \*\*\*" path=\S+/sh pid=\d+
+spawnrun: process \d+: exit status 3 after \S+s
+time=\S+ level=DEBUG msg="program exited" command="sh -c 'exit 3' \*\*\*" path=\S+/sh pid=\d+ duration=\S+s status="exit status 3"
+$`, r.stderr)
+
+	r = runToEnd(t, spawnrun(t, words("-observe -- /nonexistent/program")...))
+	require.Equal(t, exitNotFound, r.code)
+	require.True(t, strings.HasPrefix(r.stderr, "spawnrun: /nonexistent/program was not started\n"), r.stderr)
 }
 
 // What flags do that this machine may not have.

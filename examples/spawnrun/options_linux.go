@@ -127,6 +127,25 @@ var basicGroups = []group{
 			r.streams[2] = func(c *spawn.Command) error { c.MergeStderr(); return nil }
 			return nil
 		}},
+		{"pipes", "", "by pipes, whose other ends spawnrun copies from and to its own streams", func(r *runner, _ string) error {
+			r.streams[0] = func(c *spawn.Command) error { c.PipeStdin(); return nil }
+			r.streams[1] = func(c *spawn.Command) error { c.PipeStdout(); return nil }
+			r.streams[2] = func(c *spawn.Command) error { c.PipeStderr(); return nil }
+			r.start = true
+			return nil
+		}},
+		{"buffers", "", "keep standard output and error in memory, and print them when the program has ended", func(r *runner, _ string) error {
+			r.streams[1] = func(c *spawn.Command) error { c.SetOutputBuffer(&r.outputs[0]); return nil }
+			r.streams[2] = func(c *spawn.Command) error { c.SetErrorBuffer(&r.outputs[1]); return nil }
+			return nil
+		}},
+		{"output", "", "print standard output when the program has ended", func(r *runner, _ string) error {
+			return r.setReader("output", func(ctx context.Context) error { return printBytes(r.cmd.Output(ctx)) })
+		}},
+		{"combined-output", "", "print standard output and error, in between as they were written, when the program has ended", func(r *runner, _ string) error {
+			r.combined = true
+			return r.setReader("combined-output", func(ctx context.Context) error { return printBytes(r.cmd.CombinedOutput(ctx)) })
+		}},
 		{"lines", "PREFIX", "print standard output line by line, each behind PREFIX", func(r *runner, v string) error {
 			return r.setReader("lines", func(ctx context.Context) error { return printAll(v, r.cmd.Lines(ctx)) })
 		}},
@@ -240,9 +259,24 @@ var runningGroups = []group{
 			}
 			return nil
 		}},
+		{"handshake", "", "stop before the program runs, and let it run on a SIGUSR1", func(r *runner, _ string) error {
+			r.cmd.RequireHandshake()
+			r.start, r.handshake = true, true
+			return nil
+		}},
+		{"hook", "TEXT", "have a Go function print TEXT to standard error in the child, before its program", func(r *runner, v string) error {
+			r.cmd.SetPreExecHook(announce, v)
+			return nil
+		}},
+		{"policy", "DIR,...", "refuse a program that is in none of these directories", func(r *runner, v string) error {
+			r.allowed = strings.Split(v, ",")
+			return nil
+		}},
+		{"log", "", "log the start and the end to standard error", plain(func(c *spawn.Command) { c.SetLogger(debugLog()) })},
+		{"observe", "", "print when the program runs, and for how long it did, to standard error", plain(func(c *spawn.Command) { c.SetObserver(observer{}) })},
 		{"daemonize", "", "start a daemon, print its pid and leave it; its standard streams are empty, unless said", func(r *runner, _ string) error {
 			r.cmd.Daemonize()
-			r.daemon = true
+			r.daemon, r.away = true, true
 			return nil
 		}},
 		{"exec", "", "replace spawnrun by the program", func(r *runner, _ string) error {

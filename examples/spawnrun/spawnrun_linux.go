@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -39,6 +40,11 @@ type runner struct {
 	gidMaps    []spawn.IDMap
 	reader     string                      // the flag that says how standard output is read
 	read       func(context.Context) error // does it
+	combined   bool                        // it reads standard error too
+	start      bool                        // by Start
+	handshake  bool
+	outputs    [2]string // of -buffers
+	allowed    []string  // directories of -policy; nil: all
 	timeout    time.Duration
 	away       bool // the program does not get signals from the terminal
 	exec       bool
@@ -52,6 +58,9 @@ func run(args []string) int {
 	r, err := parse(args)
 	if err == nil && r.dryRun != nil {
 		defer spawn.SetDryRun(r.dryRun)()
+	}
+	if err == nil && r.allowed != nil {
+		defer spawn.SetPolicy(r.policy)()
 	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -154,7 +163,10 @@ func (r *runner) setStreams() error {
 	switch {
 	case r.daemon:
 	case r.read != nil: // it takes standard output for itself
-		r.cmd.SetStdin(os.Stdin).SetStderr(os.Stderr)
+		r.cmd.SetStdin(os.Stdin)
+		if !r.combined {
+			r.cmd.SetStderr(os.Stderr)
+		}
 	default:
 		r.cmd.InheritStdio()
 	}
@@ -184,11 +196,16 @@ func (r *runner) run() int {
 	defer cancel()
 	var status spawn.Status
 	var err error
-	if r.read != nil {
+	switch {
+	case r.read != nil:
 		status, err = endOf(r.read(ctx))
-	} else {
+	case r.start:
+		status, err = endOf(r.startAndWait(ctx))
+	default:
 		status, err = r.cmd.RunStatus(ctx)
 	}
+	fmt.Fprint(os.Stdout, r.outputs[0])
+	fmt.Fprint(os.Stderr, r.outputs[1])
 	if r.status && (status.ExitCode >= 0 || status.Signal != 0) {
 		fmt.Fprintf(os.Stderr, "spawnrun: %v, user %v, system %v, peak memory %d KiB\n",
 			status, status.UserTime, status.SystemTime, status.MaxRSS>>10)
@@ -198,7 +215,12 @@ func (r *runner) run() int {
 
 // startDaemon starts a daemon and prints its pid.
 func (r *runner) startDaemon() int {
-	p, err := r.cmd.Start(context.Background())
+	ctx, cancel := r.context() // it counts until the daemon runs
+	defer cancel()
+	p, err := r.cmd.Start(ctx)
+	if err == nil && r.handshake {
+		err = shakeHands(ctx, p)
+	}
 	if err != nil {
 		return r.exitCode(spawn.Status{ExitCode: -1}, err)
 	}
@@ -232,6 +254,12 @@ func (r *runner) setReader(name string, read func(context.Context) error) error 
 	}
 	r.reader, r.read = name, read
 	return nil
+}
+
+// printBytes prints what a program wrote.
+func printBytes(out []byte, err error) error {
+	_, failed := os.Stdout.Write(out)
+	return cmp.Or(err, failed)
 }
 
 // printAll prints lines as they come, each behind prefix.
