@@ -14,10 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,6 +244,60 @@ func TestReadmeNamesEveryMethod(t *testing.T) {
 		}
 	})
 	require.Empty(t, missing, "add them to the table in README.md")
+}
+
+// inTable reports whether some row of a table of the README begins with a cell in which the expression matches.
+func inTable(text, expr string) bool {
+	return regexp.MustCompile(`(?m)^\|[^|\n]*` + expr).MatchString(text)
+}
+
+// virCommands are libvirt's functions (vircommand.h, and in 2014), without the prefix virCommand of most.
+const virCommands = `New NewArgs NewArgList NewVAList Free AddArg AddArgBuffer AddArgFormat AddArgPair AddArgSet AddArgList AddEnvFormat AddEnvPair
+	AddEnvString AddEnvBuffer AddEnvPass AddEnvPassCommon AddEnvXDG AddEnvPassAllowSUID AddEnvPassBlockSUID SetWorkingDirectory SetUmask SetUID SetGID
+	GetUID GetGID SetMaxMemLock SetMaxProcesses SetMaxFiles SetMaxCoreSize ClearCaps AllowCap SetSELinuxLabel SetAppArmorProfile SetRunAlone SetRunAmong
+	PassFD PassFDGetFDIndex SetSendBuffer SetInputBuffer SetOutputBuffer SetErrorBuffer SetInputFD SetOutputFD SetErrorFD NonblockingFDs DoAsyncIO
+	SetPreExecHook RequireHandshake HandshakeWait HandshakeNotify Daemonize SetPidFile Run RunAsync Wait Abort RawStatus Exec RunRegex RunNul
+	virRun virFork ToString ToStringBuf ToStringFull WriteArgLog GetArgList SetDryRun DryRunTokenNew DryRunTokenFree`
+
+// Who comes from virCommand or os/exec finds everything there.
+func TestReadmeHasARowForAllOfVirCommandAndOSExec(t *testing.T) {
+	text := readme(t)
+	for _, name := range strings.Fields(virCommands) {
+		if !strings.HasPrefix(name, "vir") {
+			name = "virCommand" + name
+		}
+		require.Truef(t, inTable(text, name+`\b`), "no row for %s", name)
+	}
+	cmd := reflect.TypeFor[exec.Cmd]()
+	for _, f := range reflect.VisibleFields(cmd) {
+		require.Truef(t, !f.IsExported() || inTable(text, "`Cmd\\."+f.Name+"`"), "no row for exec.Cmd.%s", f.Name)
+	}
+	for i := range reflect.PointerTo(cmd).NumMethod() {
+		name := reflect.PointerTo(cmd).Method(i).Name
+		require.Truef(t, inTable(text, "`Cmd\\."+name+"`"), "no row for exec.Cmd.%s", name)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[syscall.SysProcAttr]()) {
+		require.Truef(t, inTable(text, `\.`+f.Name+"`"), "no row for syscall.SysProcAttr.%s", f.Name)
+	}
+}
+
+// Each figure says by which benchmark it was measured.
+func TestReadmeNamesBenchmarksThatThereAre(t *testing.T) {
+	_, measured, ok := strings.Cut(readme(t), "## Measured")
+	require.True(t, ok)
+	var there []string
+	for _, file := range parsePackage(t, ".", true) {
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Benchmark") {
+				there = append(there, strings.TrimPrefix(f.Name.Name, "Benchmark"))
+			}
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\|[^|]+\\| `(\\w+)` \\|").FindAllStringSubmatch(measured, -1)
+	require.Greater(t, len(rows), 10)
+	for _, row := range rows {
+		require.Contains(t, there, row[1])
+	}
 }
 
 // What the README links to is there.
