@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +53,51 @@ func TestDryRunClonesNothing(t *testing.T) {
 	}
 	require.Equal(t, "0", faults("dry"))
 	require.NotEqual(t, "0", faults("real"), "the count shows children")
+}
+
+// onlyThreads returns a filter that kills a process that makes another one. Threads are not processes.
+func onlyThreads() []unix.SockFilter {
+	const (
+		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		set   = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+		ret   = unix.BPF_RET | unix.BPF_K
+		flags = 16 // where the first argument is
+	)
+	f := []unix.SockFilter{
+		{Code: load},
+		{Code: equal, K: unix.SYS_CLONE3, Jf: 1},
+		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}, // its flags cannot be seen; whoever meets that calls clone
+		{Code: equal, K: unix.SYS_CLONE, Jf: 4},
+		{Code: load, K: flags},
+		{Code: set, K: unix.CLONE_THREAD, Jf: 1},
+		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
+		{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS},
+	}
+	if runtime.GOARCH == "amd64" { // others have no fork and no vfork
+		for nr := uint32(57); nr <= 58; nr++ {
+			f = append(f, unix.SockFilter{Code: equal, K: nr, Jf: 1}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS})
+		}
+	}
+	return append(f, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
+}
+
+// All dry runs of this package, but for those that compare with real runs, once more: without capabilities, without programs in PATH, in a process
+// that is killed when it makes another one.
+func TestNothingOfADryRunNeedsAProcess(t *testing.T) {
+	confined := func(args ...string) *Command {
+		c := New(self(t), args...).SetSeccompFilter(onlyThreads()).AddEnv("PATH", "/nonexistent").AddEnv("GORACE", "atexit_sleep_ms=0")
+		if os.Geteuid() == 0 {
+			c.ClearCaps()
+		}
+		return c
+	}
+	err := confined(helperPrefix+"dry-children", "real").Run(context.Background())
+	requireSignal(t, err, unix.SIGSYS) // the filter does what is said
+
+	out, err := confined("-test.v", "-test.run=^TestDryRun", "-test.skip=^TestDryRun(ClonesNothing|EndsAsARealRunDoes)$").Output(context.Background())
+	require.NoErrorf(t, err, "%s", out)
+	require.Greater(t, strings.Count(string(out), "\n--- PASS: TestDryRun"), 30, "%s", out)
 }
 
 func TestDryRunFailsAsARealRunDoes(t *testing.T) {
