@@ -212,11 +212,11 @@ var otherForms = map[string]string{
 }
 
 func TestEveryMethodHasAFlag(t *testing.T) {
-	library, err := filepath.Glob("../../*.go")
-	require.NoError(t, err)
-	if len(library) == 0 {
+	if _, err := os.Stat("../../command.go"); err != nil {
 		t.Skip("the source tree is not here")
 	}
+	library, err := filepath.Glob("../../*.go")
+	require.NoError(t, err)
 	own, err := filepath.Glob("*_linux.go")
 	require.NoError(t, err)
 	used := map[string]bool{}
