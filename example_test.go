@@ -745,14 +745,14 @@ func ExampleProcess_Status() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("while it runs:", p.Status() == spawn.Status{})
+	fmt.Println("while it runs:", p.Status(), p.Status().ExitCode)
 	p.Stdin().Close()
 	<-p.Done()
 	status := p.Status()
 	fmt.Println("afterwards:", status)
 	fmt.Println("code:", status.ExitCode, "memory:", status.MaxRSS > 0)
 	// Output:
-	// while it runs: true
+	// while it runs: exit status unknown -1
 	// afterwards: exit status 0
 	// code: 0 memory: true
 }

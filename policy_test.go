@@ -75,6 +75,7 @@ func TestPolicyChangesWhatRunsAndNotTheCallersCommand(t *testing.T) {
 		kept = c.AddArg("more").AddEnv("B", "2")
 		return nil
 	})
+	defer restore() // also when the test fails
 	c := New(missing, "one").AddEnv("A", "1")
 	var got *DryRunCall
 	ctx := dry(func(d *DryRunCall) { got, d.ExitCode = d, 1 })
