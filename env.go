@@ -89,7 +89,7 @@ func (c *Command) AddEnvString(pair string) *Command {
 	return c
 }
 
-// AddSecretEnv sets a variable whose value is shown as *** by [Command.String] and [Command.Explain], in errors, logs and events. The
+// AddSecretEnv sets a variable whose value is shown as *** by [Command.String] and [Command.Explain]; errors, logs and events show no variables. The
 // program, and everyone who may read its /proc/PID/environ, still sees it.
 func (c *Command) AddSecretEnv(name, value string) *Command {
 	c.addEnv("AddSecretEnv", name, text{s: value, secret: true})

@@ -246,7 +246,7 @@ func (e *Expectation) Runs() *Expectation {
 	return e
 }
 
-// Do calls f when all else is set, which may look at the call and change what the program does, as a [spawn.DryRunFunc].
+// Do calls f, as a [spawn.DryRunFunc], when the other methods have set what the program does: f may look at the call, and change that.
 func (e *Expectation) Do(f func(*spawn.DryRunCall)) *Expectation {
 	e.do = f
 	return e
