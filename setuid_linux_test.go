@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,12 @@ func init() {
 // printEnvironments prints the environments that children of this process get.
 func printEnvironments([]string) int {
 	fmt.Println("secure:", secure.Mode())
+	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "TMPDIR"} {
+		// A loader takes these from a privileged program before it runs, and from env below; a program that is linked statically has them.
+		if _, ok := os.LookupEnv(name); !ok {
+			os.Setenv(name, "/of/caller")
+		}
+	}
 	env := New("/usr/bin/env") // whose /proc/self may be closed to it
 	for _, c := range []*Command{
 		env.Clone().AddEnvPassCommon(),
@@ -38,13 +45,20 @@ func printEnvironments([]string) int {
 			fmt.Println(err)
 			return 1
 		}
-		fmt.Printf("%q\n", strings.Split(strings.TrimSpace(string(out)), "\n"))
+		vars := []string{}
+		for _, v := range c.env.vars {
+			vars = append(vars, v.name+"="+v.value.s)
+		}
+		fmt.Printf("%q\n", vars)
+		if got := strings.Fields(string(out)); !slices.Equal(got, vars) {
+			fmt.Printf("but the program got %q\n", got)
+		}
 	}
 	return 0
 }
 
 const passedEnvironments = `secure: false
-["PATH=/of/caller" "HOME=/of/caller" "USER=caller" "LOGNAME=caller" "TMPDIR=/of/caller"]
+["LD_PRELOAD=/of/caller" "LD_LIBRARY_PATH=/of/caller" "PATH=/of/caller" "HOME=/of/caller" "USER=caller" "LOGNAME=caller" "TMPDIR=/of/caller"]
 ["SPAWN_SET=caller"]
 ["SPAWN_SET=caller"]
 ["SPAWN_SET=caller"]
@@ -53,7 +67,7 @@ const passedEnvironments = `secure: false
 
 const blockedEnvironments = `secure: true
 ["PATH=/bin:/usr/bin" "USER=caller" "LOGNAME=caller"]
-[""]
+[]
 ["SPAWN_SET=fallback"]
 ["SPAWN_SET=caller"]
 ["SPAWN_SET=caller"]
@@ -98,6 +112,7 @@ func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
 		}
 		c := New(program, helperPrefix+"setuid-env").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").
 			AddEnv("SPAWN_SET", "caller").AddEnv("USER", "caller").AddEnv("LOGNAME", "caller").
+			AddEnv("LD_PRELOAD", "/of/caller").AddEnv("LD_LIBRARY_PATH", "/of/caller").
 			AddEnv("PATH", "/of/caller").AddEnv("HOME", "/of/caller").AddEnv("TMPDIR", "/of/caller")
 		out, err := c.Output(context.Background())
 		require.NoError(t, err, "%s", out)
