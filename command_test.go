@@ -37,6 +37,11 @@ func TestStringShowsTheNameAndNotArgument0(t *testing.T) {
 	require.Equal(t, "/bin/busybox a", New("/bin/busybox", "a").SetArgv0("sh").String())
 }
 
+func TestTheGracePeriodIsFiveSecondsUnlessSaid(t *testing.T) {
+	require.Equal(t, 5*time.Second, DefaultGracePeriod)
+	require.Equal(t, 5*time.Second, New("x").grace)
+}
+
 func TestALineThatWasTakenDoesNotChangeWithTheCommand(t *testing.T) {
 	c := New("x", "a")
 	l := c.line()
