@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -440,11 +442,14 @@ func TestAGrandchildThatKeepsStdoutDoesNotHoldUpTheCallOnceTheContextHasEnded(t 
 			c, to, from := startGrandchild(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
+			var canceled time.Time
 			out, err := during(call, c, ctx, func() {
 				require.Equal(t, "started", readLine(t, from))
 				waitForNoChild(t)
+				canceled = time.Now()
 				cancel()
 			})
+			require.GreaterOrEqual(t, time.Since(canceled), pipeWait, "it has waited for more output")
 			require.ErrorIs(t, err, context.Canceled)
 			requireExit(t, err, 3)
 			require.Equal(t, "early\n", out)
@@ -462,18 +467,29 @@ func TestPipesOfAProcessAreClosedOnceItAndItsContextHaveEnded(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "started", readLine(t, from))
 	requireExit(t, p.Wait(), 3)
-	require.Equal(t, "early", readLine(t, p.Stdout()))
 
-	results := make(chan error)
-	for _, r := range []io.Reader{p.Stdout(), p.Stderr()} {
+	type result struct {
+		err   error
+		after time.Duration // the end of the context
+	}
+	results := make(chan result, 2)
+	canceled := time.Now()
+	cancel()
+	for r, text := range map[io.Reader]string{p.Stdout(): "early\n", p.Stderr(): ""} {
 		go func() {
-			_, err := r.Read(make([]byte, 1))
-			results <- err
+			// What is there can still be read, unless this machine is so slow that the pipes are closed by now.
+			_, err := io.ReadFull(r, make([]byte, len(text)))
+			if err == nil {
+				_, err = r.Read(make([]byte, 1))
+			}
+			results <- result{err, time.Since(canceled)}
 		}()
 	}
-	cancel()
-	require.ErrorIs(t, <-results, os.ErrClosed)
-	require.ErrorIs(t, <-results, os.ErrClosed)
+	for range 2 {
+		r := <-results
+		require.ErrorIs(t, r.err, os.ErrClosed)
+		require.GreaterOrEqual(t, r.after, pipeWait)
+	}
 	require.NoError(t, to.Close()) // the grandchild ends
 }
 
@@ -495,6 +511,84 @@ func TestPipesOfAProcessStayOpenWhileItsContextLasts(t *testing.T) {
 		require.Equal(t, want, string(out))
 		require.NoError(t, r.Close())
 	}
+}
+
+// watchedContext is a context that counts who waits for its end.
+type watchedContext struct {
+	context.Context
+	watches, ever atomic.Int32
+}
+
+// Value hides the context inside from package context, which then calls AfterFunc.
+func (c *watchedContext) Value(any) any { return nil }
+
+// AfterFunc is what [context.AfterFunc] does.
+func (c *watchedContext) AfterFunc(f func()) (stop func() bool) {
+	c.watches.Add(1)
+	c.ever.Add(1)
+	inner := context.AfterFunc(c.Context, f)
+	return func() bool {
+		stopped := inner()
+		if stopped {
+			c.watches.Add(-1)
+		}
+		return stopped
+	}
+}
+
+func TestWhatHasEndedStaysAttachedToNoContext(t *testing.T) {
+	watch := func(t *testing.T, use func(ctx context.Context)) {
+		t.Helper()
+		inner, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		ctx := &watchedContext{Context: inner}
+		use(ctx)
+		require.NotZero(t, ctx.ever.Load())
+		require.Zero(t, ctx.watches.Load())
+	}
+	inBothWaits(t, func(t *testing.T) {
+		forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+			watch(t, func(ctx context.Context) {
+				_, err := call(New("/bin/echo"), ctx)
+				require.NoError(t, err)
+			})
+			watch(t, func(ctx context.Context) {
+				_, err := call(shell("exit 3"), ctx)
+				requireExit(t, err, 3)
+			})
+			watch(t, func(ctx context.Context) {
+				_, err := call(New("/nonexistent/program"), ctx)
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			})
+		})
+		for name, use := range map[string]func(p *Process){
+			"pipes that are read to the end": func(p *Process) {
+				for _, r := range []io.Reader{p.Stdout(), p.Stderr()} {
+					_, err := io.ReadAll(r)
+					require.NoError(t, err)
+				}
+				require.NoError(t, p.Wait())
+			},
+			"pipes that are closed": func(p *Process) {
+				require.NoError(t, errors.Join(p.Stdout().Close(), p.Stderr().Close()))
+				_ = p.Wait() // it may have died of SIGPIPE
+			},
+			"Abort": func(p *Process) { require.NoError(t, errors.Join(p.Abort(), p.Stdout().Close(), p.Stderr().Close())) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				checkLeaks(t)
+				watch(t, func(ctx context.Context) {
+					p, err := shell("echo out; echo error >&2").PipeStdout().PipeStderr().Start(ctx)
+					require.NoError(t, err)
+					use(p)
+					t.Cleanup(func() {
+						p.Stdout().Close()
+						p.Stderr().Close()
+					})
+				})
+			})
+		}
+	})
 }
 
 // family is a script with a grandchild. Both keep descriptor 3 open, and neither minds SIGTERM where $1 says so.
