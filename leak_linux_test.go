@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/selinux/go-selinux"
@@ -28,13 +29,27 @@ func checkLeaks(t *testing.T) {
 	_ = selinux.GetEnabled() // its library keeps /proc open
 
 	settle(t)
-	fds, goroutines, programs := openFDs(t), runtime.NumGoroutine(), program.InUse()
+	fds, goroutines, programs, mappings := openFDs(t), runtime.NumGoroutine(), program.InUse(), sharedMappings(t)
 	t.Cleanup(func() {
 		eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
 		eventually(t, "no program left", func() bool { return program.InUse() == programs })
+		eventually(t, "no shared memory left", func() bool { return sharedMappings(t) <= mappings })
 		require.Equal(t, fds, openFDs(t), "descriptors")
 		requireNoChild(t)
 	})
+}
+
+// sharedMappings returns how often this process has mapped what it shares with children that do not share all of its memory: the
+// programs of some (MAP_SHARED|MAP_ANONYMOUS) and the reports of helpers.
+func sharedMappings(t testing.TB) (n int) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, "/dev/zero (deleted)") || strings.Contains(line, "/memfd:spawn-") {
+			n++
+		}
+	}
+	return n
 }
 
 // settle waits until what earlier tests have left to the garbage collector is gone.
