@@ -964,7 +964,24 @@ func useStreams() error {
 		return fmt.Errorf("pipes: %w", err)
 	}
 
-	// The same for the end in the caller's hands.
+	// What the library holds for a program that runs is not under these numbers, where others would inherit it.
+	p, err = New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
+	if err != nil {
+		return fmt.Errorf("no streams: %w", err)
+	}
+	for n := range 3 {
+		if isOpen(n) {
+			return fmt.Errorf("no streams: %d is open", n)
+		}
+	}
+	if err := New("/bin/true").InheritStdio().Run(ctx); !errors.Is(err, unix.EBADF) {
+		return fmt.Errorf("no streams: %w", err)
+	}
+	if err := errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Wait()); err != nil {
+		return fmt.Errorf("no streams: %w", err)
+	}
+
+	// As above, the pipe breaks, but it is the caller's end.
 	p, err = New("/bin/true").PipeStdin().Start(ctx)
 	if err != nil {
 		return fmt.Errorf("broken pipe: %w", err)
@@ -976,6 +993,35 @@ func useStreams() error {
 		return fmt.Errorf("broken pipe: %w", err)
 	}
 	return p.Stdin().Close()
+}
+
+func TestWithManyDescriptorsOpenTheChildCopiesATableOfAFew(t *testing.T) {
+	checkLeaks(t) // its first start has reserved low numbers
+	const many = 5000
+	if limit := openLimit(); limit < many+100 {
+		t.Skipf("RLIMIT_NOFILE is %d", limit)
+	}
+	for range many {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+		require.NoError(t, err)
+		t.Cleanup(func() { closeFD(fd) })
+	}
+	for name, c := range map[string]*Command{
+		"input":       New("/bin/cat").SetInput([]byte("text")),
+		"pipes":       New("/bin/cat").PipeStdin().PipeStdout().PipeStderr(),
+		"status pipe": New("/bin/cat").PipeStdin().RequireHandshake(),
+	} {
+		text, err := c.Explain()
+		require.NoError(t, err, name)
+		first, _, _ := strings.Cut(text, "\n")
+		var n int
+		_, err = fmt.Sscanf(first, "close_range(%d, ~0U, CLOSE_RANGE_UNSHARE)", &n)
+		require.NoError(t, err, first)
+		require.LessOrEqual(t, n, lowLimit, name)
+	}
+	out, err := New("/bin/cat").SetInput([]byte("text")).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "text", string(out))
 }
 
 // TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd counts how often the thread gives up its processor: a stream that the child's
