@@ -26,6 +26,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// hookOpens opens a file, without Go's poller.
+var hookOpens = RegisterHook("opens", func(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return unix.Close(fd)
+})
+
 func init() {
 	helpers["faults-no-descriptors"] = withoutDescriptors
 	helpers["faults-no-processes"] = withoutProcesses
@@ -979,6 +988,40 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 	for _, call := range want {
 		require.True(t, named[call], "no op calls %s", call)
 	}
+}
+
+// TestAProgramThatMayHaveNoDescriptorIsStarted: whatever is to be opened in the child is, before its limit is set.
+func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
+	tiny := tinyProgram(t)
+	commands := someAttributes(threeFiles(t))
+	delete(commands, "other id") // whose may not be to run it
+	for name, c := range commands {
+		for how, by := range map[string]executor{"direct": direct, "helper": childAndHelper, "forked helper": forkedHelper} {
+			if c.daemon && by == forkedHelper {
+				continue
+			}
+			t.Run(name+", "+how, func(t *testing.T) {
+				checkLeaks(t)
+				ctx := context.Background()
+				c := c.Clone().SetMaxFiles(0).by(by)
+				c.name = tiny
+				p, err := c.Start(ctx)
+				require.NoError(t, err)
+				if c.handshake {
+					require.NoError(t, errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify()))
+				}
+				require.NoError(t, p.Wait())
+			})
+		}
+	}
+}
+
+func TestAHookThatHasNoDescriptorLeftIsReported(t *testing.T) {
+	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
+		_, err := call(New("/bin/true").SetPreExecHook(hookOpens, "/dev/null").SetMaxFiles(0), context.Background())
+		start := requireNotStarted(t, err, `hook("opens")`, unix.EMFILE)
+		require.Equal(t, "open /dev/null: too many open files", start.Err.Error())
+	})
 }
 
 func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
