@@ -26,15 +26,20 @@ import (
 // benchEnv is the environment of the programs.
 var benchEnv = []string{"PATH=/usr/bin:/bin", "LANG=C"}
 
-// peers returns how to run a program with os/exec and with spawn.
-func peers(path string, args ...string) (*exec.Cmd, *Command) {
+// byExec returns how to run a program with os/exec.
+func byExec(path string, args ...string) *exec.Cmd {
 	theirs := exec.Command(path, args...)
 	theirs.Env = benchEnv
+	return theirs
+}
+
+// bySpawn returns how to run it with spawn.
+func bySpawn(path string, args ...string) *Command {
 	ours := New(path, args...).SetUmask(0o027).SetMaxFiles(1024).SetMaxCoreSize(0).SetProcessGroup()
 	for _, v := range benchEnv {
 		ours.AddEnvString(v)
 	}
-	return theirs, ours
+	return ours
 }
 
 // compare runs both sides b.N times in turn and reports the medians and their ratio.
@@ -104,19 +109,19 @@ func median(d []time.Duration) time.Duration {
 }
 
 func runTheirs(path string, args ...string) func() error {
-	return func() error { theirs, _ := peers(path, args...); return theirs.Run() }
+	return func() error { theirs := byExec(path, args...); return theirs.Run() }
 }
 
 func runOurs(path string, args ...string) func() error {
-	return func() error { _, ours := peers(path, args...); return ours.Run(context.Background()) }
+	return func() error { ours := bySpawn(path, args...); return ours.Run(context.Background()) }
 }
 
 func outputTheirs(path string, args ...string) func() error {
-	return func() error { theirs, _ := peers(path, args...); _, err := theirs.Output(); return err }
+	return func() error { theirs := byExec(path, args...); _, err := theirs.Output(); return err }
 }
 
 func outputOurs(path string, args ...string) func() error {
-	return func() error { _, ours := peers(path, args...); _, err := ours.Output(context.Background()); return err }
+	return func() error { ours := bySpawn(path, args...); _, err := ours.Output(context.Background()); return err }
 }
 
 func BenchmarkRunStatic(b *testing.B) {
@@ -141,7 +146,7 @@ func BenchmarkOutputEcho(b *testing.B) {
 func BenchmarkStart(b *testing.B) {
 	tiny := tinyProgram(b)
 	compare(b, runTheirs(tiny), func() error {
-		_, ours := peers(tiny)
+		ours := bySpawn(tiny)
 		p, err := ours.Start(context.Background())
 		if err != nil {
 			return err
@@ -253,12 +258,28 @@ func BenchmarkCapture(b *testing.B) {
 		}
 	}
 	compareAfter(b, fresh,
-		count(func() ([]byte, error) { theirs, _ := peers("/usr/bin/head", args...); return theirs.Output() }),
+		count(func() ([]byte, error) { theirs := byExec("/usr/bin/head", args...); return theirs.Output() }),
 		count(func() ([]byte, error) {
-			_, ours := peers("/usr/bin/head", args...)
+			ours := bySpawn("/usr/bin/head", args...)
 			return ours.Output(context.Background())
 		}))
 	b.ReportMetric(float64(allocated)/size, "B-allocated/B")
+}
+
+// TestARunAllocatesLittle: the building of the command included.
+func TestARunAllocatesLittle(t *testing.T) {
+	if helperForced() || raceDetector || coreDumpEndsAll() {
+		t.Skip("a helper, the race detector, and before Linux 5.16 a status pipe, have allocations of their own")
+	}
+	tiny := tinyProgram(t)
+	run := func() { require.NoError(t, runOurs(tiny)()) }
+	const runs = 2000 // so that what is allocated once, a thread for example, counts little
+	require.LessOrEqual(t, testing.AllocsPerRun(runs, run), 20.)
+	require.LessOrEqual(t, allocated(func() {
+		for range runs {
+			run()
+		}
+	})/runs, uint64(3<<10), "bytes")
 }
 
 // BenchmarkAllocations reports the allocations of Run, the building of the command included.
@@ -281,7 +302,7 @@ func BenchmarkRunConfined(b *testing.B) {
 	}
 	filter := filterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 50)
 	compare(b, runTheirs(tiny), func() error {
-		_, ours := peers(tiny)
+		ours := bySpawn(tiny)
 		ours.ClearCaps().SetNoNewPrivs().SetUID(nobody).SetGID(nobody).SetSeccompFilter(filter).
 			SetMaxProcesses(64).SetMaxMemLock(0)
 		return ours.Run(context.Background())
@@ -296,7 +317,7 @@ func BenchmarkHelper(b *testing.B) {
 	for name, e := range map[string]executor{"Cloned": childAndHelper, "Forked": forkedHelper} {
 		b.Run(name, func(b *testing.B) {
 			compare(b, runTheirs(self, helperPrefix+"nothing"), func() error {
-				_, ours := peers(tiny)
+				ours := bySpawn(tiny)
 				return ours.by(e).Run(context.Background())
 			})
 		})

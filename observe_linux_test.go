@@ -261,7 +261,7 @@ func BenchmarkObserved(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			compare(b, runOurs(tiny), func() error {
-				_, c := peers(tiny)
+				c := bySpawn(tiny)
 				set(c)
 				return c.Run(context.Background())
 			})
