@@ -338,6 +338,19 @@ var ways = map[string]func(context.Context, *Command) error{
 // notAStart marks an error of Wait.
 type notAStart struct{ error }
 
+func TestANilContextPanicsBeforeAnythingStarts(t *testing.T) {
+	checkDryLeaks(t)
+	defer SetDryRun(func(*DryRunCall) { t.Error("called") })()
+	n := observe(t)
+	var none context.Context
+	for name, run := range ways {
+		require.PanicsWithValue(t, "spawn: nil Context", func() { _ = run(none, New(missing)) }, name)
+	}
+	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = Run(none, missing) })
+	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = (&Process{gate: newGate()}).HandshakeWait(none) })
+	require.Empty(t, n.told())
+}
+
 func TestDryRunCannotStartIfTheFunctionSaysSo(t *testing.T) {
 	checkDryLeaks(t)
 	for name, run := range ways {

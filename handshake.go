@@ -88,6 +88,7 @@ func endedAtGate(path string, status Status) error {
 // the child stays as it is: HandshakeWait can be called again, any number of times. It is an error for a command without
 // [Command.RequireHandshake]. (virCommandHandshakeWait)
 func (p *Process) HandshakeWait(ctx context.Context) error {
+	needContext(ctx)
 	g := p.gate
 	if g == nil {
 		return &badCall{"HandshakeWait", errNoHandshake}

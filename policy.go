@@ -37,6 +37,7 @@ var processPolicy atomic.Pointer[func(*Command) error]
 // begin is what every running call does first: it asks the policy, and finds out who observes. It returns the command to run, which may be a copy, and what
 // stands in for programs, nil when they run. On an error the files of [CloseParent] have been closed.
 func (c *Command) begin(ctx context.Context, exec bool) (_ *Command, dry DryRunFunc, err error) {
+	needContext(ctx)
 	dry = dryRunFunc(ctx)
 	if fn := processPolicy.Load(); fn != nil {
 		c, err = c.ask(ctx, *fn, dry != nil)
@@ -51,6 +52,13 @@ func (c *Command) begin(ctx context.Context, exec bool) (_ *Command, dry DryRunF
 		}
 	}
 	return c, dry, err
+}
+
+// needContext panics where the caller has given no context: a mistake in the program, which would show itself deep inside, or only sometimes.
+func needContext(ctx context.Context) {
+	if ctx == nil {
+		panic("spawn: nil Context")
+	}
 }
 
 // ask asks the policy. It returns the command as the policy has left it, or the one that was refused.

@@ -18,7 +18,7 @@ import (
 // When ctx ends, the program is ended: SIGTERM, the grace period (see [Command.SetGracePeriod]), SIGKILL; the error then
 // wraps the error of ctx. Unless the command directs standard error elsewhere, its last 32 KiB are kept
 // for the error. A grandchild that keeps standard output open when the program has ended is waited for as long
-// as ctx lasts. (virCommandRun)
+// as ctx lasts. A nil ctx panics, here and in all that is given one, as in [os/exec.CommandContext]. (virCommandRun)
 func (c *Command) Run(ctx context.Context) error {
 	_, err := c.runStatus(ctx, "Run", nil, false)
 	return err
