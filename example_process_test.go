@@ -49,6 +49,21 @@ func ExampleCommand_SetPidFile() {
 	// afterwards: <nil>
 }
 
+func ExampleProcess_String() {
+	p, err := spawn.New("cat").PipeStdin().Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	print := func() { fmt.Println(strings.Replace(p.String(), fmt.Sprint(p.PID()), "4711", 1)) } // here, for any pid
+	print()
+	p.Stdin().Close()
+	<-p.Done()
+	print()
+	// Output:
+	// cat (pid 4711): running
+	// cat (pid 4711): exit status 0
+}
+
 func ExampleCommand_RequireHandshake() {
 	ctx := context.Background()
 	p, err := spawn.New("echo", "the program runs").SetStdout(os.Stdout).SetMaxCoreSize(0).RequireHandshake().Start(ctx)

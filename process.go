@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -48,6 +49,26 @@ var errAborted = errors.New("aborted")
 
 // PID returns the process id of the child, or of the daemon after [Command.Daemonize].
 func (p *Process) PID() int { return p.pid }
+
+// String returns the program and its arguments as [Command.String] does, secrets as *** and without the environment, the pid, and what has become of it:
+// "/bin/cat (pid 4711): running", or what [Process.Status] says when [Process.Done] is closed. After [Command.RequireHandshake] it
+// may also be "waiting for HandshakeNotify" or "never ran".
+func (p *Process) String() string {
+	return p.line.String() + " (pid " + strconv.Itoa(p.pid) + "): " + p.state()
+}
+
+func (p *Process) state() string {
+	var start *StartError
+	switch {
+	case isClosed(p.done) && errors.As(p.err, &start):
+		return "never ran"
+	case isClosed(p.done):
+		return p.status.String()
+	case p.gate != nil && !p.gate.open():
+		return "waiting for HandshakeNotify"
+	}
+	return "running"
+}
 
 // Done returns a channel that is closed when the program has ended and its output, as far as the library handles it, is
 // complete.

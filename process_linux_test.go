@@ -277,6 +277,33 @@ func TestStatusTellsExitCodesFromSignals(t *testing.T) {
 	}
 }
 
+func TestAProcessShowsItsProgramAndItsState(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/cat", "-", "a b").AddSecretArg("hush").AddSecretEnv("S", "quiet").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	shown := fmt.Sprintf("/bin/cat - 'a b' *** (pid %d): ", p.PID())
+	require.Equal(t, shown+"running", p.String())
+	require.Equal(t, "["+shown+"running]", fmt.Sprint([]any{p}), "where it is one of others")
+	require.NoError(t, p.Signal(syscall.SIGKILL))
+	require.Error(t, p.Wait())
+	require.NoError(t, p.Stdin().Close())
+	require.Equal(t, shown+"signal: killed", fmt.Sprint(p))
+
+	for notify, want := range map[bool]string{true: "exit status 0", false: "never ran"} {
+		p, err = New("/bin/true").RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		shown = fmt.Sprintf("/bin/true (pid %d): ", p.PID())
+		require.Equal(t, shown+"waiting for HandshakeNotify", p.String())
+		if notify {
+			require.NoError(t, p.HandshakeNotify())
+		} else {
+			require.NoError(t, p.Abort())
+		}
+		<-p.Done()
+		require.Equal(t, shown+want, p.String())
+	}
+}
+
 func TestStatusSaysWhetherCoreWasDumped(t *testing.T) {
 	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	require.NoError(t, err)
