@@ -22,8 +22,9 @@ type attributes struct {
 	chroot      string
 	cgroup      string
 	tty         *os.File
-	ignored     []int // numbers of signals
-	deathSignal int   // 0 is none
+	pty         *ptySize // nil without
+	ignored     []int    // numbers of signals
+	deathSignal int      // 0 is none
 }
 
 func (a attributes) clone() attributes {
@@ -125,7 +126,7 @@ func (c *Command) SetCgroup(dir string) *Command {
 
 // SetControllingTTY makes the child the leader of a new session, as [Command.SetSession], whose controlling terminal is tty. The caller
 // keeps tty open until the command has been started, and closes it. The program gets no descriptor of it by that; see
-// [Command.SetStdin] and its like. A terminal that is another session's is an EPERM of the start.
+// [Command.SetStdin] and its like. A terminal that is another session's is an EPERM of the start. For a new one there is [Command.SetPTY].
 // (TIOCSCTTY in ioctl_tty(2), [syscall.SysProcAttr].Setctty, systemd's TTYPath=)
 func (c *Command) SetControllingTTY(tty *os.File) *Command {
 	if tty == nil {

@@ -19,8 +19,8 @@ import "errors"
 //
 // What needs this process for as long as the daemon lives is an error of the running call: a reader or writer, a buffer for
 // output, a pipe with its end on the Process, and more data to read than a pipe holds (64 KiB). An [*os.File], be it the end of a pipe, is
-// fine. So are errors [Command.SetParentDeathSignal], [Command.SetControllingTTY], and all running calls but Start: nobody waits for a daemon,
-// and Exec has no child.
+// fine. So are errors [Command.SetParentDeathSignal], [Command.SetControllingTTY], [Command.SetPTY], and all running calls but Start: nobody
+// waits for a daemon, and Exec has no child.
 //
 // A daemon needs a child that is cloned: where only a helper can be started, see [Command.SetPreExecHook], it is an error that wraps
 // [errors.ErrUnsupported].
@@ -38,6 +38,8 @@ func (c *Command) checkStartOnly(method string) error {
 		return &badCall{method, errors.New("RequireHandshake needs a Process to shake hands with; use Start")}
 	case c.daemon:
 		return &badCall{method, errors.New("Daemonize is for a program that nobody waits for; use Start")}
+	case c.attrs.pty != nil:
+		return &badCall{method, errors.New("the terminal of SetPTY has its other end on a Process; use Start")}
 	}
 	return nil
 }

@@ -219,6 +219,9 @@ func (d *dryRun) write(out, errs string, last bool) {
 // returns the first error of a reader or writer.
 func (d *dryRun) endTransfers() (cut bool, err error) {
 	err = d.wrap(stdin, d.input.end())
+	if d.screen != nil { // to which no stream may go
+		d.screen.pipe.Close()
+	}
 	for n := stdout; n <= stderr; n++ {
 		o := d.outputs[n]
 		if n == stderr && o == d.outputs[stdout] {

@@ -32,6 +32,7 @@ type dryRun struct {
 
 	input   *dryInput
 	outputs [3]*dryOutput // of stdout and stderr; the same for both where they go to the same
+	screen  *dryOutput    // what the terminal shows; nil without
 
 	// Under p.mu.
 	signal    syscall.Signal // that has ended the program
@@ -70,11 +71,7 @@ func (c *Command) startDry(ctx context.Context, streams [3]stream, fn DryRunFunc
 	}
 	if err != nil {
 		<-d.p.done
-		for _, e := range d.p.pipes {
-			if e != nil {
-				e.Close()
-			}
-		}
+		d.closeCallersEnds()
 		return nil, err
 	}
 	return d.p, nil
@@ -190,6 +187,10 @@ func (d *dryRun) openStreams() error {
 		d.input.source, d.input.pipe = r, r
 		d.p.pipes[stdin] = &pipeEnd{File: w}
 	}
+	if err := d.openTerminal(); err != nil {
+		d.closePipes()
+		return d.failed(err)
+	}
 	for n := stdout; n <= stderr; n++ {
 		o, err := d.openOutput(n)
 		if err != nil {
@@ -201,8 +202,34 @@ func (d *dryRun) openStreams() error {
 	return nil
 }
 
+// openTerminal puts a pair of pipes in place of a terminal, if the command has one.
+func (d *dryRun) openTerminal() error {
+	if d.cmd.attrs.pty == nil {
+		return nil
+	}
+	t := &terminal{dry: d.p}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	t.out, d.p.pty = r, t
+	d.screen = &dryOutput{d: d, lock: make(chan struct{}, 1), w: w, pipe: w}
+	if d.streams[stdin].kind != streamTTY {
+		return nil
+	}
+	r, t.in, err = os.Pipe()
+	if err != nil {
+		return err
+	}
+	d.input.source, d.input.pipe = r, r
+	return nil
+}
+
 func (d *dryRun) openOutput(n int) (*dryOutput, error) {
 	s := d.streams[n]
+	if s.kind == streamTTY {
+		return d.screen, nil
+	}
 	if n == stderr && (s.kind == streamMerge || sameTarget(s, d.streams[stdout])) {
 		return d.outputs[stdout], nil
 	}
@@ -238,9 +265,23 @@ func (d *dryRun) closePipes() {
 			o.pipe.Close()
 		}
 	}
+	if d.screen != nil {
+		d.screen.pipe.Close()
+	}
+	d.closeCallersEnds()
+}
+
+// closeCallersEnds closes the ends that a Process would have given to the caller.
+func (d *dryRun) closeCallersEnds() {
 	for _, e := range d.p.pipes {
 		if e != nil {
 			e.Close()
+		}
+	}
+	if t := d.p.pty; t != nil {
+		t.out.Close()
+		if t.in != nil {
+			t.in.Close()
 		}
 	}
 }

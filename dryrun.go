@@ -60,6 +60,9 @@ type DryRunCall struct {
 // A reader or file for standard input is read only if the function does, with [DryRunCall.Stdin] or [DryRunCall.Input]; a pipe takes all that is
 // written to it. With [Command.InheritStdio] the program reads nothing and writes to [os.Stdout] and [os.Stderr].
 //
+// The other end of [Command.SetPTY] is there too, without what makes a terminal of it: what is written to [Process.PTY] is standard input, up to the
+// first ^D; there is no echo, and output comes as it was written. Closing it ends the program by SIGHUP; its size is nowhere.
+//
 // [Command.Exec], which has no context, returns in a dry run: nil where the program would have taken this process's place, or an [*ExitError] if fn says
 // that it fails then. [Command.Explain] is the same as always. Off, all this costs one or two loads from memory a run.
 // (virCommandSetDryRun)
@@ -163,8 +166,8 @@ func (c *DryRunCall) SecretEnv(i int) bool { return c.secretEnv[i] }
 func (c *DryRunCall) PassedEnv(i int) bool { return c.passedEnv[i] }
 
 // RunReal runs the program after all, with the same input, and sets Stdout, Stderr, ExitCode, Signal and Err to what it did. Output that goes where
-// standard output goes is in Stdout. The program gets the signals that this one gets. There is no handshake, and [Process] knows nothing of it; standard input is read in full
-// before. On other systems than Linux, Err wraps [errors.ErrUnsupported].
+// standard output goes is in Stdout. The program gets the signals that this one gets. There is no handshake, no terminal, and [Process] knows
+// nothing of it; standard input is read in full before. On other systems than Linux, Err wraps [errors.ErrUnsupported].
 func (c *DryRunCall) RunReal() {
 	ctx := WithDryRun(c.run.ctx, nil)
 	r, err := c.realCommand(ctx)
@@ -205,7 +208,7 @@ func (c *DryRunCall) RunReal() {
 // realCommand returns the command to run after all. The dry run is observed already.
 func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
 	r := c.run.cmd.Clone().keepFiles() // what this process has left after the call, as far as it is open
-	r.dry, r.handshake, r.observed, r.found = false, false, nil, ""
+	r.dry, r.handshake, r.attrs.pty, r.observed, r.found = false, false, nil, nil, ""
 	if fn := processPolicy.Load(); fn != nil {
 		return r.ask(ctx, *fn, false)
 	}

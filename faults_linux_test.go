@@ -534,11 +534,14 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 				// The helper prints the step that failed with 0, 1, 2... descriptors.
 				steps := strings.Split(strings.TrimSpace(string(out)), "\n")
 				first := "pipe2(O_CLOEXEC)"
-				if helperForced() {
+				switch {
+				case helperForced():
 					first = "memfd_create(spawn-report)"
+				case name == "SetPTY" && state == "warm":
+					first = "open(/dev/ptmx)"
 				}
 				require.Contains(t, steps[0], first)
-				few := []string{"Run", "Daemonize", "handshake"} // the first of these needs no more than was needed to make Go's poller ready
+				few := []string{"Run", "Daemonize", "handshake", "SetPTY"} // the first of these needs no more than was needed to make Go's poller ready
 				if state == "warm" || !slices.Contains(few, name) {
 					require.Contains(t, string(out), "clone3(")
 				}
@@ -852,6 +855,9 @@ func someAttributes(f [3]*os.File) map[string]*Command {
 		// The daemon has a copy of the memory.
 		"copied daemon": New("/bin/true").Daemonize().SetCoredumpFilter(1),
 	}
+	if hasTerminals() {
+		commands["terminal"] = New("/bin/true").SetPTY(1, 2)
+	}
 	if os.Geteuid() == 0 {
 		commands["other id"] = everyAttribute(f).SetUID(65534).SetGID(65534).SetGroups(1, 2, 3)
 	}
@@ -887,7 +893,7 @@ const noSyscall = 1 << 20
 
 // runStreams returns the streams of a run, or of the start of a daemon.
 func runStreams(c *Command) [3]stream {
-	streams := c.streams
+	streams := c.onTerminal(c.streams)
 	if !c.daemon {
 		keepTail(&streams)
 	}
@@ -951,8 +957,8 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 			"watched": {watched, direct}, "piped": {piped, direct}, "unwatched": {unwatched, direct},
 			"helper": {piped, childAndHelper}, "forked helper": {piped, forkedHelper},
 		} {
-			startOnly := c.handshake || c.daemon
-			if startOnly && how.mode != piped || c.daemon && how.executor == forkedHelper {
+			startOnly := c.checkStartOnly("Run") != nil
+			if (c.handshake || c.daemon) && how.mode != piped || c.daemon && how.executor == forkedHelper {
 				continue
 			}
 			t.Run(name+", "+mode, func(t *testing.T) {
@@ -981,6 +987,9 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 		"chdir", "close_range", "dup3", "execve", "fcntl", "openat", "prlimit64", "rt_sigaction", "rt_sigprocmask",
 		"setpgid", "setresgid", "setresuid", "setsid", "umask", "setpriority", "sched_setscheduler", "sched_setaffinity", "ioprio_set",
 		"prctl", "personality", "write", "read", "getppid", "seccomp", "clone",
+	}
+	if hasTerminals() {
+		want = append(want, "ioctl")
 	}
 	if os.Geteuid() == 0 {
 		want = append(want, "setgroups", "chroot", "capset")
@@ -1051,7 +1060,7 @@ func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
 
 func TestEveryOpThatFailsInPlaceOfAChildIsNamed(t *testing.T) {
 	for name := range someAttributes(threeFiles(t)) {
-		if slices.Contains([]string{"null", "gate", "daemon", "copied daemon"}, name) {
+		if slices.Contains([]string{"null", "gate", "terminal", "daemon", "copied daemon"}, name) {
 			continue // a process can lead a new session once, nobody is there to shake hands with, and there is no child
 		}
 		t.Run(name, func(t *testing.T) {

@@ -133,7 +133,7 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 		return nil, err
 	}
 	pl.handOver(p)
-	pl.pipes = [3]*os.File{} // the caller's from now on, also when the child fails
+	pl.pipes, pl.pty = [3]*os.File{}, nil // the caller's from now on, also when the child fails
 	pl.watchPipes(ctx, p)
 	there := pl.pollGate(p, maxBlockedTime)
 	go func() {
@@ -155,6 +155,7 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 			_ = pl.waitExit(p) // the child has exec'ed, so there is no reason to be had
 			p.observed.exit(p.status, p.err)
 		}
+		p.pty.programEnded()
 		close(p.done)
 	}()
 	return p, nil

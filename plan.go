@@ -40,12 +40,16 @@ func (c *Command) checkWhole(exec bool) error {
 		return &badCall{"SetUIDMap", errors.New("without SetNamespaces(UserNamespace) there is nothing to map")}
 	case exec && (n.fresh != 0 || n.joined != nil):
 		return &badCall{"Exec", errors.New("namespaces are for a child")}
+	case a.pty != nil && a.tty != nil:
+		return &badCall{"SetPTY", errors.New("by SetControllingTTY the session has another terminal")}
 	case exec && a.cgroup != "":
 		return &badCall{"Exec", errors.New("a cgroup is for a child")}
 	case a.chroot != "" && !filepath.IsAbs(c.name):
 		return &badCall{"SetChroot", fmt.Errorf("the program %q has no absolute path in the new root", c.name)}
 	case c.daemon && a.deathSignal != 0:
 		return &badCall{"SetParentDeathSignal", errors.New("a daemon outlives its parent")}
+	case c.daemon && a.pty != nil:
+		return &badCall{"SetPTY", errors.New("a daemon has no terminal")}
 	case c.daemon && a.tty != nil:
 		return &badCall{"SetControllingTTY", errors.New("a daemon has no terminal")}
 	case caps.limited && more != 0:

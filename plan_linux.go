@@ -46,6 +46,8 @@ type plan struct {
 	jobs      []job
 	copiers   []*copier
 	pipes     [3]*os.File
+	pty       *os.File // nil without
+	ptyEnd    int      // the program's end of it, in childEnds
 	environ   []string // this process's environment, where the child inherits it
 
 	// Room for the slices above, so that an ordinary run needs no more allocations.
@@ -378,6 +380,9 @@ func (pl *plan) release() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if pl.pty != nil {
+		pl.pty.Close()
 	}
 	pl.freeProgram()
 }

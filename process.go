@@ -19,6 +19,7 @@ type Process struct {
 	killMode KillMode
 	grace    time.Duration
 	pipes    [3]*pipeEnd
+	pty      *terminal     // nil without
 	done     chan struct{} // closed when all below is final; nil where nobody can wait for it
 	ended    chan struct{} // closed by end; nil where nobody calls it
 	gate     *gate         // nil without a handshake

@@ -88,6 +88,7 @@ func (c *Command) start(ctx context.Context, streams [3]stream, dry DryRunFunc) 
 
 func (c *Command) startStreams(ctx context.Context, streams [3]stream, dry DryRunFunc) (*Process, error) {
 	empty(streams)
+	streams = c.onTerminal(streams)
 	if dry != nil {
 		return c.startDry(ctx, streams, dry)
 	}
@@ -277,7 +278,7 @@ func readRecords(r io.Reader, sep byte, take func(record string) error) (refused
 // /proc/PID/exe shows the program. If anything fails before, it
 // returns a [*StartError], and there is no child. When ctx ends, the program is ended as [Command.Run] says.
 //
-// Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise.
+// Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise, or to the terminal of [Command.SetPTY].
 // (virCommandRunAsync)
 func (c *Command) Start(ctx context.Context) (*Process, error) {
 	c, dry, err := c.begin(ctx, false)
@@ -347,5 +348,5 @@ func (c *Command) Explain() (string, error) {
 		}
 		c = asked
 	}
-	return c.explain(c.streams)
+	return c.explain(c.onTerminal(c.streams))
 }

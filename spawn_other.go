@@ -33,6 +33,8 @@ func (c *Command) exec() error { return errUnsupported("Exec") }
 
 func (c *Command) explain([3]stream) (string, error) { return "", errUnsupported("Explain") }
 
+func setWindowSize(int, ptySize) error { return errors.ErrUnsupported }
+
 // handle is nothing here: a Process is that of a dry run.
 type handle struct{}
 

@@ -93,6 +93,9 @@ func (c *Command) newProcess() *Process {
 
 // clone makes the child.
 func (pl *plan) clone(p *Process) error {
+	if err := pl.ownPTY(); err != nil {
+		return err
+	}
 	if err := pl.writeImage(); err != nil {
 		return err
 	}

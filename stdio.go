@@ -37,6 +37,7 @@ const (
 	streamPipe                      // an end on the Process
 	streamMerge                     // stderr only: the same as stdout
 	streamTail                      // stderr only: the end is kept for the error
+	streamTTY                       // the terminal of SetPTY
 )
 
 // SetInput makes the program read data, of any size, and then the end of the file, as its standard input. A program that

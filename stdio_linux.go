@@ -8,6 +8,9 @@ import (
 // openStreams connects the standard streams and the passed descriptors.
 func (pl *plan) openStreams() error {
 	c := pl.cmd
+	if err := pl.openPTY(); err != nil {
+		return err
+	}
 	for n := range pl.streams {
 		if err := pl.openStream(n); err != nil {
 			return err
@@ -65,6 +68,8 @@ func (pl *plan) openStream(n int) error {
 			return err
 		}
 		pl.pipes[n] = f
+	case streamTTY:
+		pl.connect(pl.ptyEnd, n)
 	case streamMerge:
 		pl.mergeStderr()
 	}

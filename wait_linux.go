@@ -367,6 +367,9 @@ func (pl *plan) handOver(p *Process) {
 			p.pipes[n] = &pipeEnd{File: f}
 		}
 	}
+	if pl.pty != nil {
+		p.pty = &terminal{in: pl.pty, out: pl.pty}
+	}
 }
 
 // startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
@@ -381,6 +384,7 @@ func (pl *plan) startWaiting(ctx context.Context, p *Process) error {
 		// The child has exec'ed, so there is no reason to be had.
 		_ = pl.waitExit(p)
 		p.observed.exit(p.status, p.err)
+		p.pty.programEnded()
 		close(p.done)
 	}()
 	return nil
@@ -392,12 +396,18 @@ func (pl *plan) watchPipes(ctx context.Context, p *Process) {
 	if ctx.Done() == nil {
 		return
 	}
+	watch := func(f *os.File) (stop func() bool) {
+		return context.AfterFunc(ctx, func() {
+			<-p.done
+			time.AfterFunc(pipeWait, func() { f.Close() })
+		})
+	}
 	for n := stdout; n <= stderr; n++ {
 		if e := p.pipes[n]; e != nil {
-			e.stop = context.AfterFunc(ctx, func() {
-				<-p.done
-				time.AfterFunc(pipeWait, func() { e.File.Close() })
-			})
+			e.stop = watch(e.File)
 		}
+	}
+	if p.pty != nil {
+		p.pty.stop = watch(p.pty.out)
 	}
 }

@@ -1,0 +1,647 @@
+package spawn
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+var hookTerminal = RegisterHook("terminal", func(string) error {
+	_, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	return err
+})
+
+func init() {
+	helpers["window"] = window
+	helpers["terminals-left"] = terminalsLeft
+	helpers["leads-without-terminal"] = leadsWithoutTerminal
+	if hasTerminals() {
+		starts["SetPTY"] = func() error {
+			p, err := New("/bin/true").SetPTY(1, 2).Start(context.Background())
+			if err != nil {
+				return err
+			}
+			return errors.Join(p.Wait(), p.PTY().Close())
+		}
+	}
+}
+
+// hasTerminals reports whether this machine has pseudo-terminals.
+func hasTerminals() bool {
+	f, err := os.OpenFile(ptmx, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+func needTerminals(t testing.TB) {
+	t.Helper()
+	if !hasTerminals() {
+		t.Skip("needs terminals")
+	}
+}
+
+// window prints the size of its terminal, now and after each SIGWINCH, until a line comes.
+func window([]string) int {
+	changed := make(chan os.Signal, 8)
+	signal.Notify(changed, unix.SIGWINCH)
+	line := make(chan bool)
+	go func() {
+		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		close(line)
+	}()
+	for {
+		size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Println(size.Row, size.Col)
+		select {
+		case <-changed:
+		case <-line:
+			return 0
+		}
+	}
+}
+
+// onPTY starts the command, which has a terminal, and returns what comes from it. A Read that takes too long is an error.
+func onPTY(t testing.TB, c *Command) (*Process, *bufio.Reader) {
+	t.Helper()
+	return onPTYIn(t, context.Background(), c)
+}
+
+func onPTYIn(t testing.TB, ctx context.Context, c *Command) (*Process, *bufio.Reader) {
+	t.Helper()
+	needTerminals(t)
+	p, err := c.Start(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() { p.PTY().Close() })
+	require.NoError(t, p.pty.out.SetReadDeadline(time.Now().Add(time.Minute)))
+	return p, bufio.NewReader(p.PTY())
+}
+
+// restOf reads to the end of the file, which is no error.
+func restOf(t testing.TB, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	return strings.ReplaceAll(string(b), "\r\n", "\n")
+}
+
+func requireLine(t testing.TB, want string, r *bufio.Reader) {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, want, strings.TrimRight(line, "\r\n"))
+}
+
+func TestAPTYIsAllThreeStreamsAndTheControllingTerminal(t *testing.T) {
+	checkLeaks(t)
+	c := New("/bin/sh", "-c", "tty; tty <&1; tty <&2; stty size; read a </dev/tty; echo got $a; cat /proc/$$/stat; ls /proc/self/fd")
+	p, r := onPTY(t, c.SetPTY(31, 97))
+	name, err := r.ReadString('\n')
+	require.NoError(t, err)
+	name = strings.TrimSpace(name)
+	require.Regexp(t, `^/dev/pts/\d+$`, name)
+	requireLine(t, name, r)
+	requireLine(t, name, r)
+	requireLine(t, "31 97", r)
+	_, err = io.WriteString(p.PTY(), "typed\n")
+	require.NoError(t, err)
+	requireLine(t, "typed", r) // the echo
+	requireLine(t, "got typed", r)
+	stat, err := r.ReadString('\n')
+	require.NoError(t, err)
+	fields := strings.Fields(stat)
+	require.Equal(t, strconv.Itoa(p.PID()), fields[5], "session")
+	require.Equal(t, strconv.Itoa(p.PID()), fields[7], "foreground group")
+	require.Equal(t, []string{"0", "1", "2", "3"}, strings.Fields(restOf(t, r)), "3 is the directory that ls reads")
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.Resize(1, 1), "the end of the program is no error")
+}
+
+func TestAPTYIsNothingToThisProcessAndItsOtherChildren(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	needTerminals(t)
+	out, err := helperCommand(t, "leads-without-terminal").SetSession().CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+}
+
+// leadsWithoutTerminal, a session leader that could get a terminal, starts a program on one.
+func leadsWithoutTerminal([]string) int {
+	closeFD(0) // the first number to be given
+	p, err := New("/bin/cat").SetPTY(1, 2).Start(context.Background())
+	if err != nil {
+		return fail(err)
+	}
+	if f, err := os.Open("/dev/tty"); !errors.Is(err, unix.ENXIO) {
+		return fail(fmt.Errorf("/dev/tty: %v, %w", f, err))
+	}
+	fd := fileNumber(p.pty.out)
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd <= stderr || err != nil || flags != unix.FD_CLOEXEC {
+		return fail(fmt.Errorf("the descriptor %d has the flags %#x, %w", fd, flags, err))
+	}
+	if err := p.PTY().Close(); err != nil {
+		return fail(err)
+	}
+	<-p.Done()
+	return 0
+}
+
+func TestStreamsOfAPTYCanBeDirectedElsewhere(t *testing.T) {
+	checkLeaks(t)
+	file := filepath.Join(t.TempDir(), "file")
+	f, err := os.Create(file)
+	require.NoError(t, err)
+	defer f.Close()
+	script := func() *Command {
+		return New("/bin/sh", "-c", "tty; stty size 2>/dev/null || echo no; echo out; echo error >&2; tty <&2; echo screen >/dev/tty; cat").SetPTY(5, 6)
+	}
+	t.Run("a file", func(t *testing.T) {
+		p, r := onPTY(t, script().SetStdin(nil).SetStdout(f))
+		require.Equal(t, "error\nscreen\n", restOf(t, r))
+		require.NoError(t, p.Wait())
+		require.Regexp(t, `^not a tty\nno\nout\n/dev/pts/\d+$`, readFile(t, file), "without the last line feed")
+	})
+	t.Run("pipes", func(t *testing.T) {
+		var errs string
+		p, r := onPTY(t, script().PipeStdin().PipeStdout().SetErrorBuffer(&errs))
+		_, err := io.WriteString(p.Stdin(), "piped\n")
+		require.NoError(t, err)
+		require.NoError(t, p.Stdin().Close())
+		require.Equal(t, "not a tty\nno\nout\nnot a tty\npiped\n", restOf(t, p.Stdout()))
+		require.NoError(t, p.Stdout().Close())
+		require.Equal(t, "screen\n", restOf(t, r))
+		require.NoError(t, p.Wait())
+		require.Equal(t, "error\n", errs)
+	})
+	t.Run("merged", func(t *testing.T) {
+		p, r := onPTY(t, script().SetInput([]byte("data\n")).MergeStderr())
+		require.Regexp(t, `^not a tty\nno\nout\nerror\n/dev/pts/\d+\nscreen\ndata\n$`, restOf(t, r))
+		require.NoError(t, p.Wait())
+	})
+}
+
+func TestAPTYInterruptsTheForegroundJob(t *testing.T) {
+	checkLeaks(t)
+	// A shell with job control, whose job is a group of its own. The shell raises the signal for itself too when its job has died of it.
+	p, r := onPTY(t, New("/bin/sh", "-c", `set -m; trap : INT; (echo ready; exec cat); echo "job: $?"; read a; echo "got $a"`).SetPTY(0, 0))
+	requireLine(t, "ready", r)
+	_, err := p.PTY().Write([]byte{3}) // ^C
+	require.NoError(t, err)
+	line, err := r.ReadString('\n')
+	require.NoError(t, err)
+	for !strings.HasPrefix(line, "^Cjob: 130") && !strings.HasPrefix(line, "job: 130") { // some shells begin a line
+		line, err = r.ReadString('\n')
+		require.NoError(t, err)
+	}
+	_, err = p.PTY().Write([]byte("more\n"))
+	require.NoError(t, err)
+	require.Equal(t, "more\ngot more\n", restOf(t, r))
+	require.NoError(t, p.Wait())
+
+	p, r = onPTY(t, New("/bin/sh", "-c", "echo ready; exec cat").SetPTY(0, 0))
+	requireLine(t, "ready", r)
+	_, err = p.PTY().Write([]byte{3})
+	require.NoError(t, err)
+	var exit *ExitError
+	require.ErrorAs(t, p.Wait(), &exit)
+	require.Equal(t, unix.SIGINT, exit.Status.Signal)
+	require.Equal(t, "^C", restOf(t, r))
+}
+
+func TestResizeIsASIGWINCHForTheProgram(t *testing.T) {
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	p, r := onPTY(t, helperCommand(t, "window").SetPTY(24, 80))
+	requireLine(t, "24 80", r)
+	require.NoError(t, p.Resize(50, 132))
+	requireLine(t, "50 132", r)
+	require.NoError(t, p.Resize(65535, 0))
+	requireLine(t, "65535 0", r)
+	_, err := p.PTY().Write([]byte("\n"))
+	require.NoError(t, err)
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.PTY().Close())
+	require.ErrorIs(t, p.Resize(1, 1), os.ErrClosed)
+	_, err = p.PTY().Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+func TestClosingAPTYHangsUp(t *testing.T) {
+	checkLeaks(t)
+	p, r := onPTY(t, New("/bin/sh", "-c", "echo ready; exec cat").SetPTY(0, 0))
+	requireLine(t, "ready", r)
+	require.NoError(t, p.PTY().Close())
+	var exit *ExitError
+	require.ErrorAs(t, p.Wait(), &exit)
+	require.Equal(t, unix.SIGHUP, exit.Status.Signal)
+}
+
+// background starts a program that ends and leaves a process behind, which does not heed SIGHUP and has the terminal open. The file that is
+// returned ends that one, which then says so.
+func background(t *testing.T, ctx context.Context) (*Process, *bufio.Reader, *os.File) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	p, r := onPTYIn(t, ctx, shell(`trap "" HUP; (read line <"$1"; echo late) & echo left`, fifo).SetPTY(0, 0))
+	requireLine(t, "left", r)
+	require.NoError(t, p.Wait())
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return p, r, f
+}
+
+func TestWhatAProgramLeavesBehindKeepsItsPTYOpen(t *testing.T) {
+	checkLeaks(t)
+	_, r, f := background(t, context.Background())
+	require.NoError(t, f.Close())
+	require.Equal(t, "late\n", restOf(t, r))
+}
+
+func TestAPTYThatIsKeptOpenIsClosedAfterTheContext(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, r, _ := background(t, ctx)
+	cancel()
+	_, err := r.ReadString('\n')
+	require.ErrorIs(t, err, os.ErrClosed)
+}
+
+func TestAWriteToAPTYEndsWithItsProgram(t *testing.T) {
+	checkLeaks(t)
+	for _, handshake := range []bool{false, true} {
+		c := shell("echo ready; read line <&3") // of which nobody reads what is typed
+		read, write, err := os.Pipe()
+		require.NoError(t, err)
+		c.PassFDAs(read, 3, CloseParent)
+		if handshake {
+			c.RequireHandshake()
+		}
+		p, r := onPTY(t, c.SetPTY(0, 0))
+		if handshake {
+			require.NoError(t, p.HandshakeNotify())
+		}
+		requireLine(t, "ready", r)
+		type result struct {
+			n   int
+			err error
+		}
+		written := make(chan result)
+		go func() {
+			n, err := p.PTY().Write(make([]byte, 1<<20))
+			written <- result{n, err}
+		}()
+		_, err = r.ReadByte() // the echo
+		require.NoError(t, err)
+		go func() { _, _ = io.Copy(io.Discard, r) }()
+		require.NoError(t, write.Close())
+		require.Error(t, p.Wait(), "read is at its end")
+		got := <-written
+		require.ErrorIs(t, got.err, unix.EIO)
+		require.Less(t, got.n, 1<<20)
+		_, err = p.PTY().Write([]byte("x"))
+		require.EqualError(t, err, "write /dev/ptmx: input/output error")
+		require.NoError(t, p.Resize(1, 1), "the end of the program is no error")
+		require.NoError(t, p.PTY().Close())
+		require.ErrorIs(t, p.PTY().Close(), os.ErrClosed)
+	}
+}
+
+func TestTheEchoOfAPTYCanBeTurnedOff(t *testing.T) {
+	checkLeaks(t)
+	p, r := onPTY(t, shell(`read a; echo "got $a"`).SetPTY(0, 0).RequireHandshake())
+	conn, err := p.PTY().(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, conn.Control(func(fd uintptr) {
+		termios, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		require.NoError(t, err)
+		termios.Lflag &^= unix.ECHO
+		require.NoError(t, unix.IoctlSetTermios(int(fd), unix.TCSETS, termios))
+	}))
+	require.NoError(t, p.HandshakeNotify())
+	_, err = io.WriteString(p.PTY(), "typed\n")
+	require.NoError(t, err)
+	require.Equal(t, "got typed\n", restOf(t, r))
+	require.NoError(t, p.Wait())
+}
+
+func TestAPTYGoesWithEverythingElse(t *testing.T) {
+	checkLeaks(t)
+	f := tempFile(t, "")
+	for what, change := range map[string]func(*Command) *Command{
+		"alone":                func(c *Command) *Command { return c },
+		"with a session":       func(c *Command) *Command { return c.SetSession() },
+		"with a group":         func(c *Command) *Command { return c.SetProcessGroup().SetKillMode(KillGroup) },
+		"with a tree":          func(c *Command) *Command { return c.SetKillMode(KillTree) },
+		"with descriptors":     func(c *Command) *Command { return c.PassFDAs(f, 3).PassFDAs(f, 4).PassFDAs(f, 9) },
+		"as another user":      otherIDs,
+		"with a low limit":     func(c *Command) *Command { return c.SetRlimit(unix.RLIMIT_NOFILE, 20, 20) },
+		"with a parent signal": func(c *Command) *Command { return c.SetParentDeathSignal(unix.SIGTERM) },
+		"with a pid file":      func(c *Command) *Command { return c.SetPidFile(filepath.Join(t.TempDir(), "pid")) },
+		"with a filter dump":   func(c *Command) *Command { return c.SetCoredumpFilter(1) },
+		"with sockets":         func(c *Command) *Command { return c.AddListenFD(f, "x") },
+		"with namespaces": func(c *Command) *Command {
+			if !hasUserNamespaces() {
+				return c
+			}
+			return c.SetNamespaces(UserNamespace, PIDNamespace, MountNamespace).
+				SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetGIDMap(IDMap{0, os.Getegid(), 1})
+		},
+		"with a filter": func(c *Command) *Command {
+			return c.SetNoNewPrivs().SetSeccompFilter(filterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
+		},
+		"with ignored signals":   func(c *Command) *Command { return c.SetIgnoredSignals(unix.SIGPIPE) },
+		"with a handshake":       func(c *Command) *Command { return c.RequireHandshake() },
+		"by a helper":            func(c *Command) *Command { return c.by(childAndHelper) },
+		"by a forked helper":     func(c *Command) *Command { return c.by(forkedHelper) },
+		"with a hook":            func(c *Command) *Command { return c.SetPreExecHook(hookTerminal, "") },
+		"in a working directory": func(c *Command) *Command { return c.SetWorkingDirectory("/") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			p, r := onPTY(t, change(New("/bin/sh", "-c", "stty size && read a </dev/tty && echo $a").SetPTY(7, 8)))
+			if p.gate != nil {
+				require.NoError(t, p.HandshakeNotify())
+			}
+			requireLine(t, "7 8", r)
+			_, err := p.PTY().Write([]byte("line\n"))
+			require.NoError(t, err)
+			require.Equal(t, "line\nline\n", restOf(t, r))
+			require.NoError(t, p.Wait())
+		})
+	}
+}
+
+func TestAPTYIsThereAtTheHandshake(t *testing.T) {
+	checkLeaks(t)
+	ctx := context.Background()
+	p, r := onPTY(t, New("/bin/stty", "size").SetPTY(7, 8).RequireHandshake())
+	require.NoError(t, p.HandshakeWait(ctx))
+	require.NoError(t, p.Resize(9, 10))
+	require.NoError(t, p.HandshakeNotify())
+	require.Equal(t, "9 10\n", restOf(t, r))
+	require.NoError(t, p.Wait())
+
+	p, r = onPTY(t, New("/bin/true").SetPTY(7, 8).RequireHandshake())
+	require.NoError(t, p.Abort())
+	require.Empty(t, restOf(t, r))
+	require.Error(t, p.Wait())
+}
+
+func TestAPTYIsItsUsers(t *testing.T) {
+	checkLeaks(t)
+	owner := func(c *Command) string {
+		p, r := onPTY(t, c.SetPTY(0, 0))
+		out := restOf(t, r)
+		require.NoError(t, p.Wait(), out)
+		return out
+	}
+	uid := os.Geteuid()
+	const script = `name=$(tty) && : <>"$name" && stat -c %u "$name"`
+	require.Equal(t, fmt.Sprintln(uid), owner(shell(script)))
+	if uid != 0 {
+		_, err := shell(script).SetUID(uid+1).SetPTY(0, 0).Start(context.Background())
+		var start *StartError
+		require.ErrorAs(t, err, &start)
+		require.Regexp(t, fmt.Sprintf(`^fchown\(\d+, %d, -1\)$`, uid+1), start.Op)
+		require.ErrorIs(t, err, unix.EPERM)
+		_, err = shell(script).SetUID(uid+1).SetPTY(0, 0).Explain()
+		require.NoError(t, err)
+		return
+	}
+	require.Equal(t, fmt.Sprintln(nobody), owner(shell(script).SetUID(nobody).SetGID(nobody)))
+	if !hasUserNamespaces() {
+		return
+	}
+	// As seen from inside.
+	inside := func() *Command {
+		return shell(script).SetNamespaces(UserNamespace).SetGIDMap(IDMap{0, 0, 1}).SetGID(0)
+	}
+	require.Equal(t, "5\n", owner(inside().SetUIDMap(IDMap{0, 0, 1}, IDMap{1, 100001, 9}).SetUID(5)))
+	require.Equal(t, "0\n", owner(inside().SetUIDMap(IDMap{0, 0, 1})))
+}
+
+func TestAPTYIsReadToTheLastByte(t *testing.T) {
+	checkLeaks(t)
+	for range 20 {
+		p, r := onPTY(t, shell("i=0; while [ $i -lt 2000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; echo end").SetPTY(0, 0))
+		out := restOf(t, r)
+		require.True(t, strings.HasSuffix(out, "789\nend\n"), "%q", out[max(0, len(out)-100):])
+		require.Len(t, out, 2000*41+4)
+		require.NoError(t, p.Wait())
+	}
+}
+
+func TestAPTYIsClosedWhenItCannotBeUsed(t *testing.T) {
+	needTerminals(t)
+	checkLeaks(t)
+	for name, c := range map[string]*Command{
+		"execve(":   New("/etc/passwd"),
+		"chdir(":    New("/bin/true").SetWorkingDirectory("/no/such/directory"),
+		"prlimit64": New("/bin/true").SetRlimit(unix.RLIMIT_NOFILE, 1<<40, 1<<40),
+	} {
+		_, err := c.SetPTY(1, 2).Start(context.Background())
+		var start *StartError
+		require.ErrorAs(t, err, &start, name)
+		require.Contains(t, start.Op, name)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p, err := New("/bin/cat").SetPTY(1, 2).Start(ctx)
+	require.NoError(t, err)
+	require.Equal(t, p.PTY(), p.PTY())
+	cancel()
+	require.ErrorIs(t, p.Wait(), context.Canceled)
+	// A moment later the end is closed, which nobody has read.
+	eventually(t, "closed", func() bool { return fileNumber(p.pty.out) < 0 })
+}
+
+// TestNoTerminalIsLeft looks at a file system of terminals of its own.
+func TestNoTerminalIsLeft(t *testing.T) {
+	needTerminals(t)
+	if os.Geteuid() != 0 && !hasUserNamespaces() {
+		t.Skip("needs root or user namespaces")
+	}
+	checkLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	c := helperCommand(t, "terminals-left", t.TempDir()).SetNamespaces(MountNamespace)
+	if os.Geteuid() != 0 {
+		c.SetNamespaces(UserNamespace, MountNamespace).SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetGIDMap(IDMap{0, os.Getegid(), 1})
+	}
+	out, err := c.CombinedOutput(context.Background())
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Status.ExitCode == exitSkip {
+		t.Skip(string(out))
+	}
+	require.NoError(t, err, "%s", out)
+}
+
+// exitSkip is the exit code of a helper that cannot do its work on this machine.
+const exitSkip = 77
+
+// terminalsLeft starts programs on terminals, most in vain, and looks whether one is left. args[0] is an empty directory.
+func terminalsLeft(args []string) int {
+	for _, err := range []error{
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666"),
+		unix.Mount("/dev/pts/ptmx", ptmx, "", unix.MS_BIND, ""),
+	} {
+		if err != nil {
+			fmt.Println("cannot mount:", err)
+			return exitSkip
+		}
+	}
+	left := func() (names []string) {
+		entries, err := os.ReadDir("/dev/pts")
+		for _, e := range entries {
+			if e.Name() != "ptmx" {
+				names = append(names, e.Name())
+			}
+		}
+		if err != nil {
+			names = append(names, err.Error())
+		}
+		return names
+	}
+	closed, _ := os.Open(os.DevNull)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	tests := map[string]struct {
+		c   *Command
+		ctx context.Context
+	}{
+		"program":   {c: New("/no/such/program")},
+		"directory": {c: New("/bin/true").SetWorkingDirectory("/no/such/directory")},
+		"limit":     {c: New("/bin/true").SetRlimit(unix.RLIMIT_NOFILE, 1<<40, 1<<40)},
+		"passed":    {c: New("/bin/true").PassFDAs(closed, 3)},
+		"terminal":  {c: New("/bin/true").SetControllingTTY(closed)},
+		"context":   {c: New("/bin/true"), ctx: ended},
+		"hook":      {c: New("/bin/true").SetPreExecHook(hookFails, "reason")},
+	}
+	closed.Close()
+	for name, test := range tests {
+		if test.ctx == nil {
+			test.ctx = context.Background()
+		}
+		if _, err := test.c.SetPTY(1, 2).Start(test.ctx); err == nil {
+			return fail(fmt.Errorf("%s: no error", name))
+		}
+		if names := left(); names != nil {
+			return fail(fmt.Errorf("%s: left: %v", name, names))
+		}
+	}
+	if _, err := New("/bin/true").SetPTY(1, 2).Explain(); err != nil || left() != nil {
+		return fail(fmt.Errorf("Explain: %w, left: %v", err, left()))
+	}
+	p, err := New("/bin/true").SetPTY(1, 2).Start(context.Background())
+	if err != nil {
+		return fail(err)
+	}
+	if names := left(); len(names) != 1 {
+		return fail(fmt.Errorf("terminals: %v", names))
+	}
+	if err := errors.Join(p.PTY().Close(), p.Abort()); err != nil || left() != nil {
+		return fail(fmt.Errorf("a program: %w, left: %v", err, left()))
+	}
+
+	// Where /dev/ptmx belongs to another file system than /dev/pts there is no way to another's terminal.
+	for _, err := range []error{
+		unix.Mount("devpts", args[0], "devpts", 0, "newinstance,ptmxmode=0666"),
+		unix.Mount(filepath.Join(args[0], "ptmx"), ptmx, "", unix.MS_BIND, ""),
+	} {
+		if err != nil {
+			return fail(err)
+		}
+	}
+	other, err := os.OpenFile("/dev/pts/ptmx", os.O_RDWR|unix.O_NOCTTY, 0) // whose number the next one gets too
+	if err != nil {
+		return fail(err)
+	}
+	defer other.Close()
+	var start *StartError
+	_, err = New("/bin/true").SetPTY(1, 2).Start(context.Background())
+	if !errors.As(err, &start) || start.Err != unix.ENODEV || start.Op != "ioctl(TIOCGPTPEER)" {
+		return fail(fmt.Errorf("another file system: %w", err))
+	}
+	return 0
+}
+
+func TestSetPTYShowsInExplain(t *testing.T) {
+	needTerminals(t)
+	checkLeaks(t)
+	text, err := New("/bin/true").SetPTY(1, 2).Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, "setsid()\nioctl(")
+	require.NotContains(t, text, "/dev/null")
+	require.Regexp(t, `(?m)^ioctl\(\d+, TIOCSCTTY, 0\)$`, text)
+}
+
+func TestARunOnAPTYIsRefused(t *testing.T) {
+	checkLeaks(t)
+	ctx := context.Background()
+	c := New("/bin/echo").SetPTY(1, 2)
+	const want = ": the terminal of SetPTY has its other end on a Process; use Start"
+	require.EqualError(t, c.Run(ctx), "spawn: Run"+want)
+	_, err := c.RunStatus(ctx)
+	require.EqualError(t, err, "spawn: RunStatus"+want)
+	_, err = c.Output(ctx)
+	require.EqualError(t, err, "spawn: Output"+want)
+	_, err = c.CombinedOutput(ctx)
+	require.EqualError(t, err, "spawn: CombinedOutput"+want)
+	for _, err := range c.Lines(ctx) {
+		require.EqualError(t, err, "spawn: Lines"+want)
+	}
+	for _, err := range c.Records(ctx, 0) {
+		require.EqualError(t, err, "spawn: Records"+want)
+	}
+	err = c.RunRegex(ctx, regexp.MustCompile("x"), func([]string) error { return nil })
+	require.EqualError(t, err, "spawn: RunRegex"+want)
+	require.EqualError(t, c.Exec(), "spawn: Exec"+want)
+
+	f, _ := openTerminal(t)
+	defer f.Close()
+	for _, ctx := range []context.Context{ctx, dry(func(*DryRunCall) {})} {
+		_, err = New("/bin/echo").SetPTY(1, 2).SetControllingTTY(f).Start(ctx)
+		require.EqualError(t, err, "spawn: SetPTY: by SetControllingTTY the session has another terminal")
+		_, err = New("/bin/echo").SetPTY(1, 2).Daemonize().Start(ctx)
+		require.EqualError(t, err, "spawn: SetPTY: a daemon has no terminal")
+	}
+	p, err := New("/bin/true").Start(ctx)
+	require.NoError(t, err)
+	require.Nil(t, p.PTY())
+	require.EqualError(t, p.Resize(1, 2), "spawn: Resize: the command has no SetPTY")
+	require.NoError(t, p.Wait())
+}
+
+func TestDryRunOnAPTYWithARealRun(t *testing.T) {
+	checkLeaks(t)
+	p, err := New("/bin/sh", "-c", "cat; tty; echo error >&2").SetPTY(1, 2).Start(dry(func(d *DryRunCall) { d.RunReal() }))
+	require.NoError(t, err)
+	_, err = p.PTY().Write([]byte("typed\n\x04"))
+	require.NoError(t, err)
+	require.Equal(t, "typed\nnot a tty\nerror\n", restOf(t, p.PTY()))
+	require.NoError(t, p.Wait())
+	require.NoError(t, p.PTY().Close())
+}
+
+func TestDryRunThatCannotStartLeavesNoPTY(t *testing.T) {
+	checkLeaks(t)
+	_, err := New(missing).SetPTY(0, 0).Start(dry(func(d *DryRunCall) { d.Err = errors.New("no") }))
+	require.ErrorContains(t, err, "no")
+}
