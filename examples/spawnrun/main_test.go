@@ -8,9 +8,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn"
+	"golang.org/x/sys/unix"
 )
 
 // argv0 is the argument 0 with which this test binary is the program under test. So the tests run the real thing, also
@@ -175,7 +178,7 @@ func TestFlagsReachTheSystemCalls(t *testing.T) {
 
 // testedElsewhere are the flags that have a test of their own below.
 var testedElsewhere = words("apparmor buffers cgroup controlling-tty daemonize exec explain grace handshake hook join kill-mode log observe pass-fd " +
-	"pid-file pipes run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
+	"pid-file pipes pty run-alone run-among seccomp selinux smack status stderr stdin stdout timeout")
 
 func TestEveryFlagHasATest(t *testing.T) {
 	tested := slices.Clone(testedElsewhere)
@@ -482,6 +485,7 @@ func TestExitStatusIsTheProgramsOrSaysWhyThereIsNone(t *testing.T) {
 		{words("-daemonize -status -- /bin/true"), exitFailed, "leaves nobody"},
 		{words("-daemonize -exec -- /bin/true"), exitFailed, "neither"},
 		{words("-daemonize -lines x -- /bin/true"), exitFailed, "neither"},
+		{words("-pty -lines x -- /bin/true"), exitFailed, "neither"},
 		{words("-daemonize -- /nonexistent/program"), exitNotFound, "no such file"},
 		{slices.Concat(words("-lines x"), sh("exit 3")), 3, ""},
 		{slices.Concat(words("-records x"), sh("kill -9 $$")), 128 + 9, ""},
@@ -617,4 +621,91 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 			require.Contains(t, r.stdout, "  -"+o.name+" ")
 		}
 	}
+}
+
+func needTerminals(t *testing.T) {
+	f, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("needs terminals: ", err)
+	}
+	require.NoError(t, f.Close())
+}
+
+func TestPTYIsATerminalForTheProgram(t *testing.T) {
+	needTerminals(t)
+	run := func(input string) result {
+		cmd := spawnrun(t, slices.Concat(words("-pty --"), sh("test -t 0 -a -t 1 -a -t 2 && cat && exit 3"))...)
+		return runToEnd(t, cmd.SetInput([]byte(input)))
+	}
+	require.Equal(t, result{stdout: "text\r\ntext\r\n", code: 3}, run("text\n"), "the echo, and cat")
+	require.Equal(t, result{stdout: "texttext", code: 3}, run("text"))
+	require.Equal(t, result{code: 3}, run(""))
+
+	r := runToEnd(t, spawnrun(t, words("-pty -dry-run 4 -- cat")...).SetInput([]byte("text\n")))
+	require.Equal(t, result{stdout: "cat, with 5 bytes of input\n", code: 4}, r)
+	r = runToEnd(t, spawnrun(t, words("-pty -- /nonexistent/program")...))
+	require.Equal(t, exitNotFound, r.code, r.stderr)
+	r = runToEnd(t, spawnrun(t, words("-pty -status -- true")...))
+	require.Contains(t, r.stderr, "exit status 0, user ")
+}
+
+// onTerminal starts spawnrun on a terminal, and returns what that shows and the modes that it had before. The script runs on another terminal.
+func onTerminal(t *testing.T, script string) (*spawn.Process, *bufio.Reader, unix.Termios) {
+	needTerminals(t)
+	p, err := spawnrun(t, slices.Concat(words("-pty --"), sh(script))...).SetPTY(30, 90).RequireHandshake().Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.PTY().Close() })
+	before := modes(t, p)
+	require.NoError(t, p.HandshakeNotify())
+	return p, bufio.NewReader(p.PTY()), before
+}
+
+func modes(t *testing.T, p *spawn.Process) (modes unix.Termios) {
+	conn, err := p.PTY().(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, conn.Control(func(fd uintptr) {
+		termios, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		require.NoError(t, err)
+		modes = *termios
+	}))
+	return modes
+}
+
+func line(t *testing.T, r *bufio.Reader) string {
+	s, err := r.ReadString('\n')
+	require.NoError(t, err)
+	return strings.TrimRight(s, "\r\n")
+}
+
+func TestPTYHasTheSizeOfSpawnrunsTerminal(t *testing.T) {
+	p, r, _ := onTerminal(t, "stty size; while read a; do stty size; done; exit 3")
+	require.Equal(t, "30 90", line(t, r))
+	require.NoError(t, p.Resize(40, 100))
+	for s := ""; s != "40 100"; s = line(t, r) { // it takes a moment
+		if s != "" { // the echo
+			continue
+		}
+		_, err := p.PTY().Write([]byte("\n"))
+		require.NoError(t, err)
+	}
+	_, err := p.PTY().Write([]byte{4})
+	require.NoError(t, err)
+	_ = p.Wait()
+	require.Equal(t, 3, p.Status().ExitCode)
+}
+
+func TestPTYGetsWhatIsTypedAsItIs(t *testing.T) {
+	p, r, before := onTerminal(t, "trap 'echo interrupted; exit 3' INT; echo ready; while :; do read a; done")
+	require.Equal(t, "ready", line(t, r))
+	for modes(t, p).Lflag&unix.ISIG != 0 { // it comes just after the start
+		runtime.Gosched()
+	}
+	_, err := p.PTY().Write([]byte{3}) // ^C
+	require.NoError(t, err)
+	require.Equal(t, "^Cinterrupted", line(t, r))
+	_, err = io.Copy(io.Discard, r)
+	require.NoError(t, err)
+	_ = p.Wait()
+	require.Equal(t, 3, p.Status().ExitCode)
+	require.Equal(t, before, modes(t, p), "as they were")
 }

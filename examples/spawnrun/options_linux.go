@@ -146,6 +146,12 @@ var basicGroups = []group{
 			r.combined = true
 			return r.setReader("combined-output", func(ctx context.Context) error { return printBytes(r.cmd.CombinedOutput(ctx)) })
 		}},
+		{"pty", "", "a new terminal, whose user spawnrun is: it types what it reads, and prints what the terminal shows", func(r *runner, _ string) error {
+			rows, cols := windowSize()
+			r.cmd.SetPTY(rows, cols)
+			r.pty, r.away = true, true
+			return nil
+		}},
 		{"lines", "PREFIX", "print standard output line by line, each behind PREFIX", func(r *runner, v string) error {
 			return r.setReader("lines", func(ctx context.Context) error { return printAll(v, r.cmd.Lines(ctx)) })
 		}},

@@ -50,6 +50,7 @@ type runner struct {
 	exec       bool
 	dryRun     spawn.DryRunFunc // nil: programs run
 	daemon     bool
+	pty        bool
 	status     bool
 	print      func() (string, error) // prints something in place of running the program
 }
@@ -159,9 +160,11 @@ func (r *runner) setStreams() error {
 		return errors.New("-exec or -daemonize leaves nobody for -status or -timeout")
 	case r.daemon && (r.exec || r.read != nil):
 		return errors.New("-daemonize goes neither with -exec nor with what reads the output")
+	case r.pty && (r.exec || r.daemon || r.read != nil || r.start):
+		return errors.New("-pty goes neither with -exec nor with -daemonize nor with -handshake nor with what reads the output")
 	}
 	switch {
-	case r.daemon:
+	case r.daemon, r.pty:
 	case r.read != nil: // it takes standard output for itself
 		r.cmd.SetStdin(os.Stdin)
 		if !r.combined {
@@ -199,6 +202,8 @@ func (r *runner) run() int {
 	switch {
 	case r.read != nil:
 		status, err = endOf(r.read(ctx))
+	case r.pty:
+		status, err = r.runOnTerminal(ctx)
 	case r.start:
 		status, err = endOf(r.startAndWait(ctx))
 	default:
