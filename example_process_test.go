@@ -3,14 +3,17 @@
 package spawn_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/virspawn/spawn"
 )
@@ -92,6 +95,34 @@ func ExampleCommand_RequireHandshake() {
 	// Output:
 	// Max core file size 0 0 bytes
 	// the program runs
+}
+
+func ExampleCommand_SetPTY() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p, err := spawn.New("sh", "-c", `stty -echo size; read -r name; test -t 1 && echo "Hello, $name!"`).SetPTY(24, 80).Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.PTY().Close()
+	screen := bufio.NewScanner(p.PTY())
+	screen.Scan()
+	fmt.Println("the size of the terminal:", screen.Text())
+	if err := p.Resize(50, 132); err != nil { // the program gets SIGWINCH
+		log.Fatal(err)
+	}
+	if _, err := io.WriteString(p.PTY(), "gopher\n"); err != nil {
+		log.Fatal(err)
+	}
+	for screen.Scan() { // to the end of the program
+		fmt.Println("it says:", screen.Text())
+	}
+	if err := p.Wait(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// the size of the terminal: 24 80
+	// it says: Hello, gopher!
 }
 
 func ExampleCommand_Daemonize() {
