@@ -100,7 +100,7 @@ func ExampleCommand_RequireHandshake() {
 func ExampleCommand_SetPTY() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	p, err := spawn.New("sh", "-c", `stty -echo size; read -r name; test -t 1 && echo "Hello, $name!"`).SetPTY(24, 80).Start(ctx)
+	p, err := spawn.New("sh", "-c", `stty -echo; stty size; read -r name; test -t 1 && echo "Hello, $name!"`).SetPTY(24, 80).Start(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
