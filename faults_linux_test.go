@@ -1020,6 +1020,9 @@ func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
 					require.NoError(t, errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify()))
 				}
 				require.NoError(t, p.Wait())
+				if f := p.PTY(); f != nil {
+					require.NoError(t, f.Close())
+				}
 			})
 		}
 	}
