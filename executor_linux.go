@@ -325,10 +325,23 @@ func (pl *plan) hookStep() string {
 	return "helper"
 }
 
-// helperPassed reports whether the helper has got past its hook, or has said why not.
-func (pl *plan) helperPassed() bool {
-	_, failed := pl.prog.Failed()
-	return failed || pl.helper.report.Passed()
+// silence is what is known of a helper that has neither come to its execve nor said why not.
+type silence struct{ step, text string }
+
+// listen returns nil for a helper that has come to its execve, or has said why not. Another one may have lost the status pipe to its hook, and be about
+// to find that out.
+func (pl *plan) listen(p *Process) *silence {
+	spoken := func() bool {
+		_, failed := pl.prog.Failed()
+		return failed || pl.helper.report.Execs()
+	}
+	if spoken() || waitReadable(p.handle.fd, maxBlockedTime) && spoken() {
+		return nil
+	}
+	if pl.helper.report.Passed() {
+		return &silence{"helper", "the child has ended before its program"}
+	}
+	return &silence{pl.hookStep(), "the child has not come back from it"}
 }
 
 // closeReport gives the memory of the helper's report back.

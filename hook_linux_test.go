@@ -43,12 +43,14 @@ var (
 	})
 	// hookCloses closes all but the standard streams, the descriptors of the library too, and stays.
 	hookCloses = RegisterHook("closes", func(string) error {
-		_ = unix.CloseRange(3, 1<<20, 0)
+		_ = closeButRuntimes()
 		for {
 			_, _ = unix.Select(0, nil, nil, nil, nil)
 		}
 	})
-	hookState = RegisterHook("state", func(string) error {
+	hookClosesAndReturns = RegisterHook("closes and returns", func(string) error { return closeButRuntimes() })
+	hookClosesAll        = RegisterHook("closes all", func(string) error { return unix.CloseRange(3, 1<<20, 0) })
+	hookState            = RegisterHook("state", func(string) error {
 		fmt.Println("uid", os.Getuid(), "main thread", unix.Gettid() == os.Getpid(), "umask", fmt.Sprintf("%#o", unix.Umask(0)))
 		unix.Umask(0o27)
 		var l unix.Rlimit
@@ -69,6 +71,18 @@ var (
 	hookChown = RegisterHook("chown", func(path string) error { return os.Chown(path, 65534, 65534) })
 	hookRuns  = RegisterHook("runs", func(arg string) error { return exec.Command("/bin/sh", "-c", arg).Run() })
 )
+
+// closeButRuntimes closes all but the standard streams and the descriptors of the Go runtime, which ends the process when it finds them closed.
+func closeButRuntimes() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		target, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		if n, _ := strconv.Atoi(e.Name()); n > 2 && !strings.HasPrefix(target, "anon_inode:[event") {
+			_ = unix.Close(n)
+		}
+	}
+	return err
+}
 
 func init() {
 	helpers["hook-registers"] = registerLate
@@ -179,6 +193,27 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 				requireNotStartedText(t, err, "hook("+strconv.Quote(hook.name)+")", hook.text)
 			})
 		})
+	}
+}
+
+// TestAHookThatClosesTheLibrarysDescriptorsIsAStartError: the end of the status pipe comes while the helper goes on, and is not taken for its execve.
+func TestAHookThatClosesTheLibrarysDescriptorsIsAStartError(t *testing.T) {
+	checkLeaks(t)
+	for _, dir := range []string{"/", "/nonexistent"} {
+		for range 40 {
+			for _, call := range []func(*Command, context.Context) (string, error){calls["Run"], calls["Start and Wait"]} {
+				_, err := call(New("/bin/true").SetWorkingDirectory(dir).SetPreExecHook(hookClosesAndReturns, ""), context.Background())
+				var start *StartError
+				require.ErrorAs(t, err, &start)
+				require.Equal(t, `hook("closes and returns")`, start.Op)
+				require.Regexp(t, `^the hook has closed descriptor \d+, which it has not opened$`, start.Err.Error())
+				requireNoChild(t)
+				_, err = call(New("/bin/true").SetWorkingDirectory(dir).SetPreExecHook(hookClosesAll, ""), context.Background())
+				require.ErrorAs(t, err, &start)
+				require.Equal(t, `hook("closes all")`, start.Op)
+				requireNoChild(t)
+			}
+		}
 	}
 }
 

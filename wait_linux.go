@@ -77,27 +77,26 @@ func (pl *plan) execed(p *Process) error {
 	p.starting = nil
 	killed, ending := p.killed, p.ending
 	p.mu.Unlock()
-	silent, hook := false, ""
-	if pl.helper != nil {
-		silent, hook = !pl.helperPassed(), pl.hookStep()
+	var silent *silence
+	if pl.helper != nil && !killed {
+		silent = pl.listen(p)
 	}
 	err := pl.takeReport()
-	silent = silent && err == nil
 	if killed { // whatever it did until then
 		err = &StartError{Op: "start", Path: pl.path, Err: ending}
 	}
 	atGate := err == nil && p.gate != nil && !p.gate.open()
-	if err != nil || atGate || silent {
-		if silent {
+	if err != nil || atGate || silent != nil {
+		if silent != nil {
 			_ = p.handle.signal(unix.SIGKILL) // a hook may have closed the pipe, and go on
 		}
 		pl.giveUp(p)
 		switch {
 		case err != nil:
-		case silent:
-			err = &StartError{Op: hook, Path: pl.path, Err: fmt.Errorf("the child has not come back from it: %s", p.status)}
-		default:
+		case atGate && isClosed(p.gate.ready) || silent == nil:
 			err = endedAtGate(pl.path, p.status)
+		default:
+			err = &StartError{Op: silent.step, Path: pl.path, Err: fmt.Errorf("%s: %s", silent.text, p.status)}
 		}
 		return err
 	}

@@ -161,6 +161,9 @@ func (h *running) call(hook func(string) error, i int, arg string) {
 	}()
 	err := hook(arg)
 	returned = true
+	if err == nil {
+		err = h.lost()
+	}
 	if err != nil {
 		f := program.Failure{Op: i, Message: err.Error()}
 		_ = errors.As(err, &f.Errno)
@@ -168,6 +171,16 @@ func (h *running) call(hook func(string) error, i int, arg string) {
 	}
 	setMask(everySignal)
 	h.report.pass()
+}
+
+// lost returns an error that names a descriptor which the hook has closed, and which the program or the report of its failure may need.
+func (h *running) lost() error {
+	for _, n := range h.Kept {
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err != nil {
+			return fmt.Errorf("the hook has closed descriptor %d, which it has not opened", n)
+		}
+	}
+	return nil
 }
 
 const everySignal = ^uint64(0)
