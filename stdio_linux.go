@@ -121,13 +121,13 @@ func (pl *plan) openData(n, to int, data []byte) error {
 	if err != nil {
 		return err
 	}
-	j := job{fd: fd, stream: n, write: true, data: data}
+	last := len(pl.jobs)
+	pl.jobs = append(pl.jobs, job{fd: fd, stream: n, write: true, data: data})
 	// What fits into the pipe needs no one to wait with it.
-	if len(data) == 0 || j.step() == finished {
+	if j := &pl.jobs[last]; len(data) == 0 || j.step() == finished {
 		j.close()
-		return nil
+		pl.jobs = pl.jobs[:last]
 	}
-	pl.jobs = append(pl.jobs, j)
 	return nil
 }
 

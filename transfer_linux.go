@@ -3,6 +3,7 @@ package spawn
 import (
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,18 +15,14 @@ type transfer struct {
 	done chan struct{} // closed when the goroutine has ended
 }
 
-// join waits for the transfer, but once ended is closed only for pipeWait more; then it closes the pipe and reports false.
+// join waits for the transfer, but once ended is closed only for pipeWait more, and reports whether it is done.
 func (t *transfer) join(ended <-chan struct{}) bool {
 	select {
 	case <-t.done:
 		return true
 	case <-ended:
+		return t.leave()
 	}
-	if t.leave() {
-		return true
-	}
-	t.file.Close()
-	return false
 }
 
 // leave waits for the transfer for pipeWait at most, and reports whether it is done.
@@ -72,8 +69,10 @@ type job struct {
 	stream   int // stdin, stdout, stderr, or -1 for a send buffer
 	write    bool
 	data     []byte // to write
+	taken    int    // bytes read, in all
 	out      capture
-	end      bool // finished by the goroutine
+	stop     atomic.Bool // the goroutine is to end; a pipe that is always ready never asks Go's poller, which would tell it
+	end      bool        // finished by the goroutine
 }
 
 // progress is the outcome of a job's step.
@@ -107,6 +106,7 @@ func (j *job) step() progress {
 		return finished
 	case !j.write:
 		j.out.add(n)
+		j.taken += n
 		return moved
 	}
 	j.data = j.data[n:]
@@ -135,17 +135,18 @@ func (j *job) events() int16 {
 	return unix.POLLIN
 }
 
-// drain takes what is there, without waiting. It reports whether that was all, and then closes the pipe. A job that
-// was parked goes on no longer.
+// drain takes what is there, without waiting, and at most little more: others may write without end. It reports whether
+// that was all, and then closes the pipe. A job that was parked goes on no longer.
 func (j *job) drain() bool {
 	if j.parked() {
+		j.stop.Store(true)
 		j.file.SetReadDeadline(time.Unix(1, 0))
 		<-j.done
 		if j.end {
 			return true
 		}
 	}
-	for {
+	for all := -1; all < 0 || j.taken <= all; {
 		switch j.step() {
 		case blocked:
 			return false
@@ -153,7 +154,12 @@ func (j *job) drain() bool {
 			j.close()
 			return true
 		}
+		if all < 0 { // mostly the end was there at once
+			size, _ := unix.FcntlInt(uintptr(j.fd), unix.F_GETPIPE_SZ, 0)
+			all = j.taken + max(size, 0)
+		}
 	}
+	return false
 }
 
 // park hands the job to a goroutine.
@@ -165,7 +171,7 @@ func (j *job) park() {
 
 func (j *job) parked() bool { return j.done != nil }
 
-// run makes the transfer on Go's poller, until it is finished, or the file is closed or its deadline set.
+// run makes the transfer on Go's poller, until it is finished, or stop is set and then the file closed or its deadline set.
 func (j *job) run() {
 	defer close(j.done)
 	conn, err := j.file.SyscallConn()
@@ -173,7 +179,7 @@ func (j *job) run() {
 		return
 	}
 	ready := func(uintptr) bool {
-		for {
+		for !j.stop.Load() {
 			switch j.step() {
 			case blocked:
 				return false
@@ -182,6 +188,7 @@ func (j *job) run() {
 				return true
 			}
 		}
+		return true
 	}
 	if j.write {
 		_ = conn.Write(ready)
@@ -208,6 +215,7 @@ func (j *job) detach() *os.File {
 func (j *job) close() {
 	switch {
 	case j.parked():
+		j.stop.Store(true)
 		j.file.Close()
 		<-j.done
 	case j.fd >= 0:

@@ -309,7 +309,7 @@ func (pl *plan) settle(p *Process) (cut bool) {
 			}
 			if !j.join(p.ended) {
 				cut = true
-				<-j.done
+				j.close()
 			}
 		}
 	}
@@ -319,6 +319,7 @@ func (pl *plan) settle(p *Process) (cut bool) {
 			c.leave()
 		} else if !c.join(p.ended) {
 			cut = true
+			c.file.Close()
 			c.leave()
 		}
 	}
