@@ -1,6 +1,7 @@
 package spawntest
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -212,4 +213,48 @@ func TestABadGoldenFileFailsTheTestAtOnce(t *testing.T) {
 		t.Error("it goes on")
 	})
 	require.Equal(t, "spawntest: "+path+": line 1: the first line is not that of a golden file of this version", report)
+}
+
+func TestAReportShowsNoSecretOfALaterCall(t *testing.T) {
+	const secret = `hu"sh`
+	later := func(ctx context.Context) { _ = spawn.New("y").AddSecretArg(secret).Run(ctx) }
+	report := fake(func(tb testing.TB) {
+		ctx, script := New(tb)
+		script.Expect("x", "other", "-p")
+		script.Expect("x", "one", secret)
+		script.Expect("z").Env("V", "w").Stdin("a\nb\n")
+		script.Expect("y", Rest)
+		_ = spawn.New("x", secret, "-p").Run(ctx)
+		_ = spawn.New("x", "one").Run(ctx)
+		_ = spawn.New("z").AddEnv("V", secret).SetInput([]byte("a\n" + secret + "\n")).Run(ctx)
+		later(ctx)
+	})
+	require.Equal(t, `spawntest: call 1 differs from what is expected
+  expected: x other -p  (HERE)
+  called:   x *** -p
+  argument 1:
+    expected other
+    got      ***
+spawntest: call 2 differs from what is expected
+  expected: x one ***  (HERE)
+  called:   x one
+  argument 2: expected ***, there is none
+spawntest: call 3 differs from what is expected
+  expected: z  (HERE)
+  called:   z
+  variable V:
+    expected w
+    got      ***
+  standard input, line 2:
+    expected "b\n"
+    got      "***\n"`, report)
+
+	path := writeGolden(t, &recorded{argv: []word{{text: "x"}, {text: "p=***"}}}, &recorded{argv: []word{{text: "y"}, {secret: true}}})
+	report = fake(func(tb testing.TB) {
+		ctx := Record(tb, path)
+		_ = spawn.New("x", "p="+secret).Run(ctx)
+		later(ctx)
+	})
+	require.Contains(t, report, "\n  called:   x p=***\n  argument 1: a secret is in it, which was not known yet to be one: give it to Hide\n")
+	require.NotContains(t, report, "sh\"")
 }

@@ -45,7 +45,8 @@ func updating() bool {
 // from this process are neither written nor compared.
 //
 // Secrets of a [spawn.Command] (AddSecretArg, AddSecretEnv, SetSendBuffer) and of [Hide] are not written: the file has *** in their place, and wherever they occur in
-// anything else, and the output that the code under test gets has it too, also when it is recorded.
+// anything else, and the output that the code under test gets has it too, also when it is recorded. In the replay a secret is known from the call on that says
+// so. One that occurs in a call before that (with [AnyOrder], in any other call) must be given to [Hide] too: without, the test fails and nothing is written.
 //
 // A recorded call has its standard input in full before it runs, and its output is there when it has ended: it cannot answer before its input has ended.
 //
@@ -87,6 +88,7 @@ type recorder struct {
 
 	mu      sync.Mutex
 	calls   []*recorded
+	known   [][]string // for each of calls, the secrets that are known in its replay
 	secrets []string
 	failed  error
 }
@@ -124,6 +126,11 @@ func (rec *recorder) run(call *spawn.DryRunCall) {
 	rec.mu.Lock()
 	rec.calls = append(rec.calls, r)
 	rec.secrets = append(rec.secrets, secretsOf(call)...)
+	known := rec.secrets[:len(rec.secrets):len(rec.secrets)]
+	if rec.options.anyOrder { // in which the other calls may come later
+		known = slices.Concat(rec.options.hidden, secretsOf(call))
+	}
+	rec.known = append(rec.known, known)
 	rec.mu.Unlock()
 
 	got := describe(call)
@@ -176,8 +183,15 @@ func (rec *recorder) save() error {
 		return rec.failed
 	}
 	x := newScrubber(rec.secrets)
-	for _, r := range rec.calls {
-		r.mapTexts(func(s string) string { return rec.options.rename(x.scrub(s)) })
+	for i, r := range rec.calls {
+		known, late := newScrubber(rec.known[i]), false
+		r.mapTexts(func(s string) string {
+			late = late || known.scrub(s) != x.scrub(s)
+			return rec.options.rename(x.scrub(s))
+		})
+		if late {
+			return fmt.Errorf("not recorded: call %d has in it what another call, not before it, says to be a secret: give that to Hide too", i+1)
+		}
 	}
 	text := formatGolden(rec.calls)
 	if _, err := parseGolden(text); err != nil {

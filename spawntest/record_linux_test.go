@@ -143,3 +143,42 @@ func TestAVariableRecordsAgainToo(t *testing.T) {
 	require.Empty(t, run("b"))
 	require.NotEmpty(t, run("a"))
 }
+
+// What one call says to be a secret may be in another as well, which cannot know.
+func TestASecretOfALaterCallIsRecordedWithHideOnly(t *testing.T) {
+	const secret = `hu"sh`
+	login, pass := spawn.New("/bin/echo", "login", secret), spawn.New("/bin/echo").AddSecretArg(secret)
+	writes := spawn.New("/bin/sh", "-c", `printf 'hu%csh' '"'`).SetOutputBuffer(new(string))
+	record := func(path string, calls []*spawn.Command, options ...Option) string {
+		return fake(func(tb testing.TB) {
+			ctx := Record(tb, path, options...)
+			for _, c := range calls {
+				require.NoError(t, c.Run(ctx))
+			}
+		})
+	}
+	for name, test := range map[string]struct {
+		calls   []*spawn.Command
+		options []Option
+		refused string
+	}{
+		"later":            {[]*spawn.Command{login, pass}, nil, "call 1"},
+		"later, the same":  {[]*spawn.Command{spawn.New("/bin/echo", secret), pass}, nil, "call 1"},
+		"later, in output": {[]*spawn.Command{writes, pass}, nil, "call 1"},
+		"before":           {[]*spawn.Command{pass, login, writes}, nil, ""},
+		"in any order":     {[]*spawn.Command{pass, login}, []Option{AnyOrder()}, "call 2"},
+	} {
+		path := filepath.Join(t.TempDir(), "x.golden")
+		if test.refused != "" {
+			require.Equal(t, "spawntest: "+path+": not recorded: "+test.refused+
+				" has in it what another call, not before it, says to be a secret: give that to Hide too", record(path, test.calls, test.options...), name)
+			require.NoFileExists(t, path)
+			test.options = append(test.options, Hide(secret))
+		}
+		require.Empty(t, record(path, test.calls, test.options...), name)
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NotRegexp(t, `hu\\?"sh`, string(text), name)
+		require.Empty(t, record(path, test.calls, test.options...), "%s, replayed", name)
+	}
+}

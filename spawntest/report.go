@@ -8,51 +8,88 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// report is how a call differs from what is expected. It shows no secrets: they are replaced in each text, and before that is quoted.
+// report is how a call differs from what is expected. It shows no secrets: they are replaced in each text, and before that is quoted. That is done when the test
+// ends, because a later call may say that something is one.
 type report struct {
 	script *Script
 	call   *spawn.DryRunCall
 	title  string
-	head   []string
-	lines  []string
+	head   []line
+	lines  []line
 	shown  bool
 }
 
+// line is a part of a report, one line or more, without these secrets.
+type line func(secrets scrubber) string
+
 func (r *report) differs() bool { return len(r.lines) > 0 }
 
-// add adds a difference.
+// isEmpty reports whether there is nothing to report.
+func (r *report) isEmpty() bool { return len(r.head) == 0 && len(r.lines) == 0 }
+
+// add adds a difference. What a program is given is among a as an exact, and what was expected as a Matcher.
 func (r *report) add(format string, a ...any) {
-	r.lines = append(r.lines, fmt.Sprintf(format, a...))
+	r.lines = append(r.lines, func(x scrubber) string { return fmt.Sprintf(format, x.shown(a)...) })
+}
+
+// shown returns operands for fmt, texts and matchers without secrets.
+func (x scrubber) shown(operands []any) []any {
+	shown := make([]any, len(operands))
+	for i, v := range operands {
+		switch m := v.(type) {
+		case exact:
+			v = exact(x.scrub(string(m))) // before it is quoted
+		case *recordedMatcher:
+			v = exact(x.scrub(string(m.exact)))
+		case Matcher:
+			v = x.scrub(m.String())
+		}
+		shown[i] = v
+	}
+	return shown
+}
+
+// words returns operands as the words of a command line.
+func (x scrubber) words(operands []any) string {
+	return strings.TrimSuffix(fmt.Sprintln(x.shown(operands)...), "\n")
 }
 
 // expected shows what is expected, and the call.
 func (r *report) expected(e *Expectation) {
 	if !r.shown {
-		r.head = append(r.head, "expected: "+r.scrubber().scrub(e.String())+e.at())
+		r.head = append(r.head, e.show)
 		r.called()
 	}
 }
 
-// called shows the call.
+// show is the line of an expectation.
+func (e *Expectation) show(x scrubber) string {
+	words := make([]any, 0, len(e.argv)+1)
+	for _, m := range e.argv {
+		words = append(words, m)
+	}
+	if e.rest {
+		words = append(words, Rest)
+	}
+	return "expected: " + x.words(words) + e.at()
+}
+
+// called shows the call, in the form of an expectation's line.
 func (r *report) called() {
 	r.shown = true
-	r.head = append(r.head, "called:   "+r.line())
-}
-
-// line returns the command line in the form of an expectation's.
-func (r *report) line() string {
-	var line []string
+	var line []any
 	for i, a := range words(r.call) {
-		line = append(line, r.show(a, r.call.SecretArg(i)))
+		line = append(line, given(a, r.call.SecretArg(i)))
 	}
-	return strings.Join(line, " ")
+	r.head = append(r.head, func(x scrubber) string { return "called:   " + x.words(line) })
 }
 
-func (r *report) show(s string, secret bool) string {
+// given returns an argument as it can be shown.
+func given(s string, secret bool) any {
 	if secret {
-		return "***"
+		return hiddenText
 	}
-	return exact(r.scrubber().scrub(s)).String()
+	return exact(s)
 }
 
 // compare adds a difference unless got is as expected.
@@ -60,24 +97,31 @@ func (r *report) compare(what string, want Matcher, got string, secret bool) {
 	if want.Match(got) {
 		return
 	}
-	x := r.scrubber()
-	got = x.scrub(got) // before it is quoted
 	text, isText := want.(exact)
-	if m, ok := want.(*recordedMatcher); ok {
+	m, isRecorded := want.(*recordedMatcher)
+	if isRecorded {
 		text, isText = m.exact, true
 	}
-	switch {
-	case secret:
+	if secret {
 		r.add("%s: a secret, not as expected", what)
-	case isText && (strings.Contains(string(text), "\n") || strings.Contains(got, "\n")):
-		r.addText(what, x.scrub(string(text)), got)
-	default:
-		r.add("%s:\n  expected %s\n  got      %s", what, x.scrub(want.String()), exact(got))
+		return
 	}
+	r.lines = append(r.lines, func(x scrubber) string {
+		w, g := x.scrub(string(text)), x.scrub(got)
+		switch {
+		case isRecorded && w == g:
+			return what + ": a secret is in it, which was not known yet to be one: give it to Hide"
+		case isText && w == g:
+			return what + ": a secret in it is not as expected"
+		case isText && (strings.Contains(w, "\n") || strings.Contains(g, "\n")):
+			return textDifference(what, w, g)
+		}
+		return fmt.Sprintf("%s:\n  expected %s\n  got      %s", append([]any{what}, x.shown([]any{want, exact(got)})...)...)
+	})
 }
 
-// addText adds the first line that differs.
-func (r *report) addText(what, want, got string) {
+// textDifference shows the first line that differs.
+func textDifference(what, want, got string) string {
 	w, g := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
 	i := 0
 	for i < len(w) && i < len(g) && w[i] == g[i] {
@@ -89,20 +133,15 @@ func (r *report) addText(what, want, got string) {
 		}
 		return strconv.Quote(lines[i])
 	}
-	r.add("%s, line %d:\n  expected %s\n  got      %s", what, i+1, line(w), line(g))
+	return fmt.Sprintf("%s, line %d:\n  expected %s\n  got      %s", what, i+1, line(w), line(g))
 }
 
-// String returns the report; nothing if there is no difference.
-func (r *report) String() string {
-	if len(r.head) == 0 && len(r.lines) == 0 {
-		return ""
-	}
+// text returns the report without these secrets.
+func (r *report) text(x scrubber) string {
 	var b strings.Builder
 	b.WriteString(r.title)
-	for _, s := range append(r.head, r.lines...) {
-		b.WriteString("\n  " + strings.ReplaceAll(s, "\n", "\n  "))
+	for _, l := range append(r.head, r.lines...) {
+		b.WriteString("\n  " + strings.ReplaceAll(l(x), "\n", "\n  "))
 	}
 	return b.String()
 }
-
-func (r *report) scrubber() scrubber { return newScrubber(r.script.options.hidden, secretsOf(r.call)) }

@@ -47,7 +47,7 @@ type Script struct {
 	calls    int
 	expected []*Expectation
 	next     int // of expected, in order
-	problems []string
+	problems []*report
 	golden   string // the file that the script is from
 
 	secretsMu sync.Mutex
@@ -333,8 +333,8 @@ func (s *Script) run(call *spawn.DryRunCall) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if text := r.String(); text != "" {
-		s.problems = append(s.problems, text)
+	if !r.isEmpty() {
+		s.problems = append(s.problems, r)
 	}
 }
 
@@ -397,7 +397,7 @@ func (e *Expectation) difference(r *report) {
 			r.add("argument %d: expected %s, there is none", i, e.argv[i])
 		case i >= len(e.argv):
 			if !e.rest {
-				r.add("argument %d: expected none, got %s", i, r.show(argv[i], r.call.SecretArg(i)))
+				r.add("argument %d: expected none, got %s", i, given(argv[i], r.call.SecretArg(i)))
 			}
 		default:
 			r.compare("argument "+strconv.Itoa(i), e.argv[i], argv[i], r.call.SecretArg(i))
@@ -435,22 +435,27 @@ func (e *Expectation) play(r *report) {
 func (s *Script) end() {
 	s.t.Helper()
 	s.finish()
+	x := newScrubber(s.options.hidden, s.secrets)
+	var problems []string
+	for _, r := range s.problems {
+		problems = append(problems, r.text(x))
+	}
 	for _, e := range s.expected {
 		if e.used < e.min {
 			times := ""
 			if e.min > 1 {
 				times = fmt.Sprintf(" (called %d of %d times)", e.used, e.min)
 			}
-			s.problems = append(s.problems, fmt.Sprintf("a call is missing%s\n  expected: %s%s", times, newScrubber(s.options.hidden, s.secrets).scrub(e.String()), e.at()))
+			problems = append(problems, "a call is missing"+times+"\n  "+e.show(x))
 		}
 	}
-	if len(s.problems) > 0 && s.calls == 0 {
-		s.problems = append(s.problems, "no program was called in the context of this test: does the code under test get it?")
+	if len(problems) > 0 && s.calls == 0 {
+		problems = append(problems, "no program was called in the context of this test: does the code under test get it?")
 	}
-	for _, p := range s.problems {
+	for _, p := range problems {
 		s.t.Errorf("spawntest: %s", p)
 	}
-	if s.golden != "" && len(s.problems) > 0 {
+	if s.golden != "" && len(problems) > 0 {
 		s.t.Errorf("spawntest: %s is not what the programs are given now; if that is meant to be: go test -run '^%s$' -update", s.golden, s.t.Name())
 	}
 }
