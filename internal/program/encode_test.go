@@ -3,17 +3,18 @@
 package program
 
 import (
+	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
-// TestAnEncodedProgramIsTheSameElsewhere: with pointers, links, a hook, the pid, and more than one block of memory, from Split on.
-func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
+// sample returns a program with pointers, links, a hook, the pid, and more than one block of memory, from Split on.
+func sample(t testing.TB) *Program {
 	p, err := New(0)
 	require.NoError(t, err)
-	defer p.Free()
 	p.Track()
 	p.Add(unix.SYS_SETSID)
 	p.Split()
@@ -27,7 +28,12 @@ func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
 	p.SetPointer(argv, 0, p.CString("argument 0"))
 	p.SetPointer(argv, 1, p.PIDText("PID="))
 	p.Add(unix.SYS_EXECVE, p.CString("/bin/true"), argv, p.Pointers(0))
+	return p
+}
 
+func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
+	p := sample(t)
+	defer p.Free()
 	b := p.Encode()
 	q, first, err := Decode(b)
 	require.NoError(t, err)
@@ -61,18 +67,29 @@ func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
 // FuzzDecode: whatever the bytes are, Decode returns a program or an error, and nothing is left. The checksum is set, as a forger
 // would.
 func FuzzDecode(f *testing.F) {
-	p, err := New(0)
-	require.NoError(f, err)
-	p.Track()
-	argv := p.Pointers(1)
-	p.SetPointer(argv, 0, p.CString("argument 0"))
-	p.Add(unix.SYS_EXECVE, p.CString("/bin/true"), argv, p.Pointers(0))
-	f.Add(p.Encode())
+	p := sample(f)
+	b := p.Encode()
+	last := p.arena.blocks[len(p.arena.blocks)-1]
+	end := uint64(uintptr(last.base)) + uint64(last.used)
 	p.Free()
+	f.Add(b)
+	for _, n := range []int{0, 1, headerWords * wordSize, 10 * wordSize, 10*wordSize + 1, len(b) - 1} {
+		f.Add(b[:n])
+	}
+	// Each word in front of the blocks of memory is spoiled in turn.
+	for at := 0; at < len(b) && at < 80*wordSize; at += wordSize {
+		for _, spoiled := range []uint64{0, 1, 1 << 40, ^uint64(0), binary.NativeEndian.Uint64(b[at:]) + 1, uint64(len(b)), end - 1} {
+			f.Add(append(binary.NativeEndian.AppendUint64(bytes.Clone(b[:at]), spoiled), b[at+wordSize:]...))
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		seal(b)
 		q, _, err := Decode(b)
 		if err == nil {
+			for i := range q.Len() {
+				q.StoreResult(i, 1)
+			}
+			q.SetPID(4242)
 			q.Free()
 		}
 		require.Zero(t, InUse())
