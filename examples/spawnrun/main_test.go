@@ -681,14 +681,15 @@ func TestPTYHasTheSizeOfSpawnrunsTerminal(t *testing.T) {
 	p, r, _ := onTerminal(t, "stty size; while read a; do stty size; done; exit 3")
 	require.Equal(t, "30 90", line(t, r))
 	require.NoError(t, p.Resize(40, 100))
-	for s := ""; s != "40 100"; s = line(t, r) { // it takes a moment
-		if s != "" { // the echo
-			continue
+	for s := "30 90"; s != "40 100"; s = line(t, r) { // it takes a moment
+		if s != "" { // which is the echo
+			_, err := p.PTY().Write([]byte("\n"))
+			require.NoError(t, err)
 		}
-		_, err := p.PTY().Write([]byte("\n"))
-		require.NoError(t, err)
 	}
 	_, err := p.PTY().Write([]byte{4})
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, r)
 	require.NoError(t, err)
 	_ = p.Wait()
 	require.Equal(t, 3, p.Status().ExitCode)
