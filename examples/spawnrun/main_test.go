@@ -673,7 +673,7 @@ func modes(t *testing.T, p *spawn.Process) (modes unix.Termios) {
 
 func line(t *testing.T, r *bufio.Reader) string {
 	s, err := r.ReadString('\n')
-	require.NoError(t, err)
+	require.NoErrorf(t, err, "%q", s)
 	return strings.TrimRight(s, "\r\n")
 }
 
