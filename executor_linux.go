@@ -339,6 +339,9 @@ func (pl *plan) listen(p *Process) *silence {
 		return nil
 	}
 	if pl.helper.report.Passed() {
+		if p.endedBySignal() { // as a child without a helper may; that one's end is the program's too
+			return nil
+		}
 		return &silence{"helper", "the child has ended before its program"}
 	}
 	return &silence{pl.hookStep(), "the child has not come back from it"}

@@ -16,7 +16,8 @@ import (
 // ends, and on [Process.Abort] or [Process.Wait] before the notification; the error is then a [*StartError]. A [Process] that
 // is dropped before leaves its child waiting until the context or this process ends.
 //
-// All signals but SIGKILL and SIGSTOP are blocked in the child until the program runs, and then take effect.
+// All signals but SIGKILL and SIGSTOP are blocked in the child until the program runs, and then take effect. Where the child has a hook
+// ([Command.SetPreExecHook]), or needs a helper for another reason, SIGHUP, SIGINT, SIGQUIT, SIGABRT and SIGTERM end it at once.
 //
 // The running call must be [Command.Start]. A command that also changes credentials, loads a seccomp filter or sets the
 // out-of-memory score, and any before Linux 5.16, gives its child a copy of this process's memory, which takes longer the larger it is.

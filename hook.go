@@ -27,8 +27,9 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // own with a Go runtime, and sees nothing of this process but its environment, the argument and the descriptors.
 //
 // An error, or the text of a panic, becomes the [*StartError], which also unwraps to an errno in it; so do the function's
-// [os.Exit] and its closing of what it has not opened. It may take any time: when the context ends, it does too. Signals wait
-// until the program runs; a process that the function starts must not outlive it.
+// [os.Exit] and its closing of what it has not opened. It may take any time: when the context ends, it does too. SIGHUP,
+// SIGINT, SIGQUIT, SIGABRT and SIGTERM end it, as they do any Go program, and the other signals wait until the program runs; a process that
+// the function starts must not outlive it.
 //
 // The child starts this process's executable (/proc/self/exe) before it runs the program, which takes a millisecond and more. A process that
 // runs setuid or with file capabilities cannot have one: the running call reports it, and so does [Command.Exec], before which the

@@ -66,6 +66,15 @@ func (p *Process) waitid(r *waitResult, options int) error {
 	}
 }
 
+// endedBySignal reports whether a signal has ended the child, and leaves its status to be waited for.
+func (p *Process) endedBySignal() bool {
+	r := waitResults.Get().(*waitResult)
+	defer waitResults.Put(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waitid(r, unix.WNOWAIT) == nil && r.child().pid != 0 && r.info.Code != cldExited
+}
+
 // waitBlocked blocks the thread until the child has ended.
 func (p *Process) waitBlocked() {
 	fds := []unix.PollFd{{Fd: int32(p.handle.fd), Events: unix.POLLIN}}
