@@ -118,10 +118,10 @@ func (pl *plan) clone(p *Process) error {
 		}
 	}
 	switch {
+	case pl.options.OwnMemory && pl.helper == nil, p.daemon:
+		p.starting = ownMemory{}
 	case pl.helper != nil:
 		p.starting = pl.helper
-	case pl.options.OwnMemory, p.daemon:
-		p.starting = ownMemory{}
 	case pl.mode != unwatched:
 		p.starting = &pl.child
 	}
