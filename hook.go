@@ -15,6 +15,10 @@ type Hook struct{ name string }
 // never reached, and needs no call of this package. What comes later in the order of initialisation is not there for
 // the function.
 //
+// The call must not depend on the arguments, which are others there, nor on the environment or a file, which may have changed. A child that
+// does not come to it fails with a [*StartError] as soon as it is seen to be in the main function: that may have run for a millisecond, or for a tenth
+// of the time that the initialisation took.
+//
 // RegisterHook panics when it is called later, for a name that is empty or was registered before, and for a nil function.
 func RegisterHook(name string, f func(arg string) error) Hook {
 	helper.Register(name, f)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -214,6 +215,19 @@ func TestAHookThatClosesTheLibrarysDescriptorsIsAStartError(t *testing.T) {
 				requireNoChild(t)
 			}
 		}
+	}
+}
+
+func TestAHelperThatComesToMainEndsThereAtOnce(t *testing.T) {
+	checkLeaks(t)
+	for range 5 {
+		r, w := newPipe(t)
+		err := New("/bin/true").SetPreExecHook(onlyHere, "").SetStdout(w).Run(context.Background())
+		requireNotStartedText(t, err, `hook("only here")`, "the hook is not registered in the helper")
+		require.NoError(t, w.Close())
+		out, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.NotContains(t, string(out), "went on")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/virspawn/spawn/internal/program"
@@ -23,7 +24,8 @@ var process *running
 type running struct {
 	*Image
 	report *Report
-	hook   int // the call of a hook; -1 without
+	hook   int         // the call of a hook; -1 without
+	found  atomic.Bool // it is registered
 }
 
 // refused is the exit code of a process that was started as a helper, and cannot be one.
@@ -104,19 +106,26 @@ func resume(name string, f func(string) error) {
 		return
 	}
 	if wanted, _, _ := process.Program.Hook(process.hook); wanted == name {
+		process.found.Store(true)
 		process.run(f)
 	}
 }
 
-// watch ends a helper that has reached the main function: its hook was not registered, as it was in the process that started it.
+// watch ends a helper that has reached the main function: its hook was not registered, as it was in the process that started it. An initialisation that
+// lasts is looked at less and less often.
 func (h *running) watch() {
-	time.AfterFunc(100*time.Millisecond, func() {
-		stacks := make([]byte, 1<<20)
-		if stacks = stacks[:runtime.Stack(stacks, true)]; bytes.Contains(stacks, []byte("\nmain.main(")) {
+	stacks, since := make([]byte, 1<<16), time.Now() // the main goroutine's comes first, and what it was called by last
+	var look func()
+	look = func() {
+		if h.found.Load() {
+			return
+		}
+		if bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("\nmain.main(")) {
 			h.fail(program.Failure{Op: h.hook, Message: "the hook is not registered in the helper"})
 		}
-		h.watch()
-	})
+		time.AfterFunc(min(max(time.Millisecond, time.Since(since)/10), 100*time.Millisecond), look)
+	}
+	time.AfterFunc(time.Millisecond, look)
 }
 
 // run runs the program, in the main thread. It does not return.
