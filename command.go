@@ -48,16 +48,16 @@ type Command struct {
 	killMode  KillMode
 	grace     time.Duration
 
-	noTreeCgroup bool // in a copy: the kernel has refused the one for KillTree
-
 	observer  Observer
 	logger    *slog.Logger
 	hasLogger bool
-	observed  *observation // of one run; nil: nobody observes it
-	found     string       // what there is to execute; empty where it was not looked for
+
+	noTreeCgroup bool         // in a copy: the kernel has refused the one for KillTree
+	dry          bool         // only to be looked at: the program need not be there, and no file is made
+	observed     *observation // of one run; nil: nobody observes it
+	found        string       // what there is to execute; empty where it was not looked for
 
 	firstFail error
-	dry       bool // only to be looked at: the program need not be there, and no file is made
 }
 
 // text is an argument or the value of a variable.

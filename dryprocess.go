@@ -185,7 +185,7 @@ func (d *dryRun) openStreams() error {
 			return d.failed(err)
 		}
 		d.input.source, d.input.pipe = r, r
-		d.p.pipes[stdin] = &pipeEnd{File: w}
+		d.p.pipes[stdin] = &pipeEnd{pipeFile: pipeFile{File: w}}
 	}
 	if err := d.openTerminal(); err != nil {
 		d.closePipes()
@@ -250,7 +250,7 @@ func (d *dryRun) openOutput(n int) (*dryOutput, error) {
 			return nil, err
 		}
 		o.w, o.pipe = w, w
-		d.p.pipes[n] = &pipeEnd{File: r}
+		d.p.pipes[n] = &pipeEnd{pipeFile: pipeFile{File: r}}
 	}
 	return o, nil
 }

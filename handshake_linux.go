@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/virspawn/spawn/internal/program"
@@ -133,7 +132,7 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 		return nil, err
 	}
 	pl.handOver(p)
-	pl.pipes, pl.pty = [3]*os.File{}, nil // the caller's from now on, also when the child fails
+	pl.pipes, pl.pty = [3]pipeFile{}, nil // the caller's from now on, also when the child fails
 	pl.watchPipes(ctx, p)
 	there := pl.pollGate(p, maxBlockedTime)
 	go func() {

@@ -41,11 +41,11 @@ type plan struct {
 
 	status    int // in placement.kept, with a status pipe
 	statusR   int
-	statusF   *os.File // the same, for Go's poller
+	statusF   pipeFile // the same, for Go's poller
 	childEnds []int    // closed in this process once the child has a table of its own
 	jobs      []job
 	copiers   []*copier
-	pipes     [3]*os.File
+	pipes     [3]pipeFile
 	pty       *os.File // nil without
 	ptyEnd    int      // the program's end of it, in childEnds
 	environ   []string // this process's environment, where the child inherits it
@@ -55,7 +55,7 @@ type plan struct {
 		moves [6]move
 		kept  [2]kept
 		ends  [4]int
-		jobs  [3]job
+		jobs  [2]job
 	}
 }
 
@@ -377,7 +377,7 @@ func (pl *plan) release() {
 		c.file.Close()
 	}
 	for _, f := range pl.pipes {
-		if f != nil {
+		if f.File != nil {
 			f.Close()
 		}
 	}

@@ -3,6 +3,7 @@ package spawn
 import (
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,34 @@ func initPoller() error {
 	os.NewFile(uintptr(p[0]), "pipe").Close()
 	poller.ready = true
 	return nil
+}
+
+// pollerWait is how long a wait without Go's poller blocks its thread before it looks whether the file was closed.
+const pollerWait = pipeWait / 10
+
+// newPipeFile makes a file of a pipe's end, which must not block, for Go's poller if that takes it.
+func newPipeFile(fd int, name string) pipeFile {
+	f := pipeFile{File: os.NewFile(uintptr(fd), name)}
+	if f.SetDeadline(time.Time{}) != nil {
+		f.await = awaitBlocked
+	}
+	return f
+}
+
+// awaitBlocked blocks the thread until there is something to read, or room to write, or pollerWait has passed.
+func awaitBlocked(f *os.File, write bool) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return // closed, as the next read will tell
+	}
+	events := int16(unix.POLLIN)
+	if write {
+		events = unix.POLLOUT
+	}
+	_ = conn.Control(func(fd uintptr) {
+		timeout := unix.NsecToTimespec(int64(pollerWait))
+		_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: events}}, &timeout, nil)
+	})
 }
 
 var poller struct {

@@ -212,6 +212,9 @@ func (p *Process) Stdin() io.WriteCloser {
 	if p.pipes[stdin] == nil {
 		return nil
 	}
+	if p.pipes[stdin].await != nil {
+		return onlyWriter{p.pipes[stdin]}
+	}
 	return p.pipes[stdin]
 }
 
@@ -227,18 +230,21 @@ func (p *Process) output(n int) io.ReadCloser {
 	if p.pipes[n] == nil {
 		return nil
 	}
+	if p.pipes[n].await != nil {
+		return onlyReader{p.pipes[n]}
+	}
 	return p.pipes[n]
 }
 
 // pipeEnd is a pipe's end in the caller's hands.
 type pipeEnd struct {
-	*os.File
+	pipeFile
 	stop func() bool // ends the watch of the context for this pipe; nil without
 }
 
 // Read reads, and ends the watch at the end of the file.
 func (e *pipeEnd) Read(b []byte) (int, error) {
-	n, err := e.File.Read(b)
+	n, err := e.pipeFile.Read(b)
 	if err != nil {
 		e.unwatch()
 	}

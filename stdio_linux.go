@@ -107,12 +107,12 @@ func (pl *plan) openPipe(to int, childReads bool) (int, error) {
 }
 
 // openFile is openPipe with an end for Go's poller.
-func (pl *plan) openFile(n int) (*os.File, error) {
+func (pl *plan) openFile(n int) (pipeFile, error) {
 	fd, err := pl.openPipe(n, n == stdin)
 	if err != nil {
-		return nil, err
+		return pipeFile{}, err
 	}
-	return os.NewFile(uintptr(fd), streamNames[n]), nil
+	return newPipeFile(fd, streamNames[n]), nil
 }
 
 // openData connects number to of the child with a pipe from which it reads data.

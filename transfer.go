@@ -1,13 +1,52 @@
 package spawn
 
 import (
+	"errors"
 	"io"
+	"os"
+	"syscall"
 	"time"
 )
 
 // pipeWait is how long a pipe is waited for once both the child and its context have ended, and a reader of the caller's once the child has
 // ended.
 const pipeWait = 250 * time.Millisecond
+
+// pipeFile is this process's end of a pipe. Go's poller waits for it; where that has taken no more files (epoll_ctl(2)) reads and writes of
+// the file itself fail with EAGAIN, and wait by await.
+type pipeFile struct {
+	*os.File
+	await func(f *os.File, write bool) // waits a moment; nil on the poller
+}
+
+// Read is File.Read.
+func (f *pipeFile) Read(b []byte) (int, error) {
+	for {
+		n, err := f.File.Read(b)
+		if f.await == nil || !errors.Is(err, syscall.EAGAIN) {
+			return n, err
+		}
+		f.await(f.File, false)
+	}
+}
+
+// Write is File.Write.
+func (f *pipeFile) Write(b []byte) (written int, err error) {
+	for {
+		n, err := f.File.Write(b[written:])
+		written += n
+		if f.await == nil || !errors.Is(err, syscall.EAGAIN) {
+			return written, err
+		}
+		f.await(f.File, true)
+	}
+}
+
+// A file has methods besides, by which io.Copy and others read and write, and those do not wait. These types have none of them.
+type (
+	onlyReader struct{ io.ReadCloser }
+	onlyWriter struct{ io.WriteCloser }
+)
 
 // callersReader keeps the error of a reader.
 type callersReader struct {

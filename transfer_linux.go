@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"io"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 
 // transfer is a transfer through a pipe in a goroutine of its own.
 type transfer struct {
-	file *os.File      // this process's end
+	file pipeFile      // this process's end
 	done chan struct{} // closed when the goroutine has ended
 }
 
@@ -51,11 +50,11 @@ type copier struct {
 func (c *copier) run() {
 	if c.r != nil {
 		r := &callersReader{Reader: c.r}
-		_, _ = io.Copy(c.file, r)
+		_, _ = io.Copy(onlyWriter{&c.file}, r)
 		c.err = r.err
 	} else {
 		w := &callersWriter{Writer: c.w}
-		_, _ = io.Copy(w, c.file)
+		_, _ = io.Copy(w, onlyReader{&c.file})
 		c.err = w.err
 	}
 	c.file.Close()
@@ -64,15 +63,15 @@ func (c *copier) run() {
 
 // job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
 type job struct {
-	transfer     // once parked
-	fd       int // this process's end; -1 once closed, if not parked
-	stream   int // stdin, stdout, stderr, or -1 for a send buffer
-	write    bool
+	transfer        // once parked
+	fd       int    // this process's end; -1 once closed, if not parked
+	stream   int    // stdin, stdout, stderr, or -1 for a send buffer
 	data     []byte // to write
 	taken    int    // bytes read, in all
 	out      capture
 	stop     atomic.Bool // the goroutine is to end; a pipe that is always ready never asks Go's poller, which would tell it
-	end      bool        // finished by the goroutine
+	write    bool
+	end      bool // finished by the goroutine
 }
 
 // progress is the outcome of a job's step.
@@ -164,7 +163,7 @@ func (j *job) drain() bool {
 
 // park hands the job to a goroutine.
 func (j *job) park() {
-	j.file = os.NewFile(uintptr(j.fd), "pipe")
+	j.file = newPipeFile(j.fd, "pipe")
 	j.done = make(chan struct{})
 	go j.run()
 }
@@ -190,10 +189,12 @@ func (j *job) run() {
 		}
 		return true
 	}
+	await := conn.Read
 	if j.write {
-		_ = conn.Write(ready)
-	} else {
-		_ = conn.Read(ready)
+		await = conn.Write
+	}
+	for await(ready) != nil && j.file.await != nil && !j.stop.Load() {
+		j.file.await(j.file.File, j.write)
 	}
 	if j.end {
 		j.file.Close()
@@ -201,9 +202,9 @@ func (j *job) run() {
 }
 
 // detach gives the pipe away. A job that was parked must have been drained.
-func (j *job) detach() *os.File {
+func (j *job) detach() pipeFile {
 	if !j.parked() {
-		f := os.NewFile(uintptr(j.fd), "pipe")
+		f := newPipeFile(j.fd, "pipe")
 		j.fd = -1
 		return f
 	}
@@ -225,7 +226,7 @@ func (j *job) close() {
 }
 
 // discard reads a pipe to its end, for those who write to it.
-func discard(f *os.File) {
-	_, _ = io.Copy(io.Discard, f)
+func discard(f pipeFile) {
+	_, _ = io.Copy(io.Discard, onlyReader{&f})
 	f.Close()
 }

@@ -53,7 +53,7 @@ func flood([]string) int {
 		if err == unix.EPIPE {
 			end = "cut"
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 	}
 	_, _ = io.WriteString(report, end+"\n")
 	return 0

@@ -149,9 +149,9 @@ func (pl *plan) parkStatus() {
 
 // openStatus gives the status pipe to Go's poller.
 func (pl *plan) openStatus() {
-	if pl.statusF == nil {
+	if pl.statusF.File == nil {
 		setNonblock(pl.statusR)
-		pl.statusF = os.NewFile(uintptr(pl.statusR), "pipe")
+		pl.statusF = newPipeFile(pl.statusR, "pipe")
 		pl.statusR = -1
 	}
 }
@@ -363,8 +363,8 @@ func (pl *plan) handOver(p *Process) {
 		p.ended = make(chan struct{})
 	}
 	for n, f := range pl.pipes {
-		if f != nil {
-			p.pipes[n] = &pipeEnd{File: f}
+		if f.File != nil {
+			p.pipes[n] = &pipeEnd{pipeFile: f}
 		}
 	}
 	if pl.pty != nil {

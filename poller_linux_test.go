@@ -1,0 +1,204 @@
+package spawn
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["without-poller"] = withoutPoller
+}
+
+// pollerNumber is the descriptor of Go's poller, or a bit of it, in a process in which the numbers below are taken when it starts. By it a filter
+// knows the poller from that of a helper, which inherits the filter and whose runtime could not even begin.
+const pollerNumber = 64
+
+func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer null.Close()
+	for name := range pollerUses {
+		for _, wait := range []string{"blocked", "parked"} {
+			t.Run(name+", "+wait, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a transfer that is not made hangs
+				defer cancel()
+				c := helperCommand(t, "without-poller", name, wait)
+				for fd := stderr + 1; fd < pollerNumber; fd++ {
+					c.PassFDAs(null, fd)
+				}
+				out, err := c.CombinedOutput(ctx)
+				require.NoError(t, err, "%s", out)
+			})
+		}
+	}
+}
+
+// withoutPoller makes use args[0] of the library where Go's poller has no room, as when fs.epoll.max_user_watches is reached (epoll(7)), in waits
+// that block a thread for as long as they may or, where args[1] says so, are parked at once.
+func withoutPoller(args []string) int {
+	// Now it is known by its number, which is free again in the process of a helper.
+	if err := unix.CloseRange(stderr+1, pollerNumber-1, 0); err != nil {
+		return fail(err)
+	}
+	low.reserve() // once and for all
+	err := initPoller()
+	if err == nil {
+		err = denyFlags(unix.SYS_EPOLL_CTL, pollerNumber, uint64(unix.ENOSPC))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return fail(err)
+	}
+	defer unix.Close(p[1])
+	r := newPipeFile(p[0], "pipe")
+	defer r.Close()
+	if r.await == nil {
+		return fail(errors.New("the poller has room"))
+	}
+	open, goroutines := openNumbers(), runtime.NumGoroutine()
+	if err := pollerUses[args[0]](); err != nil {
+		return fail(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			return fail(errors.New("a goroutine is left"))
+		}
+	}
+	if err := leftBehind(open, true); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// lasting begins a script for a child that lasts longer than a wait may block a thread.
+const lasting = "sleep 0.2; "
+
+// large is more than any pipe holds.
+var large = pattern(1<<20 + 1)
+
+func same(got []byte, err error) error {
+	if err == nil && !bytes.Equal(got, large) {
+		err = fmt.Errorf("%d bytes differ from those expected", len(got))
+	}
+	return err
+}
+
+var pollerUses = map[string]func() error{
+	"Output": func() error {
+		out, err := shell("echo early; " + lasting + "head -c 300000 /dev/zero; echo late").Output(context.Background())
+		if err == nil && string(out) != "early\n"+strings.Repeat("\x00", 300000)+"late\n" {
+			err = fmt.Errorf("%d bytes of output", len(out))
+		}
+		return err
+	},
+	"SetInput": func() error { return same(shell(lasting + "exec cat").SetInput(large).Output(context.Background())) },
+	"SetStdin and SetStdout": func() error {
+		var b bytes.Buffer
+		err := shell(lasting + "exec cat").SetStdin(bytes.NewReader(large)).SetStdout(&b).Run(context.Background())
+		return same(b.Bytes(), err)
+	},
+	"pipes": func() error {
+		p, err := shell(lasting + "exec tee /dev/stderr").PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
+		if err != nil {
+			return err
+		}
+		written := make(chan error, 1)
+		go func() { // by methods that a file has besides Write
+			_, err := io.WriteString(p.Stdin(), string(large[:len(large)/2]))
+			_, copyErr := io.Copy(p.Stdin(), bytes.NewReader(large[len(large)/2:]))
+			written <- errors.Join(err, copyErr, p.Stdin().Close())
+		}()
+		var out bytes.Buffer
+		copied := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(&out, p.Stdout())
+			copied <- errors.Join(err, p.Stdout().Close())
+		}()
+		errOut, err := io.ReadAll(p.Stderr())
+		err = errors.Join(same(errOut, err), <-copied, <-written, p.Stderr().Close(), p.Wait())
+		return same(out.Bytes(), err)
+	},
+	"Lines": func() error {
+		n := 0
+		for _, err := range shell(lasting + "yes | head -n 100000").Lines(context.Background()) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		if n != 100000 {
+			return fmt.Errorf("%d lines", n)
+		}
+		return nil
+	},
+	"the end of the context": func() error {
+		held, hold, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer held.Close()
+		defer hold.Close()
+		keepsStdout := func() *Command { return shell("{ read x <&3; } & exit 3").PassFDAs(held, 3) }
+		for name, call := range map[string]func(ctx context.Context) error{
+			"Output":    func(ctx context.Context) error { _, err := keepsStdout().Output(ctx); return err },
+			"SetStdout": func(ctx context.Context) error { return keepsStdout().SetStdout(new(bytes.Buffer)).Run(ctx) },
+			"SetInput":  func(ctx context.Context) error { return keepsStdout().SetInput(large).SetStdout(io.Discard).Run(ctx) },
+			"PipeStdout": func(ctx context.Context) error {
+				p, err := keepsStdout().PipeStdout().Start(ctx)
+				if err != nil {
+					return err
+				}
+				if _, err = io.Copy(io.Discard, p.Stdout()); errors.Is(err, os.ErrClosed) {
+					err = ctx.Err()
+				}
+				_ = p.Wait()
+				return err
+			},
+		} {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			err := call(ctx)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%s: unexpected error %w", name, err)
+			}
+		}
+		return nil
+	},
+	"a grandchild that keeps stderr": func() error {
+		r, to, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		from, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer to.Close()
+		defer from.Close()
+		err = shell(grandchild).PassFDAs(r, 3, CloseParent).PassFDAs(w, 4, CloseParent).SetStdout(os.Stdout).Run(context.Background())
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Status.ExitCode != 3 {
+			return fmt.Errorf("unexpected error %w", err)
+		}
+		_, err = io.WriteString(to, "go\n")
+		text, readErr := io.ReadAll(from)
+		if err = errors.Join(err, readErr); err == nil && string(text) != "started\nalive\n" {
+			err = fmt.Errorf("the grandchild: %q", text)
+		}
+		return err
+	},
+}
