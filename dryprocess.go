@@ -414,9 +414,14 @@ func (d *dryRun) callError() error {
 
 // start says that the program runs.
 func (d *dryRun) start() {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	d.startLocked()
+}
+
+// Preconditions: p.mu is held.
+func (d *dryRun) startLocked() {
 	p := d.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if isClosed(d.running) || d.signal != 0 {
 		return
 	}
@@ -427,10 +432,11 @@ func (d *dryRun) start() {
 	}
 }
 
-// handleSignals makes the program handle signals itself.
-func (d *dryRun) handleSignals() <-chan os.Signal {
+// startHandling says that the program runs, as start, and handles signals itself. Both at once: who sees it run may send one.
+func (d *dryRun) startHandling() <-chan os.Signal {
 	d.p.mu.Lock()
 	defer d.p.mu.Unlock()
+	d.startLocked()
 	if d.signals == nil {
 		d.signals = make(chan os.Signal, 16)
 	}

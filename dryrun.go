@@ -143,10 +143,7 @@ func (c *DryRunCall) Context() context.Context { return c.run.ctx }
 
 // Signals says that the program runs, as [DryRunCall.Flush], and handles signals itself from now on: those that a program can handle do not end it, but come from
 // the channel. What does not fit into its 16 places is lost.
-func (c *DryRunCall) Signals() <-chan os.Signal {
-	c.run.start()
-	return c.run.handleSignals()
-}
+func (c *DryRunCall) Signals() <-chan os.Signal { return c.run.startHandling() }
 
 // Signalled reports whether the program has got a signal so far, from [Process.Signal] or because it is to end.
 func (c *DryRunCall) Signalled() bool {
@@ -195,7 +192,6 @@ func (c *DryRunCall) RunReal() {
 		c.Err = err
 		return
 	}
-	c.run.start()
 	c.forward(p)
 	var exit *ExitError
 	if err := p.Wait(); err != nil && !errors.As(err, &exit) {
@@ -215,9 +211,9 @@ func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
 	return r, nil
 }
 
-// forward sends p the signals of this program until p has ended.
+// forward says that the program runs, and sends p its signals until p has ended.
 func (c *DryRunCall) forward(p *Process) {
-	signals := c.run.handleSignals()
+	signals := c.run.startHandling()
 	for {
 		select {
 		case sig := <-signals:

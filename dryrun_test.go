@@ -942,6 +942,22 @@ func TestDryRunExplainsOnLinuxOnly(t *testing.T) {
 	})))
 }
 
+// A signal right after Start does not come between: the program handles signals as soon as it is seen to run.
+func TestDryRunHandlesSignalsFromItsStartOn(t *testing.T) {
+	checkDryLeaks(t)
+	ctx := dry(func(d *DryRunCall) {
+		<-d.Signals()
+		d.ExitCode = 7
+	})
+	for range 2000 {
+		p, err := New(missing).Start(ctx)
+		require.NoError(t, err)
+		require.NoError(t, p.Signal(syscall.SIGTERM))
+		_ = p.Wait()
+		require.Equal(t, 7, p.Status().ExitCode, p.Status())
+	}
+}
+
 // BenchmarkDryRunOff measures what a run pays for a dry run that is off: without any, and with a context of some other test's in the process.
 func BenchmarkDryRunOff(b *testing.B) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
