@@ -362,17 +362,7 @@ func (s *Script) find(r *report) (e *Expectation, ok bool) {
 			first = i
 		}
 	}
-	var near *Expectation
-	for i := max(first, 0); first >= 0 && i < len(s.expected); i++ {
-		e := s.expected[i]
-		if e.used < e.min && len(e.argv) > 0 && e.argv[0].Match(r.call.Path) {
-			near = e
-			break
-		}
-		if !s.options.anyOrder {
-			break
-		}
-	}
+	near := s.nearest(r.call, first)
 	if near == nil {
 		r.title = fmt.Sprintf("call %d is not expected", s.calls)
 		if first >= 0 && !s.options.anyOrder {
@@ -386,6 +376,38 @@ func (s *Script) find(r *report) (e *Expectation, ok bool) {
 	r.expected(near)
 	near.difference(r)
 	return near, false
+}
+
+// nearest returns the missing expectation that a call was most likely meant for, of those from first on, in order the first itself: one of the same program, with the
+// most arguments that are as expected, and of those with the fewest that are not. There may be none.
+func (s *Script) nearest(call *spawn.DryRunCall, first int) (near *Expectation) {
+	if first < 0 {
+		return nil
+	}
+	candidates := s.expected[first:]
+	if !s.options.anyOrder {
+		candidates = candidates[:1]
+	}
+	argv, most, fewest := words(call), 0, 0
+	for _, e := range candidates {
+		if e.used >= e.min || len(e.argv) == 0 || !e.argv[0].Match(call.Path) {
+			continue
+		}
+		same := 0
+		for i, m := range e.argv {
+			if i < len(argv) && m.Match(argv[i]) {
+				same++
+			}
+		}
+		other := len(e.argv) - same
+		if !e.rest {
+			other += max(len(argv)-len(e.argv), 0)
+		}
+		if near == nil || same > most || same == most && other < fewest {
+			near, most, fewest = e, same, other
+		}
+	}
+	return near
 }
 
 // difference reports which arguments differ.

@@ -98,6 +98,32 @@ func TestACallOutOfOrderFailsTheTestAndIsPlayed(t *testing.T) {
 	require.Empty(t, calls(AnyOrder()))
 }
 
+// Of several expectations of a program it is compared with that which it was most likely meant for.
+func TestAnUnexpectedCallIsComparedWithTheNearestExpectation(t *testing.T) {
+	for call, want := range map[string]string{
+		"git a b d":   "git a <any> c  (HERE)\n  called:   git a b d\n  argument 3:\n    expected c\n    got      d",
+		"git a b":     "git a <any> c  (HERE)\n  called:   git a b\n  argument 3: expected c, there is none",
+		"git z":       "git x  (HERE)\n  called:   git z\n  argument 1:\n    expected x\n    got      z",
+		"git x y":     "git x  (HERE)\n  called:   git x y\n  argument 2: expected none, got y",
+		"git a q e f": "git a q e  (HERE)\n  called:   git a q e f\n  argument 4: expected none, got f",
+		"git":         "git x  (HERE)\n  called:   git\n  argument 1: expected x, there is none",
+		"svn a b c d": "svn a x <any more>  (HERE)\n  called:   svn a b c d\n  argument 2:\n    expected x\n    got      b",
+	} {
+		report := fake(func(tb testing.TB) {
+			ctx, script := New(tb, AnyOrder())
+			script.Expect("svn", "a", "y")
+			script.Expect("svn", "a", "x", Rest)
+			script.Expect("hg", "a", "b", "d")
+			script.Expect("git", "x")
+			script.Expect("git", "a", Any, "c")
+			script.Expect("git", "a", "q", "e")
+			require.ErrorIs(t, spawn.New(strings.Fields(call)[0], strings.Fields(call)[1:]...).Run(ctx), errUnexpected)
+		})
+		require.True(t, strings.HasPrefix(report, "spawntest: call 1 differs from what is expected\n  expected: "+want+"\nspawntest: a call is missing"), report)
+		require.Equal(t, 5, strings.Count(report, "a call is missing"), "it is not missing too")
+	}
+}
+
 func TestOptionalCallsMayComeOrNot(t *testing.T) {
 	ctx, script := New(t)
 	script.Expect("sync").AnyTimes()
