@@ -329,13 +329,24 @@ func (s *Script) run(call *spawn.DryRunCall) {
 	if e != nil && ok {
 		e.play(r)
 	} else {
-		call.Err = errUnexpected
+		call.Err = s.unexpected(r)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !r.isEmpty() {
 		s.problems = append(s.problems, r)
 	}
+}
+
+// unexpected is the error of a call that nothing stands in for. It has the first difference: an error of the code under test is often what is seen first.
+func (s *Script) unexpected(r *report) error {
+	if !r.differs() {
+		return errUnexpected
+	}
+	s.secretsMu.Lock()
+	x := newScrubber(s.options.hidden, s.secrets)
+	s.secretsMu.Unlock()
+	return fmt.Errorf("%w: %s", errUnexpected, strings.NewReplacer("\n  expected ", " expected ", "\n  got      ", ", got ").Replace(r.lines[0](x)))
 }
 
 // find returns the expectation that a call is for, and uses it. If there is none, or ok is false, the report says why.

@@ -42,9 +42,10 @@ func TestAnUnexpectedCallFailsTheTestAndTheCall(t *testing.T) {
 		script.Expect("ip", "link", Any, "up").Stdout("never")
 		out, err := spawn.New("ip", "link", "eth0", "down").AddSecretArg("hush").Output(ctx)
 		require.ErrorIs(t, err, errUnexpected)
+		require.EqualError(t, err, `spawn: cannot start "ip": start: spawntest: the test does not expect this call: argument 3: expected up, got down`)
 		require.Empty(t, out)
 		require.Empty(t, tb.(*fakeTB).errors, "at its end")
-		require.Error(t, spawn.New("rm", "-rf", "/").Run(ctx))
+		require.EqualError(t, spawn.New("rm", "-rf", "/").Run(ctx), `spawn: cannot start "rm": start: spawntest: the test does not expect this call`)
 	})
 	require.Equal(t, `spawntest: call 1 differs from what is expected
   expected: ip link <any> up  (HERE)
