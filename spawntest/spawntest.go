@@ -205,6 +205,35 @@ func (e *Expectation) SendBuffer(data any) *Expectation {
 	})
 }
 
+// Explains expects the text of [spawn.DryRunCall.Explain], the system calls of a child, to be this: a [Matcher], such as Contains("PR_SET_NO_NEW_PRIVS"), or a
+// string, which is the whole text. It is for what is no argument or variable: limits, credentials, confinement. Where there is no such text the call is not as
+// expected, so a test with it is one for Linux.
+func (e *Expectation) Explains(text any) *Expectation {
+	m := mustMatcher("Explains", text)
+	return e.check(func(r *report, call *spawn.DryRunCall) {
+		got, err := call.Explain()
+		switch {
+		case err != nil:
+			r.add("system calls: expected %s, but %s", m, exact(err.Error()))
+		case !m.Match(got):
+			r.lines = append(r.lines, func(x scrubber) string {
+				return fmt.Sprintf("system calls: expected %s, got, among others", x.shown([]any{m})...) + notable(x.scrub(got))
+			})
+		}
+	})
+}
+
+// notable returns the system calls of a text but those that every child makes by the dozen, and the last, which has the whole environment.
+func notable(calls string) string {
+	var b strings.Builder
+	for line := range strings.Lines(calls) {
+		if !strings.HasPrefix(line, "rt_sigaction(") && !strings.HasPrefix(line, "execve(") {
+			b.WriteString("\n  " + strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return b.String()
+}
+
 func (e *Expectation) check(f func(*report, *spawn.DryRunCall)) *Expectation {
 	e.checks = append(e.checks, f)
 	return e
