@@ -285,11 +285,22 @@ func TestObserverThatEndsItsGoroutineDoesNoHarm(t *testing.T) {
 func TestObservingOffAllocatesNothing(t *testing.T) {
 	ctx, c := context.Background(), New(missing, "a").AddEnv("A", "b")
 	info, _ := logTo(slog.LevelInfo)
-	for name, restore := range map[string]func(){"never set": func() {}, "debug level off": SetLogger(info), "set to nil": SetObserver(nil)} {
+	for name, set := range map[string]func() (restore func()){
+		"never set":            func() func() { return func() {} },
+		"debug level off":      func() func() { return SetLogger(info) },
+		"its own, and off":     func() func() { c.SetLogger(info); return func() { c.SetLogger(nil) } },
+		"set to nil":           func() func() { return SetObserver(nil) },
+		"set, and put back":    func() func() { SetObserver(&noted{})(); return func() {} },
+		"a policy set to nil":  func() func() { return SetPolicy(nil) },
+		"a policy, taken away": func() func() { SetPolicy(forbidAll)(); return func() {} },
+	} {
+		restore := set()
 		require.Zero(t, testing.AllocsPerRun(100, func() {
 			if d, _, err := c.begin(ctx, false); d != c || err != nil {
 				t.Error("a copy")
 			}
+			c.observed.start(missing, 1)
+			c.observed.exit(Status{}, nil)
 		}), name)
 		restore()
 	}
