@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -51,7 +52,8 @@ type codeBlock struct {
 	dir      string // of its package, in the module that all are in
 	program  bool
 	test     bool
-	complete bool // it has a package clause
+	complete bool   // it has a package clause
+	calls    string // for a fragment of statements: a test that runs them
 }
 
 // codeBlocks returns all blocks of Go code.
@@ -93,10 +95,15 @@ func (b *codeBlock) file(t *testing.T) string {
 	source := b.source
 	file, err := parse("package fragment\n" + source)
 	if err != nil {
-		source = "func _(ctx context.Context) error {\n" + source + "return nil\n}\n"
+		source = "func fragment(ctx context.Context) error {\n" + source + "return nil\n}\n"
+		want := ""
 		if strings.Contains(b.source, "err :=") || strings.Contains(b.source, "err =") {
 			source = strings.TrimSuffix(source, "return nil\n}\n") + "return err\n}\n"
+			if stated := statedError.FindStringSubmatch(b.source); stated != nil {
+				want = stated[1]
+			}
 		}
+		b.calls = fmt.Sprintf(fragmentTest, want)
 		file, err = parse("package fragment\n" + source)
 	}
 	require.NoErrorf(t, err, "README.md, the block at line %d", b.line)
@@ -122,6 +129,30 @@ func (b *codeBlock) file(t *testing.T) string {
 	}
 	return head + source
 }
+
+// statedError is what a fragment says about the error that it leaves in err: none, if nothing.
+var statedError = regexp.MustCompile(`(?m)^err :?= .* // (spawn: .*)$`)
+
+// fragmentTest runs statements where no program runs and all that are called exit with code 0.
+const fragmentTest = `package fragment
+
+import (
+	"testing"
+
+	"github.com/virspawn/spawn"
+)
+
+func TestFragment(t *testing.T) {
+	defer spawn.SetDryRun(func(*spawn.DryRunCall) {})() // also where the context is another one
+	got := ""
+	if err := fragment(t.Context()); err != nil {
+		got = err.Error()
+	}
+	if want := %q; got != want {
+		t.Errorf("the error %%q and not %%q", got, want)
+	}
+}
+`
 
 // readmeModule writes all blocks as packages of a module that uses the source tree at hand, and returns its directory and how to call
 // the go command there, offline.
@@ -152,6 +183,9 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 			name = "main_test.go"
 		}
 		write(filepath.Join(b.dir, name), b.file(t))
+		if b.calls != "" {
+			write(filepath.Join(b.dir, "fragment_test.go"), b.calls)
+		}
 	}
 	return dir, func(args ...string) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -165,7 +199,7 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 
 var statedOutput = regexp.MustCompile(`(?s)\n\t// Output:\n(.*?)\n}`)
 
-// Every block of Go code compiles; programs run, and print what they say; tests pass.
+// Every block of Go code compiles and runs: programs, which print what they say, tests, which pass, and statements in a dry run. There is no other one.
 func TestReadmeCodeRuns(t *testing.T) {
 	all := codeBlocks(t, readme(t))
 	dir, run := readmeModule(t, all)
@@ -185,7 +219,7 @@ func TestReadmeCodeRuns(t *testing.T) {
 	for _, b := range all {
 		t.Run(b.dir, func(t *testing.T) {
 			switch {
-			case b.test:
+			case b.test || b.calls != "":
 				tests++
 				out, err := run("test", "-count=1", "./"+b.dir)
 				require.NoErrorf(t, err, "%s", out)
@@ -210,11 +244,13 @@ func TestReadmeCodeRuns(t *testing.T) {
 					want := regexp.MustCompile(`(?m)^\t// `).ReplaceAllString(stated[1], "")
 					require.Equal(t, want+"\n", stdout.String())
 				}
+			default:
+				t.Errorf("README.md, the block at line %d: nothing runs it: it is no program, has no test, and is no list of statements", b.line)
 			}
 		})
 	}
 	require.GreaterOrEqual(t, programs, 4)
-	require.GreaterOrEqual(t, tests, 2)
+	require.GreaterOrEqual(t, tests, 3)
 }
 
 // The README's list of steps has all of those that there are, in their order.
