@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -253,4 +254,27 @@ func ExampleCommand_SetParentDeathSignal() {
 	// Should this process be killed, the program does not outlive it.
 	printOutput(spawn.New("echo", "hello").SetParentDeathSignal(syscall.SIGKILL))
 	// Output: hello
+}
+
+// Whatever a daemon starts is in one of two directories, and runs without ways to gain privileges.
+func ExampleSetPolicy_noNewPrivs() {
+	restore := spawn.SetPolicy(func(c *spawn.Command) error {
+		if dir := filepath.Dir(c.Path()); dir != "/usr/sbin" && dir != "/bin" {
+			return fmt.Errorf("%s is in neither /usr/sbin nor /bin", c.Path())
+		}
+		c.SetNoNewPrivs()
+		return nil
+	})
+	defer restore()
+	printCalls(spawn.New("/bin/grep"), "prctl")
+	out, err := spawn.New("/bin/grep", "NoNewPrivs", "/proc/self/status").Output(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s", out)
+	fmt.Println(spawn.Run(context.Background(), "/usr/bin/env"))
+	// Output:
+	// prctl(PR_SET_NO_NEW_PRIVS, 1)
+	// NoNewPrivs:	1
+	// spawn: cannot start "/usr/bin/env": SetPolicy: /usr/bin/env is in neither /usr/sbin nor /bin
 }
