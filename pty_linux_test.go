@@ -629,7 +629,7 @@ func TestARunOnAPTYIsRefused(t *testing.T) {
 	require.NoError(t, p.Wait())
 }
 
-func TestDryRunOnAPTYWithARealRun(t *testing.T) {
+func TestAPTYOfADryRunThatRunsTheProgram(t *testing.T) {
 	checkLeaks(t)
 	p, err := New("/bin/sh", "-c", "cat; tty; echo error >&2").SetPTY(1, 2).Start(dry(func(d *DryRunCall) { d.RunReal() }))
 	require.NoError(t, err)
@@ -640,7 +640,7 @@ func TestDryRunOnAPTYWithARealRun(t *testing.T) {
 	require.NoError(t, p.PTY().Close())
 }
 
-func TestDryRunThatCannotStartLeavesNoPTY(t *testing.T) {
+func TestThereIsNoPTYOfADryRunThatCannotStart(t *testing.T) {
 	checkLeaks(t)
 	_, err := New(missing).SetPTY(0, 0).Start(dry(func(d *DryRunCall) { d.Err = errors.New("no") }))
 	require.ErrorContains(t, err, "no")
