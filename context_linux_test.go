@@ -588,6 +588,25 @@ func TestWhatHasEndedStaysAttachedToNoContext(t *testing.T) {
 				})
 			})
 		}
+		for name, use := range map[string]func(p *Process){
+			"a terminal that is read to the end": func(p *Process) {
+				_, err := io.ReadAll(p.PTY())
+				require.NoError(t, err)
+			},
+			"a terminal that is closed": func(p *Process) { require.NoError(t, p.PTY().Close()) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				needTerminals(t)
+				checkLeaks(t)
+				watch(t, func(ctx context.Context) {
+					p, err := shell("echo out").SetPTY(24, 80).Start(ctx)
+					require.NoError(t, err)
+					t.Cleanup(func() { p.PTY().Close() })
+					use(p)
+					_ = p.Wait() // it may have died of SIGHUP
+				})
+			})
+		}
 	})
 }
 
