@@ -76,7 +76,7 @@ func (pl *plan) meetDaemon(p *Process) (met bool) {
 	if !p.daemon {
 		return true
 	}
-	waitEnd(p.handle.fd)
+	waitForStart(func(timeout time.Duration) bool { return waitReadable(p.handle.fd, timeout) })
 	pl.closeChildEnds() // the daemon has a table of its own
 	pid, status := pl.reapFirstParent(p)
 	err := pl.openDaemon(p, pid)
@@ -143,13 +143,17 @@ var errNoDaemon = errors.New("the daemon ended before its program")
 // awaitAnswer lets the daemon go on and reports whether it has answered, or has ended.
 func (pl *plan) awaitAnswer(p *Process, pidfd int) bool {
 	_, _ = unix.Write(pl.gateW, []byte{1}) // EPIPE when it has ended
-	for !waitReadable(pl.statusR, maxBlockedTime) {
+	waitForStart(func(timeout time.Duration) bool {
+		if waitReadable(pl.statusR, timeout) {
+			return true
+		}
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.killed { // it is stopped, perhaps, but there: it would have answered or ended
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 		}
-		p.mu.Unlock()
-	}
+		return false
+	})
 	return pl.readReady()
 }
 

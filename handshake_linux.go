@@ -123,7 +123,7 @@ func (g *gate) close() {
 }
 
 // startGated starts a command with a handshake. It returns when the child has stopped or has failed, which it usually does in no time, or
-// after maxBlockedTime, and leaves the rest to a goroutine.
+// after maxBlockedTime, or when there is a helper, and leaves the rest to a goroutine.
 func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, error) {
 	c = c.Clone() // the caller may change his when this has returned
 	pl, p, err := c.cloneChild(ctx, streams, watched)
@@ -134,15 +134,19 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 	pl.handOver(p)
 	pl.pipes, pl.pty = [3]pipeFile{}, nil // the caller's from now on, also when the child fails
 	pl.watchPipes(ctx, p)
-	there := pl.pollGate(p, maxBlockedTime)
+	poll := func(timeout time.Duration) bool { return pl.pollGate(p, timeout) }
+	there := false
+	if pl.helper == nil { // else it takes a while
+		there = briefly(poll)
+	} else {
+		pl.leaveToGate()
+	}
 	go func() {
-		if !there && pl.helper != nil {
+		switch {
+		case pl.helper != nil:
 			pl.parkGate(p)
-			there = true
-		}
-		for !there { // something does not answer, such as a file system
-			time.Sleep(maxBlockedTime / 10)
-			there = pl.pollGate(p, 0)
+		case !there:
+			waitForStart(poll)
 		}
 		if err := pl.passGate(p); err != nil {
 			p.err, p.status = err, Status{ExitCode: -1}
@@ -199,11 +203,15 @@ func (pl *plan) readReady() bool {
 	}
 }
 
-// parkGate waits, without a thread, until a helper has stopped at its gate or has ended: its hook may take any time.
-func (pl *plan) parkGate(p *Process) {
+// leaveToGate gives back what is the helper's now.
+func (pl *plan) leaveToGate() {
 	pl.waitLeft()
 	pl.closeChildEnds()
 	pl.cmd.closeParents()
+}
+
+// parkGate waits, without a thread, until a helper has stopped at its gate or has ended: its hook may take any time.
+func (pl *plan) parkGate(p *Process) {
 	pl.openStatus()
 	var b [1]byte
 	if n, _ := pl.statusF.Read(b[:]); n == 1 {

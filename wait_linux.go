@@ -19,6 +19,8 @@ import (
 const (
 	// maxBlocked is how many waits may block a thread at a time.
 	maxBlocked = 16
+	// maxStarting is the same for waits for children on their way to exec, or to their gates.
+	maxStarting = 8
 	// maxBlockedTime is how long a wait may block a thread.
 	maxBlockedTime = 100 * time.Millisecond
 )
@@ -52,7 +54,7 @@ func (pl *plan) wait(p *Process) error {
 }
 
 // startWaits bounds the threads that wait for children to exec, which takes a moment.
-var startWaits = make(chan struct{}, maxBlocked)
+var startWaits = make(chan struct{}, maxStarting)
 
 // waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
 func (pl *plan) waitExec(p *Process) error {
@@ -114,12 +116,21 @@ func (pl *plan) waitLeft() {
 		pl.closeChildEnds()
 		wait = func(timeout time.Duration) bool { return waitReadable(pl.statusR, timeout) }
 	}
-	startWaits <- struct{}{}
-	left := wait(maxBlockedTime)
-	<-startWaits
-	for ; !left; left = wait(0) { // a file system that does not answer, for example
+	waitForStart(wait)
+}
+
+// waitForStart calls wait, which blocks the thread for no longer than its argument, until it returns true.
+func waitForStart(wait func(timeout time.Duration) bool) {
+	for done := briefly(wait); !done; done = wait(0) { // a file system that does not answer, for example
 		time.Sleep(maxBlockedTime / 10)
 	}
+}
+
+// briefly calls wait with the time for which it may block a thread, when there are few others that do.
+func briefly(wait func(timeout time.Duration) bool) bool {
+	startWaits <- struct{}{}
+	defer func() { <-startWaits }()
+	return wait(maxBlockedTime)
 }
 
 // waitStatus waits for the end of the status pipe, which the child has closed or is about to.
