@@ -15,12 +15,21 @@ import (
 // (descriptors, directory, umask, credentials) goes with it when a call fails; what it changed of the process, limits
 // and ignored signals, is put back.
 func (c *Command) exec() error {
+	if c.session { // which is made only once
+		return c.execOnce()
+	}
+	return again(c.execOnce)
+}
+
+func (c *Command) execOnce() error {
 	pl, err := c.prepare(context.Background(), c.streams, inPlace)
 	if err != nil {
 		return err
 	}
 	defer pl.release()
-	c.observed.start(pl.path, os.Getpid())
+	if c.observed == nil || !c.observed.started {
+		c.observed.start(pl.path, os.Getpid())
+	}
 	undo := pl.saveProcess()
 	pl.undumpable = c.undumpable()
 	if pl.undumpable {

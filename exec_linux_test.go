@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ func init() {
 	helpers["exec-from-a-mess"] = execFromAMess
 	helpers["exec-fails"] = execFails
 	helpers["exec-streams"] = execStreams
+	helpers["exec-busy"] = execBusy
 }
 
 // makeAMess gives this process what a program should not inherit.
@@ -276,6 +278,30 @@ func execFails(args []string) int {
 	}
 	fmt.Println("good")
 	return 0
+}
+
+func TestExecTriesAProgramThatIsBeingWrittenAgain(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho \"$0\" ran\n"), 0o755))
+	out, err := helperCommand(t, "exec-busy", path).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "started "+path+"\n"+path+" ran\n", string(out))
+}
+
+// printStarts prints what it is told of.
+type printStarts struct{ Observer }
+
+func (printStarts) CommandStarted(_ context.Context, e StartEvent) { fmt.Println("started", e.Path) }
+
+// execBusy replaces this process by a program that is open for writing for a moment.
+func execBusy(args []string) int {
+	f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
+	if err != nil {
+		return fail(err)
+	}
+	time.AfterFunc(3*time.Millisecond, func() { f.Close() })
+	return fail(New(args[0]).InheritStdio().SetObserver(printStarts{}).Exec())
 }
 
 func tasks() []string {

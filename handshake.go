@@ -19,6 +19,9 @@ import (
 // All signals but SIGKILL and SIGSTOP are blocked in the child until the program runs, and then take effect. Where the child has a hook
 // ([Command.SetPreExecHook]), or needs a helper for another reason, SIGHUP, SIGINT, SIGQUIT, SIGABRT and SIGTERM end it at once.
 //
+// A program that is being written when it is to run fails at once (ETXTBSY), where other commands try a few times: the child that was looked at is
+// the only one.
+//
 // The running call must be [Command.Start]. A command that also changes credentials, loads a seccomp filter or sets the
 // out-of-memory score, and any before Linux 5.16, gives its child a copy of this process's memory, which takes longer the larger it is.
 // (virCommandRequireHandshake)

@@ -298,7 +298,8 @@ func keepTail(streams *[3]stream) {
 // Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
 // except that what needs this process at the other end is refused: readers, writers, buffers for output, pipes, and more data to
 // read than a pipe holds (64 KiB). A stream about which nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
-// groups, may have happened when there is an error. (virCommandExec, execve(2))
+// groups, may have happened when there is an error. A program that is being written (ETXTBSY) is tried a few times, as by the other calls, but not by
+// a command with [Command.SetSession]. (virCommandExec, execve(2))
 func (c *Command) Exec() error {
 	c, dry, err := c.begin(context.Background(), true)
 	if err != nil {
