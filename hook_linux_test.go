@@ -337,50 +337,36 @@ func TestBadHooksAreBadCalls(t *testing.T) {
 	require.ErrorContains(t, New("/bin/true").SetPreExecHook(hookFails, "").Exec(), "spawn: Exec: a hook is for a child")
 }
 
-// TestAForgedHelperIsRefused: a process that is started as a helper by somebody else makes no call of a program that is not sealed, or not
-// one.
-func TestAForgedHelperIsRefused(t *testing.T) {
-	marker := []byte("anything but a program")
-	for name, make := range map[string]func() (int, error){
-		"no memfd": func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY, 0) },
-		"not sealed": func() (int, error) {
-			fd, err := helper.NewImage()
-			if err == nil {
-				_, err = unix.Write(fd, marker)
-			}
-			return fd, err
-		},
-		"not a program": func() (int, error) {
-			fd, err := helper.NewImage()
-			if err == nil {
-				_, err = unix.Write(fd, marker)
-			}
-			if err == nil {
-				_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-			}
-			return fd, err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			fd, err := make()
-			require.NoError(t, err)
-			f := os.NewFile(uintptr(fd), name)
-			defer f.Close()
-			cmd := exec.Command(self(t))
-			cmd.Args = []string{helper.Name, "3"}
-			cmd.ExtraFiles = []*os.File{f}
-			out, err := cmd.CombinedOutput()
-			var exit *exec.ExitError
-			require.ErrorAs(t, err, &exit)
-			require.Equal(t, 126, exit.ExitCode())
-			require.Contains(t, string(out), "spawn: this process cannot be a helper: not a program for a helper")
-		})
-	}
+const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+
+// memfd returns a memfd with these contents and seals.
+func memfd(t *testing.T, contents []byte, seals int) *os.File {
+	fd, err := helper.NewImage()
+	require.NoError(t, err)
+	f := os.NewFile(uintptr(fd), "image")
+	_, err = f.Write(contents)
+	require.NoError(t, err)
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	require.NoError(t, err)
+	return f
 }
 
-// TestAnImageThatWasChangedIsRefused changes some bytes of a real image.
-func TestAnImageThatWasChangedIsRefused(t *testing.T) {
-	checkLeaks(t)
+// requireRefusedHelper starts this test binary as a helper with f, which it closes, and returns why it refuses to be one.
+func requireRefusedHelper(t *testing.T, f *os.File) string {
+	t.Helper()
+	defer f.Close()
+	cmd := exec.Command(self(t))
+	cmd.Args = []string{helper.Name, "3"}
+	cmd.ExtraFiles = []*os.File{f}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "%s", out)
+	require.Equal(t, 126, exit.ExitCode(), "%s", out)
+	return string(out)
+}
+
+// realImage returns the image of a helper's program.
+func realImage(t *testing.T) []byte {
 	c := New("/bin/echo", "the program ran").by(childAndHelper)
 	pl, err := c.prepare(context.Background(), c.streams, piped)
 	require.NoError(t, err)
@@ -388,24 +374,33 @@ func TestAnImageThatWasChangedIsRefused(t *testing.T) {
 	defer pl.release()
 	image, err := os.ReadFile("/proc/self/fd/" + strconv.Itoa(pl.helper.image))
 	require.NoError(t, err)
+	return image
+}
+
+// TestAForgedHelperIsRefused: a process that is started as a helper by somebody else makes no call of a program that is not sealed, or not
+// one.
+func TestAForgedHelperIsRefused(t *testing.T) {
+	checkLeaks(t)
+	image := realImage(t)
+	notSealed := "spawn: this process cannot be a helper: not a program for a helper: descriptor 3 is not a sealed memfd\n"
+	null, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	require.Equal(t, notSealed, requireRefusedHelper(t, null))
+	for _, missing := range []int{allSeals, unix.F_SEAL_SEAL, unix.F_SEAL_SHRINK, unix.F_SEAL_GROW, unix.F_SEAL_WRITE} {
+		require.Equal(t, notSealed, requireRefusedHelper(t, memfd(t, image, allSeals&^missing)), "without seals %#x", missing)
+	}
+	text := requireRefusedHelper(t, memfd(t, []byte("anything but a program"), allSeals))
+	require.Contains(t, text, "spawn: this process cannot be a helper: not a program for a helper")
+}
+
+// TestAnImageThatWasChangedIsRefused changes some bytes of a real image.
+func TestAnImageThatWasChangedIsRefused(t *testing.T) {
+	checkLeaks(t)
+	image := realImage(t)
 	for _, at := range []int{0, 8, 16, 24, len(image) / 4, len(image) / 2, len(image) - 1} {
 		changed := bytes.Clone(image)
 		changed[at] ^= 0x40
-		fd, err := helper.NewImage()
-		require.NoError(t, err)
-		f := os.NewFile(uintptr(fd), "image")
-		_, err = f.Write(changed)
-		require.NoError(t, err)
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-		require.NoError(t, err)
-		cmd := exec.Command(self(t))
-		cmd.Args = []string{helper.Name, "3"}
-		cmd.ExtraFiles = []*os.File{f}
-		out, err := cmd.CombinedOutput()
-		f.Close()
-		var exit *exec.ExitError
-		require.ErrorAs(t, err, &exit, "byte %d: %s", at, out)
-		require.Equal(t, 126, exit.ExitCode(), "byte %d: %s", at, out)
+		requireRefusedHelper(t, memfd(t, changed, allSeals))
 	}
 }
 
