@@ -96,9 +96,13 @@ func (p *Process) Resize(rows, cols uint16) error {
 	return nil
 }
 
-// Read reads what was written to the terminal. That nobody has it open any more is EIO for the kernel.
+// Read reads what was written to the terminal. That nobody has it open any more is EIO for the kernel, which may say so when it has just not
+// yet moved what was written last to where it is read: then a second try finds that, and nothing is written any more.
 func (t *terminal) Read(b []byte) (int, error) {
 	n, err := t.out.Read(b)
+	if errors.Is(err, syscall.EIO) {
+		n, err = t.out.Read(b)
+	}
 	if errors.Is(err, syscall.EIO) {
 		err = io.EOF
 	}

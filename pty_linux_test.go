@@ -223,7 +223,7 @@ func TestAPTYInterruptsTheForegroundJob(t *testing.T) {
 	var exit *ExitError
 	require.ErrorAs(t, p.Wait(), &exit)
 	require.Equal(t, unix.SIGINT, exit.Status.Signal)
-	require.Equal(t, "^C", restOf(t, r))
+	require.Contains(t, []string{"^C", ""}, restOf(t, r), "the echo, unless the program has ended before")
 }
 
 func TestResizeIsASIGWINCHForTheProgram(t *testing.T) {
