@@ -696,17 +696,17 @@ func TestPTYHasTheSizeOfSpawnrunsTerminal(t *testing.T) {
 }
 
 func TestPTYGetsWhatIsTypedAsItIs(t *testing.T) {
-	p, r, before := onTerminal(t, "trap 'echo interrupted; exit 3' INT; echo ready; while :; do read a; done")
+	p, r, before := onTerminal(t, "echo ready; exec cat")
 	require.Equal(t, "ready", line(t, r))
 	for modes(t, p).Lflag&unix.ISIG != 0 { // it comes just after the start
 		runtime.Gosched()
 	}
 	_, err := p.PTY().Write([]byte{3}) // ^C
 	require.NoError(t, err)
-	require.Equal(t, "^Cinterrupted", line(t, r))
-	_, err = io.Copy(io.Discard, r)
+	rest, err := io.ReadAll(r)
 	require.NoError(t, err)
+	require.Contains(t, []string{"^C", ""}, string(rest), "the echo, unless the program has ended before")
 	_ = p.Wait()
-	require.Equal(t, 3, p.Status().ExitCode)
+	require.Equal(t, 128+2, p.Status().ExitCode)
 	require.Equal(t, before, modes(t, p), "as they were")
 }

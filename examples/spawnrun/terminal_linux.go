@@ -17,11 +17,11 @@ func (r *runner) runOnTerminal(ctx context.Context) (spawn.Status, error) {
 	if err != nil {
 		return spawn.Status{ExitCode: -1}, err
 	}
-	restore := makeRaw()
+	allowSignals, restore := makeRaw()
 	defer restore()
 	go func() {
 		<-p.Done()
-		restore() // ^C then ends the wait for what the program has left behind
+		allowSignals() // ^C then ends the wait for what the program has left behind
 	}()
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, unix.SIGWINCH)
@@ -52,11 +52,12 @@ func windowSize() (rows, cols uint16) {
 	return size.Row, size.Col
 }
 
-// makeRaw lets what is typed come as it is, ^C too, if standard input is a terminal: the program's terminal does the rest. (cfmakeraw in termios(3))
-func makeRaw() (restore func()) {
+// makeRaw lets what is typed come as it is, ^C too, if standard input is a terminal: the program's terminal does the rest. After allowSignals ^C
+// and its like are signals again, after restore all is as before. (cfmakeraw in termios(3))
+func makeRaw() (allowSignals, restore func()) {
 	old, err := unix.IoctlGetTermios(0, unix.TCGETS)
 	if err != nil {
-		return func() {}
+		return func() {}, func() {}
 	}
 	raw := *old
 	raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
@@ -64,6 +65,17 @@ func makeRaw() (restore func()) {
 	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	raw.Cflag = raw.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
 	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	_ = unix.IoctlSetTermios(0, unix.TCSETS, &raw) // or it stays as it is
-	return sync.OnceFunc(func() { _ = unix.IoctlSetTermios(0, unix.TCSETS, old) })
+	var mu sync.Mutex // one change at a time, and none after restore
+	restored := false
+	set := func(modes unix.Termios, last bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !restored {
+			_ = unix.IoctlSetTermios(0, unix.TCSETS, &modes) // or it stays as it is
+		}
+		restored = restored || last
+	}
+	set(raw, false)
+	raw.Lflag |= unix.ISIG
+	return func() { set(raw, false) }, func() { set(*old, true) }
 }
