@@ -30,6 +30,11 @@ var platforms = map[string]platform{
 		args:    []string{"-M", "virt", "-cpu", "max,pauth-impdef=on"},
 		console: "ttyAMA0",
 	},
+	"riscv64": {
+		program: "qemu-system-riscv64",
+		args:    []string{"-M", "virt"},
+		console: "ttyS0",
+	},
 }
 
 // qemuArgs is QEMU's command line: the console goes to a file, the events of
