@@ -11,6 +11,7 @@ import (
 
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/secure"
 	"golang.org/x/sys/unix"
 )
@@ -131,7 +132,7 @@ func (pl *plan) enterHelper() {
 	caps := pl.helperCaps()
 	if pl.cmd.executor == childAndHelper {
 		for i := range pl.fds.kept {
-			p.Add(unix.SYS_FCNTL, pl.fds.keptFD(i), unix.F_SETFD, 0)
+			p.Add(program.SysFcntl, pl.fds.keptFD(i), unix.F_SETFD, 0)
 		}
 		// Or the Go runtime could not make panics of faults.
 		p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(^uint64(helper.Faults)), 0, sigsetSize)

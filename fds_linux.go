@@ -97,7 +97,7 @@ func (f *placement) moveAll(p *program.Program) {
 		for i, m := range pending {
 			switch {
 			case m.from == m.to:
-				p.Add(unix.SYS_FCNTL, uintptr(m.to), unix.F_SETFD, 0)
+				p.Add(program.SysFcntl, uintptr(m.to), unix.F_SETFD, 0)
 			case isSource(pending[i+1:], m.to) || isSource(waiting, m.to):
 				waiting = append(waiting, m)
 			default:

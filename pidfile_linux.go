@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -222,7 +223,7 @@ func (pl *plan) takePidFile() {
 	p := pl.prog
 	lock := p.Alloc(binary.Size(unix.Flock_t{}))
 	binary.NativeEndian.PutUint16(p.Bytes(lock, 2), unix.F_WRLCK)
-	p.Add(unix.SYS_FCNTL, uintptr(f.number), unix.F_SETLK, lock)
+	p.Add(program.SysFcntl, uintptr(f.number), unix.F_SETLK, lock)
 	var flags uintptr
 	if f.stale < 0 {
 		flags = unix.RENAME_NOREPLACE

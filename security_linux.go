@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/nofile"
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,11 +53,11 @@ func (pl *plan) credentials() {
 	}
 	if ids.setGID {
 		gid := uintptr(ids.gid)
-		pl.prog.Add(unix.SYS_SETRESGID, gid, gid, gid)
+		pl.prog.Add(program.SysSetresgid, gid, gid, gid)
 	}
 	if ids.setUID {
 		uid := uintptr(ids.uid)
-		pl.prog.Add(unix.SYS_SETRESUID, uid, uid, uid)
+		pl.prog.Add(program.SysSetresuid, uid, uid, uid)
 	}
 }
 
@@ -84,7 +85,7 @@ func (pl *plan) setgroups(groups []uint32) {
 	if len(groups) > 0 {
 		addr = pl.prog.Uint32s(groups)
 	}
-	pl.prog.Add(unix.SYS_SETGROUPS, uintptr(len(groups)), addr)
+	pl.prog.Add(program.SysSetgroups, uintptr(len(groups)), addr)
 }
 
 // leave reports whether the child leaves this process's user or group.

@@ -126,7 +126,7 @@ func runFlags(args []string) error {
 			p.Expect(write, 4)
 		}, end},
 		{func(p *program.Program) { // a result that is not expected is no less a result
-			copied := p.Add(unix.SYS_FCNTL, 0, unix.F_DUPFD_CLOEXEC, 200)
+			copied := p.Add(program.SysFcntl, 0, unix.F_DUPFD_CLOEXEC, 200)
 			p.StoreStatus(copied)
 		}, func(p *program.Program) error {
 			if err := end(p); err != nil {
@@ -304,7 +304,7 @@ func execFails([]string) error {
 	p.Add(unix.SYS_UMASK, 0o777)
 	p.Add(unix.SYS_CHDIR, p.CString("/proc"))
 	if os.Getuid() == 0 {
-		p.Add(unix.SYS_SETRESUID, 65534, 65534, 65534)
+		p.Add(program.SysSetresuid, 65534, 65534, 65534)
 	}
 	p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, p.Words(1<<(unix.SIGUSR1-1)), 0, 8)
 	thread := p.Add(unix.SYS_GETTID)
