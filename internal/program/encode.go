@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc64"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // A program can be divided in two: one executor runs what was added before Split, and what comes after travels as bytes to another
@@ -211,8 +214,48 @@ func (p *Program) decode(d *decoder, start, pid uint64, nops, nlinks, nblocks, n
 	return nil
 }
 
-// relocate makes the arguments and pointers point to the blocks where they are now. An argument is a pointer when it lies in a
-// block: no descriptor, flag, size or id is that large.
+// addressArguments says which arguments of a call may be addresses, as a mask. On a 32-bit processor a flag or an id can look like one.
+var addressArguments = map[uintptr]uint{
+	unix.SYS_CAPSET:             1<<0 | 1<<1,
+	unix.SYS_CHDIR:              1 << 0,
+	unix.SYS_CHROOT:             1 << 0,
+	unix.SYS_CLONE:              1 << 2,
+	unix.SYS_CLONE3:             1 << 0,
+	unix.SYS_EXECVE:             1<<0 | 1<<1 | 1<<2,
+	unix.SYS_EXECVEAT:           1<<1 | 1<<2 | 1<<3,
+	SysFcntl:                    1 << 2,
+	HookNr:                      1<<0 | 1<<1,
+	unix.SYS_MOUNT:              1<<0 | 1<<1 | 1<<2 | 1<<4,
+	unix.SYS_OPENAT:             1 << 1,
+	unix.SYS_PPOLL:              1<<0 | 1<<2 | 1<<3,
+	unix.SYS_PRLIMIT64:          1<<2 | 1<<3,
+	unix.SYS_READ:               1 << 1,
+	unix.SYS_RENAMEAT2:          1<<1 | 1<<3,
+	unix.SYS_RT_SIGACTION:       1<<1 | 1<<2,
+	unix.SYS_RT_SIGPROCMASK:     1<<1 | 1<<2,
+	unix.SYS_SCHED_SETAFFINITY:  1 << 2,
+	unix.SYS_SCHED_SETATTR:      1 << 1,
+	unix.SYS_SCHED_SETSCHEDULER: 1 << 2,
+	unix.SYS_SECCOMP:            1 << 2,
+	unix.SYS_SET_MEMPOLICY:      1 << 1,
+	SysSetgroups:                1 << 1,
+	unix.SYS_WRITE:              1 << 1,
+}
+
+// isAddress reports whether argument arg of a call may be an address.
+func isAddress(nr uintptr, arg int) bool { return addressArguments[nr]&(1<<arg) != 0 }
+
+// mustKnowAddresses panics where an argument is an address that would not be one in another process: only on a 64-bit processor can it be
+// told from anything else.
+func (p *Program) mustKnowAddresses(op *Op) {
+	for i, a := range op.Args {
+		if pointerSize == 8 && !isAddress(op.Nr, i) && p.arena.tail(a) != nil {
+			panic("spawn: argument " + strconv.Itoa(i) + " of system call " + strconv.Itoa(int(op.Nr)) + " is not known as an address")
+		}
+	}
+}
+
+// relocate makes the arguments and pointers point to the blocks where they are now.
 func (p *Program) relocate(blocks []moved, pointers []uint64, pid uint64) {
 	now := func(addr uint64) (uint64, bool) {
 		for _, k := range blocks {
@@ -223,9 +266,12 @@ func (p *Program) relocate(blocks []moved, pointers []uint64, pid uint64) {
 		return addr, false
 	}
 	for i := range p.ops {
-		for j := range p.ops[i].Args {
-			a, _ := now(uint64(p.ops[i].Args[j]))
-			p.ops[i].Args[j] = uintptr(a)
+		op := &p.ops[i]
+		for j := range op.Args {
+			if isAddress(op.Nr, j) {
+				a, _ := now(uint64(op.Args[j]))
+				op.Args[j] = uintptr(a)
+			}
 		}
 	}
 	for _, at := range pointers {

@@ -64,6 +64,28 @@ func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
 	require.Equal(t, before, InUse())
 }
 
+// TestOnlyAddressesMove: on a 32-bit processor an id can be the number that an address is.
+func TestOnlyAddressesMove(t *testing.T) {
+	p, err := New(0)
+	require.NoError(t, err)
+	defer p.Free()
+	p.Track()
+	text := p.CString("text")
+	require.Equal(t, 0, p.Add(SysSetresuid))
+	p.At(0).Args[0] = text
+	p.Add(unix.SYS_CHDIR, text)
+	q, _, err := Decode(p.Encode())
+	require.NoError(t, err)
+	defer q.Free()
+	require.Equal(t, text, q.At(0).Args[0])
+	require.NotEqual(t, text, q.At(1).Args[0])
+	require.Equal(t, `chdir("text")`, q.Op(1))
+
+	if pointerSize == 8 {
+		require.Panics(t, func() { p.Add(unix.SYS_GETPPID, text) }, "it is not known for its arguments")
+	}
+}
+
 // FuzzDecode: whatever the bytes are, Decode returns a program or an error, and nothing is left. The checksum is set, as a forger
 // would.
 func FuzzDecode(f *testing.F) {

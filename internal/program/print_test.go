@@ -78,16 +78,16 @@ var printings = []printed{
 	{`execve("/bin/echo", [], NULL)`, unix.SYS_EXECVE, func(p *Program) []uintptr {
 		return []uintptr{p.CString("/bin/echo"), stringArray(p), 0}
 	}},
-	{`fcntl(3, F_SETFD, 0)`, unix.SYS_FCNTL, list(3, unix.F_SETFD, 0)},
-	{`fcntl(3, F_GETFD, 0)`, unix.SYS_FCNTL, list(3, unix.F_GETFD, 0)},
-	{`fcntl(3, F_SETFL, 0x800)`, unix.SYS_FCNTL, list(3, unix.F_SETFL, 0x800)},
-	{`fcntl(3, 99, 0x1)`, unix.SYS_FCNTL, list(3, 99, 1)},
-	{`fcntl(3, F_SETLK, {l_type=F_WRLCK, l_whence=SEEK_SET, l_start=0, l_len=0})`, unix.SYS_FCNTL, func(p *Program) []uintptr {
+	{`fcntl(3, F_SETFD, 0)`, SysFcntl, list(3, unix.F_SETFD, 0)},
+	{`fcntl(3, F_GETFD, 0)`, SysFcntl, list(3, unix.F_GETFD, 0)},
+	{`fcntl(3, F_SETFL, 0x800)`, SysFcntl, list(3, unix.F_SETFL, 0x800)},
+	{`fcntl(3, 99, 0x1)`, SysFcntl, list(3, 99, 1)},
+	{`fcntl(3, F_SETLK, {l_type=F_WRLCK, l_whence=SEEK_SET, l_start=0, l_len=0})`, SysFcntl, func(p *Program) []uintptr {
 		lock := p.Alloc(32)
 		binary.NativeEndian.PutUint16(p.Bytes(lock, 2), unix.F_WRLCK)
 		return []uintptr{3, unix.F_SETLK, lock}
 	}},
-	{`fcntl(3, F_SETLK, 0)`, unix.SYS_FCNTL, list(3, unix.F_SETLK, 0)},
+	{`fcntl(3, F_SETLK, 0)`, SysFcntl, list(3, unix.F_SETLK, 0)},
 	{`renameat2(AT_FDCWD, "/run/a", AT_FDCWD, "/run/b", RENAME_NOREPLACE)`, unix.SYS_RENAMEAT2, func(p *Program) []uintptr {
 		return []uintptr{argument(unix.AT_FDCWD), p.CString("/run/a"), argument(unix.AT_FDCWD), p.CString("/run/b"), unix.RENAME_NOREPLACE}
 	}},
@@ -155,19 +155,22 @@ var printings = []printed{
 		p.SetPointer(fprog, 1, 0x40)
 		return []uintptr{unix.SECCOMP_SET_MODE_FILTER, 0, fprog}
 	}},
-	{`setgroups(0, [])`, unix.SYS_SETGROUPS, list(0, 0)},
-	{`setgroups(3, [1, 20, 4294967294])`, unix.SYS_SETGROUPS, func(p *Program) []uintptr {
+	{`setgroups(0, [])`, SysSetgroups, list(0, 0)},
+	{`setgroups(3, [1, 20, 4294967294])`, SysSetgroups, func(p *Program) []uintptr {
 		return []uintptr{3, p.Uint32s([]uint32{1, 20, 1<<32 - 2})}
 	}},
 	{`setns(5, CLONE_NEWNET)`, unix.SYS_SETNS, list(5, unix.CLONE_NEWNET)},
 	{`setpgid(0, 0)`, unix.SYS_SETPGID, list(0, 0)},
-	{`setresgid(5, -1, 4294967294)`, unix.SYS_SETRESGID, list(5, argument(-1), 1<<32-2)},
-	{`setresuid(0, -1, 65534)`, unix.SYS_SETRESUID, list(0, 1<<32-1, 65534)},
+	{`setresgid(5, -1, 4294967294)`, SysSetresgid, list(5, argument(-1), 1<<32-2)},
+	{`setresuid(0, -1, 65534)`, SysSetresuid, list(0, 1<<32-1, 65534)},
 	{`setsid()`, unix.SYS_SETSID, list()},
 	{`umask(027)`, unix.SYS_UMASK, list(0o27)},
 	{`umask(0)`, unix.SYS_UMASK, list(0)},
 	{`unshare(CLONE_FS)`, unix.SYS_UNSHARE, list(unix.CLONE_FS)},
-	{`unshare(CLONE_VM|CLONE_FILES|CLONE_CLEAR_SIGHAND|0x2)`, unix.SYS_UNSHARE, list(unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_CLEAR_SIGHAND | 2)},
+	{`unshare(CLONE_VM|CLONE_FILES|CLONE_NEWUSER|0x2)`, unix.SYS_UNSHARE, list(unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_NEWUSER | 2)},
+	{`clone3({flags=CLONE_CLEAR_SIGHAND|CLONE_INTO_CGROUP}, 88)`, unix.SYS_CLONE3, func(p *Program) []uintptr {
+		return []uintptr{p.Words(unix.CLONE_CLEAR_SIGHAND|unix.CLONE_INTO_CGROUP, 0), 88}
+	}},
 	{`write(4, "go\0", 3)`, unix.SYS_WRITE, func(p *Program) []uintptr { return []uintptr{4, p.CString("go\x00"), 3} }},
 	{`syscall_9999(0x1, 0x2, 0, 0, 0, 0xff)`, 9999, list(1, 2, 0, 0, 0, 255)},
 }

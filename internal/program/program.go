@@ -125,6 +125,9 @@ func (p *Program) Add(nr uintptr, args ...uintptr) int {
 func (p *Program) AddOp(nr uintptr, flags Flag, args ...uintptr) int {
 	op := Op{Nr: nr, Flags: flags}
 	copy(op.Args[:], args)
+	if p.track {
+		p.mustKnowAddresses(&op)
+	}
 	p.ops = append(p.ops, op)
 	return len(p.ops) - 1
 }
