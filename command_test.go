@@ -176,7 +176,7 @@ func badCommands(t *testing.T, marker string) map[string]*Command {
 	}
 	flagged := c()
 	flagged.PassFD(open, 6)
-	return map[string]*Command{
+	bad := map[string]*Command{
 		`New: the program's name is empty`:                         New(""),
 		`New: the program name "/bin/sh\x00" has a NUL byte`:       New("/bin/sh\x00"),
 		`New: the argument "a\x00b" has a NUL byte`:                New("/bin/sh", "-c", "exit 1", "a\x00b"),
@@ -209,14 +209,17 @@ func badCommands(t *testing.T, marker string) map[string]*Command {
 		`PassFDAs: the number -1 is not one to pass ` + os.DevNull + ` as; 0 to 2 are the standard streams`: c().PassFDAs(open, -1),
 		`PassFDAs: two descriptors for the number 5: ` + os.DevNull + ` and ` + os.Stderr.Name():            c().PassFDAs(open, 5).PassFDAs(os.Stderr, 5),
 		`SetUID: the uid -1 is not in 0 to 4294967294`:                                                      c().SetUID(-1),
-		`SetUID: the uid 4294967295 is not in 0 to 4294967294`:                                              c().SetUID(math.MaxUint32),
 		`SetGID: the gid -5 is not in 0 to 4294967294`:                                                      c().SetGID(-5),
-		`SetGroups: the gid 4294967296 is not in 0 to 4294967294`:                                           c().SetGroups(0, math.MaxUint32+1),
 		`SetUser: user: unknown user no-such-user`:                                                          c().SetUser("no-such-user"),
 		`SetRlimit: -1 is not a resource`:                                                                   c().SetRlimit(-1, 0, 0),
 		`SetRlimit: 16 is not a resource`:                                                                   c().SetRlimit(16, 0, 0),
 		`SetRlimit: the soft limit 2 is above the hard limit 1`:                                             c().SetRlimit(7, 2, 1),
 	}
+	if past := int64(math.MaxUint32); past <= math.MaxInt { // on a 32-bit processor no int is too large
+		bad[`SetUID: the uid 4294967295 is not in 0 to 4294967294`] = c().SetUID(int(past))
+		bad[`SetGroups: the gid 4294967296 is not in 0 to 4294967294`] = c().SetGroups(0, int(past+1))
+	}
+	return bad
 }
 
 func TestABadCallIsReportedByEveryCallThatRunsTheCommand(t *testing.T) {

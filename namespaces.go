@@ -145,7 +145,9 @@ func isIDRange(first, size int) bool {
 	return first >= 0 && uint64(first)+uint64(size) <= math.MaxUint32
 }
 
-func overlap(a, aSize, b, bSize int) bool { return a < b+bSize && b < a+aSize }
+func overlap(a, aSize, b, bSize int) bool {
+	return uint64(a) < uint64(b)+uint64(bSize) && uint64(b) < uint64(a)+uint64(aSize)
+}
 
 func (n *namespaces) joins(kind Namespace) bool {
 	return slices.ContainsFunc(n.joined, func(j joinedNamespace) bool { return j.kind&kind != 0 })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -171,7 +172,7 @@ func TestBadNamespacesAreBadCalls(t *testing.T) {
 	f, err := os.Open("/proc/self/ns/net")
 	require.NoError(t, err)
 	defer f.Close()
-	for want, c := range map[string]*Command{
+	commands := map[string]*Command{
 		"SetNamespaces: 0x1 is not":                    New("x").SetNamespaces(1),
 		"JoinNamespace: 0x30000000 is not one":         New("x").JoinNamespace(PIDNamespace|UserNamespace, f),
 		"JoinNamespace: the file is nil":               New("x").JoinNamespace(NetworkNamespace, nil),
@@ -179,12 +180,16 @@ func TestBadNamespacesAreBadCalls(t *testing.T) {
 		"SetNamespaces: the namespace 0x40000000":      New("x").JoinNamespace(NetworkNamespace, f).SetNamespaces(NetworkNamespace),
 		"SetUIDMap: the map {0 0 0}":                   New("x").SetUIDMap(IDMap{0, 0, 0}),
 		"SetGIDMap: the map {-1 0 1}":                  New("x").SetGIDMap(IDMap{-1, 0, 1}),
-		"SetUIDMap: the map {0 4294967295 1}":          New("x").SetUIDMap(IDMap{0, 4294967295, 1}),
+		"SetUIDMap: the maps {0 2147483647 1} and {9":  New("x").SetUIDMap(IDMap{0, 1<<31 - 1, 1}, IDMap{9, 1<<31 - 1, 1}),
 		"SetUIDMap: the maps {0 0 10} and {9 100 1}":   New("x").SetUIDMap(IDMap{0, 0, 10}, IDMap{9, 100, 1}),
 		"SetGIDMap: the maps {0 5 10} and {100 14 10}": New("x").SetGIDMap(IDMap{0, 5, 10}, IDMap{100, 14, 10}),
 		"SetUIDMap: 341 maps":                          New("x").SetUIDMap(make([]IDMap, 341)...),
 		"SetUIDMap: without SetNamespaces":             New("/bin/true").SetUIDMap(IDMap{0, 0, 1}),
-	} {
+	}
+	if last := int64(math.MaxUint32); last <= math.MaxInt { // on a 32-bit processor no int is too large
+		commands["SetUIDMap: the map {0 4294967295 1}"] = New("x").SetUIDMap(IDMap{0, int(last), 1})
+	}
+	for want, c := range commands {
 		err := c.Run(context.Background())
 		require.ErrorContains(t, err, want)
 		var bad *badCall

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -35,6 +36,9 @@ func init() {
 }
 
 const nobody = 65534
+
+// maxID is the highest id that an int can hold.
+const maxID = min(math.MaxInt, math.MaxUint32-1)
 
 // securityHelper makes a helper of a check that needs a process of its own.
 func securityHelper(check func() error) func([]string) int {
@@ -259,7 +263,9 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 		{catStatus().SetGroups(3, 1, 2), map[string]string{"Uid": four(0), "Gid": four(os.Getgid()), "Groups": "1 2 3"}},
 		{catStatus().SetGroups(), map[string]string{"Uid": four(0), "Groups": ""}},
 		{catStatus().SetGroups(9, 8).SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": "8 9"}},
-		{catStatus().SetUID(4294967294).SetGID(4294967294), map[string]string{"Uid": four(4294967294), "Gid": four(4294967294)}},
+		{catStatus().SetUID(1 << 16).SetGID(1<<16 + 7).SetGroups(1<<17 + 9), // not 0, 7 and 9, as 16-bit calls would have it
+			map[string]string{"Uid": four(1 << 16), "Gid": four(1<<16 + 7), "Groups": strconv.Itoa(1<<17 + 9)}},
+		{catStatus().SetUID(maxID).SetGID(maxID), map[string]string{"Uid": four(maxID), "Gid": four(maxID)}},
 	} {
 		requireStatus(t, x.c, x.want)
 		x.want["CapEff"] = strings.Repeat("0", 16)
@@ -589,6 +595,7 @@ func notifyOf(nr uint32) (int, error) {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
 	}
+	code = append(onlyNative(), code...)
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("no_new_privs: %w", err)
@@ -810,7 +817,9 @@ func ignoreSignals() error {
 	setAction(unix.SIGCHLD, sigaction{handler: sigDfl})
 	runtime.LockOSThread() // and its children
 	all := unix.Sigset_t{}
-	all.Val[0] = ^uint64(0)
+	for i := range all.Val {
+		all.Val[i]--
+	}
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
 		return err
 	}
