@@ -3,6 +3,7 @@ package spawn
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -782,7 +783,7 @@ func denyFlags(nr, flags, errno uint64) error {
 		load, jumpIfEqual, jumpIfSet, ret = 0x20, 0x15, 0x45, 0x06 // BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JSET|BPF_K, BPF_RET|BPF_K
 		retErrno, retAllow                = 0x0005_0000, 0x7fff_0000
 		setModeFilter, tsync              = 1, 1
-		firstArgument                     = 16
+		architecture, firstArgument       = 4, 16
 	)
 	// struct sock_filter: code, jt, jf and k, of 16, 8, 8 and 32 bits.
 	instruction := func(code, jf, k uint64) uint64 { return code | jf<<24 | k<<32 }
@@ -807,7 +808,14 @@ func denyFlags(nr, flags, errno uint64) error {
 			instruction(ret, 0, retAllow),
 		}
 	}
-	fprog := memory.Words(uint64(len(filter)), uint64(memory.Words(filter...)))
+	filter = append([]uint64{
+		instruction(load, 0, architecture),
+		instruction(jumpIfEqual, 0, uint64(nativeArch)) | 1<<16, // jt
+		instruction(ret, 0, retAllow),
+	}, filter...)
+	fprog := memory.Pointers(1)
+	binary.NativeEndian.PutUint16(memory.Bytes(fprog, 2), uint16(len(filter)))
+	memory.SetPointer(fprog, 1, memory.Words(filter...))
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,10 +22,20 @@ func tinyProgram(t testing.TB) string {
 			0x31, 0xff, // xor edi, edi
 			0x0f, 0x05, // syscall
 		},
+		"386": {
+			0xb8, 1, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xdb, // xor ebx, ebx
+			0xcd, 0x80, // int 0x80
+		},
 		"arm64": {
 			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
 			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
 			0x01, 0x00, 0x00, 0xd4, // svc 0
+		},
+		"riscv64": {
+			0x93, 0x08, 0xd0, 0x05, // li a7, SYS_exit
+			0x13, 0x05, 0x00, 0x00, // li a0, 0
+			0x73, 0x00, 0x00, 0x00, // ecall
 		},
 	})
 }
@@ -43,6 +54,16 @@ func helloProgram(t testing.TB) string {
 			0x31, 0xff, // xor edi, edi
 			0x0f, 0x05, // syscall
 		}, text...),
+		"386": append([]byte{
+			0xb8, 4, 0, 0, 0, // mov eax, SYS_write
+			0xbb, 1, 0, 0, 0, // mov ebx, 1
+			0xb9, 31 + 84, 0, 0x40, 0, // mov ecx: behind the headers and the code
+			0xba, 6, 0, 0, 0, // mov edx, 6
+			0xcd, 0x80, // int 0x80
+			0xb8, 1, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xdb, // xor ebx, ebx
+			0xcd, 0x80, // int 0x80
+		}, text...),
 		"arm64": append([]byte{
 			0x08, 0x08, 0x80, 0xd2, // mov x8, SYS_write
 			0x20, 0x00, 0x80, 0xd2, // mov x0, 1
@@ -52,6 +73,17 @@ func helloProgram(t testing.TB) string {
 			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
 			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
 			0x01, 0x00, 0x00, 0xd4, // svc 0
+		}, text...),
+		"riscv64": append([]byte{
+			0x93, 0x08, 0x00, 0x04, // li a7, SYS_write
+			0x13, 0x05, 0x10, 0x00, // li a0, 1
+			0x97, 0x05, 0x00, 0x00, // auipc a1, 0
+			0x93, 0x85, 0xc5, 0x01, // addi a1, a1, 28: behind the code
+			0x13, 0x06, 0x60, 0x00, // li a2, 6
+			0x73, 0x00, 0x00, 0x00, // ecall
+			0x93, 0x08, 0xd0, 0x05, // li a7, SYS_exit
+			0x13, 0x05, 0x00, 0x00, // li a0, 0
+			0x73, 0x00, 0x00, 0x00, // ecall
 		}, text...),
 	})
 }
@@ -69,6 +101,16 @@ func waitingProgram(t testing.TB) string {
 			0x31, 0xff, // xor edi, edi
 			0x0f, 0x05, // syscall
 		},
+		"386": {
+			0xb8, 3, 0, 0, 0, // mov eax, SYS_read
+			0x31, 0xdb, // xor ebx, ebx
+			0x89, 0xe1, // mov ecx, esp
+			0xba, 1, 0, 0, 0, // mov edx, 1
+			0xcd, 0x80, // int 0x80
+			0xb8, 1, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xdb, // xor ebx, ebx
+			0xcd, 0x80, // int 0x80
+		},
 		"arm64": {
 			0xe8, 0x07, 0x80, 0xd2, // mov x8, SYS_read
 			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
@@ -79,6 +121,16 @@ func waitingProgram(t testing.TB) string {
 			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
 			0x01, 0x00, 0x00, 0xd4, // svc 0
 		},
+		"riscv64": {
+			0x93, 0x08, 0xf0, 0x03, // li a7, SYS_read
+			0x13, 0x05, 0x00, 0x00, // li a0, 0
+			0x93, 0x05, 0x01, 0x00, // mv a1, sp
+			0x13, 0x06, 0x10, 0x00, // li a2, 1
+			0x73, 0x00, 0x00, 0x00, // ecall
+			0x93, 0x08, 0xd0, 0x05, // li a7, SYS_exit
+			0x13, 0x05, 0x00, 0x00, // li a0, 0
+			0x73, 0x00, 0x00, 0x00, // ecall
+		},
 	})
 }
 
@@ -88,19 +140,33 @@ func writeProgram(t testing.TB, name string, codes map[string][]byte) string {
 	if code == nil {
 		t.Skip("no machine code for " + runtime.GOARCH)
 	}
-	machine := map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
+	machine := map[string]uint16{"amd64": 62, "386": 3, "arm64": 183, "riscv64": 243}[runtime.GOARCH]
 
-	const base, headers = 0x400000, 64 + 56
-	var b bytes.Buffer
-	b.Write([]byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	for _, field := range []any{
+	const base = 0x400000
+	class, elf, header := byte(2), 64, 56 // of these sizes in bytes
+	// word is a field as wide as an address.
+	word := func(v uint64) any { return v }
+	if strconv.IntSize == 32 {
+		class, elf, header = 1, 52, 32
+		word = func(v uint64) any { return uint32(v) }
+	}
+	headers := uint64(elf + header)
+	size := word(headers + uint64(len(code)))
+	fields := []any{
 		// ELF header: type EXEC, machine, version, entry, program headers, section headers, flags, sizes and counts.
-		uint16(2), machine, uint32(1), uint64(base + headers), uint64(64), uint64(0), uint32(0),
-		uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),
-		// Program header: LOAD, readable and executable, all of the file.
-		uint32(1), uint32(5), uint64(0), uint64(base), uint64(base),
-		uint64(headers + len(code)), uint64(headers + len(code)), uint64(0x1000),
-	} {
+		uint16(2), machine, uint32(1), word(base + headers), word(uint64(elf)), word(0), uint32(0),
+		uint16(elf), uint16(header), uint16(1), uint16(0), uint16(0), uint16(0),
+	}
+	// Program header: LOAD, readable and executable, all of the file.
+	const load, flags = uint32(1), uint32(5)
+	if class == 2 {
+		fields = append(fields, load, flags, word(0), word(base), word(base), size, size, word(0x1000))
+	} else {
+		fields = append(fields, load, word(0), word(base), word(base), size, size, flags, word(0x1000))
+	}
+	var b bytes.Buffer
+	b.Write([]byte{0x7f, 'E', 'L', 'F', class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	for _, field := range fields {
 		require.NoError(t, binary.Write(&b, binary.LittleEndian, field))
 	}
 	b.Write(code)
