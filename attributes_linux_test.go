@@ -188,6 +188,7 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 		"as another user":     otherIDs(New("/bin/cat")),
 		"in a user namespace": New("/bin/cat").SetNamespaces(UserNamespace),
 		"with a score":        New("/bin/cat").SetOOMScoreAdj(900),
+		"by a forked helper":  New("/bin/cat").by(forkedHelper),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.namespaces.fresh != 0 {
@@ -201,12 +202,26 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 	}
 	// Nothing of it happens elsewhere: born frozen, it never ran.
 	require.NoError(t, os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0))
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- New("/bin/true").SetCgroup(dir).SetGracePeriod(0).Run(ctx) }()
-	eventually(t, "the child is there", func() bool { return readFile(t, dir+"/cgroup.procs") != "" })
-	cancel()
-	require.ErrorIs(t, <-ran, context.Canceled)
+	for _, c := range []*Command{New("/bin/true"), New("/bin/true").by(forkedHelper)} {
+		ctx, cancel := context.WithCancel(context.Background())
+		ran := make(chan error, 1)
+		go func() { ran <- c.SetCgroup(dir).SetGracePeriod(0).Run(ctx) }()
+		eventually(t, "the child is there", func() bool { return readFile(t, dir+"/cgroup.procs") != "" })
+		cancel()
+		require.ErrorIs(t, <-ran, context.Canceled)
+		eventually(t, "the child is gone", func() bool { return readFile(t, dir+"/cgroup.procs") == "" })
+	}
+}
+
+// TestANewCgroupNamespaceStartsAtTheChildsCgroup: there the program sees no cgroup but its own.
+func TestANewCgroupNamespaceStartsAtTheChildsCgroup(t *testing.T) {
+	needRoot(t, "to make a namespace")
+	dir := newCgroup(t)
+	checkLeaks(t)
+	c := New("/bin/cat", "/proc/self/cgroup").SetNamespaces(CgroupNamespace).SetCgroup(dir)
+	for _, c := range []*Command{c, c.by(forkedHelper)} {
+		require.Contains(t, "\n"+outputOf(t, c), "\n0::/\n")
+	}
 }
 
 func TestAControllingTerminalIsTheSessions(t *testing.T) {

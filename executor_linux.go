@@ -51,8 +51,10 @@ func (r refused) Unwrap() error { return r.error }
 
 // isRefusal reports whether a helper may do what a clone could not.
 func (pl *plan) isRefusal(errno syscall.Errno) bool {
-	return pl.cmd.executor != forkedHelper && !secure.Mode() && pl.options.Namespaces == 0 && pl.options.Cgroup == 0 &&
-		(errno == unix.ENOSYS || errno == unix.EPERM || errno == unix.EINVAL)
+	if pl.cmd.executor == forkedHelper || secure.Mode() || pl.options.Namespaces != 0 {
+		return false
+	}
+	return errno == unix.ENOSYS || pl.options.Cgroup == 0 && (errno == unix.EPERM || errno == unix.EINVAL)
 }
 
 // helperRun is what one run through a helper needs.
@@ -282,19 +284,54 @@ func (pl *plan) placeForked() {
 	}
 }
 
+// openProcs opens the list of processes of the cgroup, for a forked helper: with this process's privileges, by which the kernel goes. It is not
+// born there, because package syscall waits for execve, and that wait would have no end in a frozen cgroup.
+func (pl *plan) openProcs() error {
+	if pl.cmd.executor != forkedHelper || pl.options.Cgroup == 0 {
+		return nil
+	}
+	fd, err := unix.Openat(pl.options.Cgroup, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		fd, err = aboveStreams(fd)
+	}
+	if err != nil {
+		return pl.failed(os.NewSyscallError("openat("+strconv.Itoa(pl.options.Cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err))
+	}
+	fd = low.move(fd)
+	pl.childEnds = append(pl.childEnds, fd)
+	pl.procs = pl.fds.keep(fd)
+	return nil
+}
+
+// enterCgroup makes a forked helper do first of all what a child is born with.
+func (pl *plan) enterCgroup() {
+	if pl.procs < 0 {
+		return
+	}
+	pl.prog.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.procs), pl.prog.CString("0"), 1) // itself
+	if own := pl.options.Namespaces & unix.CLONE_NEWCGROUP; own != 0 {
+		pl.prog.Add(unix.SYS_UNSHARE, uintptr(own))
+	}
+}
+
+// forkedNamespaces are those that a forked helper is born in: that of cgroups, which shows them from its own one on, waits until it is in that.
+func (pl *plan) forkedNamespaces() uint64 {
+	if pl.procs < 0 {
+		return pl.options.Namespaces
+	}
+	return pl.options.Namespaces &^ unix.CLONE_NEWCGROUP
+}
+
 // forkHelper starts a helper by way of package syscall.
 func (pl *plan) forkHelper() (child.Child, error) {
 	n := &pl.cmd.namespaces
-	sys := &syscall.SysProcAttr{Cloneflags: uintptr(pl.options.Namespaces)}
+	sys := &syscall.SysProcAttr{Cloneflags: uintptr(pl.forkedNamespaces())}
 	if n.fresh&UserNamespace != 0 {
 		sys.UidMappings, sys.GidMappings = sysMaps(n.uidMaps), sysMaps(n.gidMaps)
 		sys.GidMappingsEnableSetgroups = !n.deniesSetgroups()
 		for c := range lastCap() + 1 {
 			sys.AmbientCaps = append(sys.AmbientCaps, uintptr(c))
 		}
-	}
-	if pl.options.Cgroup != 0 {
-		sys.UseCgroupFD, sys.CgroupFD = true, pl.options.Cgroup
 	}
 	pid, err := syscall.ForkExec(selfExe, pl.helperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: pl.helper.files, Sys: sys})
 	if err != nil {

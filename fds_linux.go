@@ -52,6 +52,7 @@ func (pl *plan) leaveTable() {
 	}
 	if pl.cmd.executor == forkedHelper {
 		pl.placeForked()
+		pl.enterCgroup()
 		if pl.cmd.namespaces.joins(MountNamespace) { // which a process may whose directory and root no thread shares
 			pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
 		}

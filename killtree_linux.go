@@ -61,7 +61,7 @@ func (pl *plan) checkTree() error {
 	if parent == "" {
 		parent = ownCgroup()
 	}
-	if !c.noTreeCgroup && parent != "" && pl.tree.makeCgroup(parent) {
+	if !c.noTreeCgroup && parent != "" && pl.tree.makeCgroup(parent) && (c.executor != forkedHelper || pl.tree.takesProcesses()) {
 		fd, err := openAboveStreams(pl.tree.cgroup, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return pl.failed(err)
@@ -220,6 +220,18 @@ func (t *tree) makeCgroup(parent string) bool {
 	}
 	t.cgroup = dir
 	return true
+}
+
+// takesProcesses reports whether there may be processes in the cgroup, as far as that is known before. Where it may not, the cgroup is
+// removed: a forked helper would find that out too late.
+func (t *tree) takesProcesses() bool {
+	kind, err := os.ReadFile(t.cgroup + "/cgroup.type")
+	if err == nil && string(kind) == "domain\n" {
+		return true
+	}
+	removeCgroup(t.cgroup)
+	t.cgroup = ""
+	return false
 }
 
 func sweepCgroups(parent string) {

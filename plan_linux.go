@@ -35,6 +35,7 @@ type plan struct {
 	tty       int // in placement.kept; -1 without
 	self      int // in placement.kept, a pidfd of this process; -1 without
 	landlock  int // in placement.kept, the rules; -1 without
+	procs     int // in placement.kept, the cgroup's list of processes; -1 without, and unless the helper is forked
 
 	daemonPIDNS int     // in placement.kept, a pid namespace for the daemon; -1 without
 	daemonPID   uintptr // where the kernel writes the daemon's pid; 0 without a daemon
@@ -146,6 +147,7 @@ var checks = [...]func(*plan) error{
 	(*plan).checkGate,
 	(*plan).checkAttributes,
 	(*plan).checkTree, // after it, which opens the cgroup to start from
+	(*plan).openProcs, // of either
 	(*plan).checkScheduling,
 	(*plan).checkLabels,
 	(*plan).checkCapabilities,
@@ -156,7 +158,7 @@ var checks = [...]func(*plan) error{
 // newPlan checks the command for everything that can be known before a child exists, and opens its pipes. The caller
 // ends it with release.
 func newPlan(c *Command, streams [3]stream, m mode) (_ *plan, err error) {
-	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, daemonPIDNS: -1, landlock: -1}
+	pl := &plan{cmd: c, streams: streams, mode: m, statusR: -1, joinedPID: -1, gateW: -1, tty: -1, self: -1, daemonPIDNS: -1, landlock: -1, procs: -1}
 	if err := c.checkWhole(m == inPlace); err != nil {
 		return nil, err
 	}
