@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"strconv"
@@ -29,6 +30,8 @@ func (c *Command) withExecutor(forced bool) (*Command, error) {
 	switch {
 	case c.hook.name != "" && secure.Mode():
 		return nil, &badCall{"SetPreExecHook", errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
+	case !child.Available && secure.Mode():
+		return nil, &StartError{Op: "start", Path: c.name, Err: errNoExecutor}
 	case secure.Mode(), c.hook.name == "" && canClone() && !forced:
 		return c, nil
 	case canClone():
@@ -36,6 +39,8 @@ func (c *Command) withExecutor(forced bool) (*Command, error) {
 	}
 	return c.by(forkedHelper), nil
 }
+
+var errNoExecutor = fmt.Errorf("no child can be cloned on this processor, and a process that runs setuid or with file capabilities has no helper: %w", errors.ErrUnsupported)
 
 // by returns a copy of the command for an executor.
 func (c *Command) by(e executor) *Command {
@@ -207,6 +212,7 @@ func (pl *plan) writeImage() error {
 // sets are capabilities that execve of a helper must not change.
 type sets struct {
 	inUserNamespace                 bool // then all there are
+	stay                            bool // by themselves
 	permitted, inheritable, ambient uint64
 }
 
@@ -216,14 +222,20 @@ func (pl *plan) helperCaps() (s sets) {
 		return sets{inUserNamespace: true, permitted: 1<<(lastCap()+1) - 1}
 	}
 	s.permitted, s.inheritable = ownCaps()
+	before, bounding := s.permitted, uint64(0)
 	for c := range lastCap() + 1 {
-		if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && in == 0 && s.inheritable&(1<<c) == 0 {
+		switch in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); {
+		case err == nil && in != 0:
+			bounding |= 1 << c
+		case err == nil && s.inheritable&(1<<c) == 0:
 			s.permitted &^= 1 << c // no execve keeps that one
 		}
 		if set, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0); err == nil && set == 1 {
 			s.ambient |= 1 << c
 		}
 	}
+	securebits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable
 	return s
 }
 
@@ -238,7 +250,7 @@ func (pl *plan) keepCaps(s sets) {
 
 // restoreCaps makes them what they were: as root, execve gives more.
 func (pl *plan) restoreCaps(s sets) {
-	if s.permitted == 0 && !s.inUserNamespace && os.Geteuid() != 0 {
+	if s.stay || s.permitted == 0 && !s.inUserNamespace && os.Geteuid() != 0 {
 		return
 	}
 	pl.capset(s.permitted, s.inheritable)
@@ -333,11 +345,22 @@ func (pl *plan) forkHelper() (child.Child, error) {
 			sys.AmbientCaps = append(sys.AmbientCaps, uintptr(c))
 		}
 	}
-	pid, err := syscall.ForkExec(selfExe, pl.helperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: pl.helper.files, Sys: sys})
+	fork := func() (int, error) {
+		return syscall.ForkExec(selfExe, pl.helperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: pl.helper.files, Sys: sys})
+	}
+	pidfd := -1
+	sys.PidFD = &pidfd // as soon as there is a pid: other code may wait for it, and another process get it
+	pid, err := fork()
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL { // which a seccomp policy may say to that
+		sys.PidFD, pidfd = nil, -1
+		pid, err = fork()
+	}
 	if err != nil {
 		return child.Child{}, &StartError{Op: "fork and execve(" + strconv.Quote(selfExe) + ")", Path: pl.path, Err: err}
 	}
-	pidfd, err := unix.PidfdOpen(pid, 0)
+	if pidfd < 0 {
+		pidfd, err = unix.PidfdOpen(pid, 0)
+	}
 	if err != nil { // the helper finds its pipes closed
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)

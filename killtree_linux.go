@@ -222,11 +222,15 @@ func (t *tree) makeCgroup(parent string) bool {
 	return true
 }
 
-// takesProcesses reports whether there may be processes in the cgroup, as far as that is known before. Where it may not, the cgroup is
-// removed: a forked helper would find that out too late.
+// takesProcesses reports whether a process of this one's cgroup may go to the one of the tree, as far as that can be known before. Where not, that
+// one is removed: a forked helper would find out too late.
 func (t *tree) takesProcesses() bool {
 	kind, err := os.ReadFile(t.cgroup + "/cgroup.type")
-	if err == nil && string(kind) == "domain\n" {
+	common := t.cgroup // with this one's cgroup: who may write there may move processes below it (cgroups(7))
+	for own := ownCgroup() + "/"; !strings.HasPrefix(own, common+"/") && common != "/" && own != "/"; {
+		common = filepath.Dir(common)
+	}
+	if err == nil && string(kind) == "domain\n" && unix.Faccessat(unix.AT_FDCWD, common+"/cgroup.procs", unix.W_OK, unix.AT_EACCESS) == nil {
 		return true
 	}
 	removeCgroup(t.cgroup)

@@ -1,6 +1,8 @@
 package spawn
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -38,6 +40,9 @@ func (pl *plan) checkNamespaces() error {
 		pl.options.Namespaces = uint64(n.fresh)
 	}
 	pl.options.OwnMemory = pl.cmd.ownMemory()
+	if pl.cmd.executor == forkedHelper && n.joins(UserNamespace|TimeNamespace) {
+		return &badCall{"JoinNamespace", fmt.Errorf("no child can be cloned here, and a helper has threads, which may not join a user or time namespace: %w", errors.ErrUnsupported)}
+	}
 	for _, j := range n.joined {
 		fd, err := dupFile(j.file)
 		if err != nil {
