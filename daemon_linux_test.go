@@ -128,6 +128,7 @@ func ancestors(t testing.TB) (pids []int) {
 }
 
 func TestADaemonStandsAlone(t *testing.T) {
+	needClone(t)
 	extra, err := os.Open("/")
 	require.NoError(t, err)
 	defer extra.Close()
@@ -172,6 +173,7 @@ func TestADaemonStandsAlone(t *testing.T) {
 }
 
 func TestADaemonsStreamsAndDirectoryAreAsSaid(t *testing.T) {
+	needClone(t)
 	dir := publicDir(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		script := `for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] && echo null >&3; done; pwd >&3; umask >&3; exec ls /proc/self/fd >&3`
@@ -206,6 +208,7 @@ func TestADaemonsStreamsAndDirectoryAreAsSaid(t *testing.T) {
 }
 
 func TestARelativeDaemonIsOneOfThisDirectory(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	dir := publicDir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "prog"), []byte("#!/bin/sh\npwd\n"), 0o755))
@@ -222,6 +225,7 @@ func TestARelativeDaemonIsOneOfThisDirectory(t *testing.T) {
 }
 
 func TestNoTerminalBecomesADaemonsOwn(t *testing.T) {
+	needClone(t)
 	const script = `exec 5<>"$1"; echo; cat`
 	tty, name := openTerminal(t)
 	defer tty.Close()
@@ -243,6 +247,7 @@ func TestNoTerminalBecomesADaemonsOwn(t *testing.T) {
 }
 
 func TestAGroupOfADaemonsOwn(t *testing.T) {
+	needClone(t)
 	for name, with := range map[string]func(*Command) *Command{
 		"SetProcessGroup": (*Command).SetProcessGroup,
 		"KillGroup":       func(c *Command) *Command { return c.SetKillMode(KillGroup) },
@@ -259,6 +264,7 @@ func TestAGroupOfADaemonsOwn(t *testing.T) {
 }
 
 func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
+	needClone(t)
 	scripts := []string{`sleep 1000 & echo; echo; wait`}
 	if err := unix.PidfdSendSignal(ownPidfd(t), 0, nil, 1<<2); err != unix.EINVAL { // Linux 6.9
 		scripts = append(scripts, `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`) // one that SIGTERM does not end
@@ -285,6 +291,7 @@ func ownPidfd(t testing.TB) int {
 
 // TestTheGroupOfADaemonOnAnOldKernel: before Linux 6.9 a pidfd is not good for a group.
 func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	c := startCat(t, shell(`sleep 1000 & echo; wait`).SetProcessGroup())
 	readLine(t, c.output)
@@ -332,6 +339,7 @@ func loadFilter(filter []unix.SockFilter) error {
 }
 
 func TestADaemonIsSignalledAndAborted(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		c := startCat(t, with(shell(`trap 'echo got it' USR1; echo ready; while read line; do :; done; cat`)))
 		require.Equal(t, "ready", readLine(t, c.output))
@@ -354,6 +362,7 @@ func TestADaemonIsSignalledAndAborted(t *testing.T) {
 }
 
 func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		for op, c := range map[string]*Command{
 			`execve("/nonexistent")`: New("/nonexistent"),
@@ -374,6 +383,7 @@ func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
 
 // TestADaemonOutlivesItsParent: with and without a subreaper.
 func TestADaemonOutlivesItsParent(t *testing.T) {
+	needClone(t)
 	for _, subreaper := range []bool{false, true} {
 		forEachKind := daemonKinds()
 		for name := range forEachKind {
@@ -431,6 +441,7 @@ func startDaemon(args []string) int {
 
 // TestASubreaperIsTheParentOfItsDaemons: it learns how they end, and has no zombies.
 func TestASubreaperIsTheParentOfItsDaemons(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	out, err := helperCommand(t, "daemons-of-a-subreaper").CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
@@ -488,6 +499,7 @@ func daemonsOfASubreaper([]string) int {
 }
 
 func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	var s string
 	var buffer bytes.Buffer
@@ -533,6 +545,7 @@ func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
 }
 
 func TestADaemonGetsDataThatAPipeHolds(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	r, w := newPipe(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
@@ -548,6 +561,7 @@ func TestADaemonGetsDataThatAPipeHolds(t *testing.T) {
 }
 
 func TestADaemonWithAHandshake(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		dir := publicDir(t)
 		require.NoError(t, os.Chmod(dir, 0o777))
@@ -595,6 +609,7 @@ func TestADaemonWithAHandshake(t *testing.T) {
 }
 
 func TestADaemonsPidFileIsItsOwn(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		path := filepath.Join(t.TempDir(), "pid")
 		c := startCat(t, with(New("/bin/cat")).SetPidFile(path))
@@ -616,6 +631,7 @@ func TestADaemonsPidFileIsItsOwn(t *testing.T) {
 }
 
 func TestADaemonsSocketsAreForItsPid(t *testing.T) {
+	needClone(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
@@ -642,6 +658,7 @@ func startPlain(t testing.TB, c *Command) *Process {
 }
 
 func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	own := map[string]string{"oom_score_adj": "", "coredump_filter": "", "limits": "", "personality": ""}
 	for name := range own {
@@ -686,6 +703,7 @@ func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
 }
 
 func TestADaemonIsBornInItsCgroup(t *testing.T) {
+	needClone(t)
 	dir := newCgroup(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		c := startCat(t, with(New("/bin/cat")).SetCgroup(dir))
@@ -696,6 +714,7 @@ func TestADaemonIsBornInItsCgroup(t *testing.T) {
 
 // TestADaemonsNamespacesAreItsOwn and not those of the process that has forked it, whose end would be that of a pid namespace.
 func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
+	needClone(t)
 	needUserNamespaces(t)
 	f, err := os.Open(os.DevNull)
 	require.NoError(t, err)
@@ -733,6 +752,7 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 }
 
 func TestADaemonJoinsNamespaces(t *testing.T) {
+	needClone(t)
 	needRoot(t, "to join namespaces")
 	checkLeaks(t)
 	for _, kinds := range [][]Namespace{{PIDNamespace}, {NetworkNamespace, PIDNamespace}, {TimeNamespace}, {UserNamespace, PIDNamespace}} {
@@ -758,6 +778,7 @@ func TestADaemonJoinsNamespaces(t *testing.T) {
 }
 
 func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c := startCatWith(t, ctx, with(New("/bin/cat")))
@@ -775,6 +796,7 @@ func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
 
 // TestTheContextEndsTheStartOfADaemon while this call of the first parent or of the daemon is held.
 func TestTheContextEndsTheStartOfADaemon(t *testing.T) {
+	needClone(t)
 	for name, call := range map[string]uint32{"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "chdir": unix.SYS_CHDIR} {
 		t.Run(name, func(t *testing.T) {
 			checkLeaks(t)
@@ -818,6 +840,7 @@ func requireStartedOrKilled(t testing.TB, p *Process, err error) {
 
 // TestADaemonThatIsKilledWhileItStartsLeavesNothing: whichever of the two processes it is, and when.
 func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
+	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		alive, w := newPipe(t)
 		for range rounds(300, 30) {
@@ -907,6 +930,7 @@ func startDaemons(args []string) int {
 
 // TestNoDaemonIsLeftWaitingByAParentThatIsKilled at random moments: each runs its program or ends.
 func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
+	needClone(t)
 	for kind := range daemonKinds() {
 		t.Run(kind, func(t *testing.T) {
 			checkLeaks(t)
@@ -932,6 +956,7 @@ func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
 }
 
 func TestManyDaemonsAtOnce(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	r, w := newPipe(t)
 	kinds := []func(*Command) *Command{func(c *Command) *Command { return c }, otherIDs, func(c *Command) *Command { return c.SetCoredumpFilter(1) }}
@@ -975,6 +1000,7 @@ func TestManyDaemonsAtOnce(t *testing.T) {
 }
 
 func TestExplainShowsTheDoubleFork(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	text, err := New("/bin/true").Daemonize().Explain()
 	require.NoError(t, err)
@@ -990,6 +1016,7 @@ func TestExplainShowsTheDoubleFork(t *testing.T) {
 }
 
 func TestADaemonThatIsForgottenLeavesNoZombie(t *testing.T) {
+	needClone(t)
 	checkLeaks(t)
 	for range 10 {
 		_, err := New("/bin/true").Daemonize().Start(context.Background())

@@ -92,17 +92,25 @@ func TestExplainListsTheStepsInTheirOrder(t *testing.T) {
 		SetGroups(7, 8).SetGID(9).SetUID(10).SetWorkingDirectory("/tmp")
 	text, err := c.Explain()
 	require.NoError(t, err)
-	require.Equal(t, []string{
-		"close_range", "setpgid", "dup3", "close_range", "openat", "dup3", "umask", "prlimit64",
-		"setgroups", "setresgid", "setresuid", "chdir", "rt_sigaction", "rt_sigprocmask", "execve",
-	}, callNames(text))
+	names, descriptors := callNames(text), []string{"close_range", "setpgid", "dup3", "close_range", "openat", "dup3"}
+	if !canClone() { // a helper is born with its descriptors
+		descriptors = []string{"setpgid"}
+	}
+	require.Equal(t, append(descriptors,
+		"umask", "prlimit64", "setgroups", "setresgid", "setresuid", "chdir", "rt_sigaction", "rt_sigprocmask", "execve"), names)
 
 	lines := strings.Split(text, "\n")
-	require.Regexp(t, `^close_range\(\d+, ~0U, CLOSE_RANGE_UNSHARE\)$`, lines[0])
+	if canClone() {
+		require.Regexp(t, `^close_range\(\d+, ~0U, CLOSE_RANGE_UNSHARE\)$`, lines[0])
+		for _, line := range []string{
+			`openat(AT_FDCWD, "/dev/null", O_RDWR) = 1`, "dup3(1, 2, 0)", fmt.Sprintf("dup3(%d, 200, 0)", fileNumber(f)),
+		} {
+			require.Contains(t, lines, line)
+		}
+	}
 	for _, line := range []string{
 		"setpgid(0, 0)", "umask(027)", "prlimit64(0, RLIMIT_CORE, {soft=0, hard=0}, NULL)", "setgroups(2, [7, 8])",
-		"setresgid(9, 9, 9)", "setresuid(10, 10, 10)", `chdir("/tmp")`, `openat(AT_FDCWD, "/dev/null", O_RDWR) = 1`,
-		"dup3(1, 2, 0)", fmt.Sprintf("dup3(%d, 200, 0)", fileNumber(f)),
+		"setresgid(9, 9, 9)", "setresuid(10, 10, 10)", `chdir("/tmp")`,
 		"rt_sigaction(SIGHUP, {sa_handler=SIG_DFL}, NULL, 8)", "rt_sigprocmask(SIG_SETMASK, [], NULL, 8)",
 		`execve("/bin/true", ["/bin/true", "a b\n"], ["A=value"])`,
 	} {
@@ -115,7 +123,7 @@ func TestExplainListsTheStepsInTheirOrder(t *testing.T) {
 
 	text, err = New("/bin/true").SetSession().Explain()
 	require.NoError(t, err)
-	require.Contains(t, text, "\nsetsid()\n")
+	require.Contains(t, "\n"+text, "\nsetsid()\n")
 }
 
 func TestExplainShowsTheInheritedEnvironment(t *testing.T) {
@@ -161,7 +169,7 @@ func explainAndStart([]string) int {
 }
 
 func TestExplainShowsWhatStraceShows(t *testing.T) {
-	if helperForced() {
+	if helperForced() || !canClone() {
 		t.Skip("a helper makes calls of its own, between those that Explain shows")
 	}
 	strace, err := exec.LookPath("strace")

@@ -288,9 +288,13 @@ func TestAHookIsExplained(t *testing.T) {
 	text, err := New("/bin/true").ClearEnv().SetPreExecHook(hookFails, "an argument").SetUmask(0o77).SetWorkingDirectory("/").Explain()
 	require.NoError(t, err)
 	require.Contains(t, text, "\nhook(\"fails\", \"an argument\")\n")
-	require.Contains(t, text, `, "", ["spawn-helper", "`)
 	require.NotContains(t, text, "not to be seen")
-	for _, before := range []string{"umask(077)", "execveat("} {
+	befores := []string{"umask(077)"}
+	if canClone() {
+		require.Contains(t, text, `, "", ["spawn-helper", "`)
+		befores = append(befores, "execveat(")
+	}
+	for _, before := range befores {
 		require.Less(t, strings.Index(text, before), strings.Index(text, "hook("), before)
 	}
 	require.Less(t, strings.Index(text, "hook("), strings.Index(text, "chdir("))
@@ -339,8 +343,8 @@ func TestBadHooksAreBadCalls(t *testing.T) {
 
 const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// memfd returns a memfd with these contents and seals.
-func memfd(t *testing.T, contents []byte, seals int) *os.File {
+// imageFile returns a memfd with these contents and seals.
+func imageFile(t *testing.T, contents []byte, seals int) *os.File {
 	fd, err := helper.NewImage()
 	require.NoError(t, err)
 	f := os.NewFile(uintptr(fd), "image")
@@ -387,9 +391,9 @@ func TestAForgedHelperIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, notSealed, requireRefusedHelper(t, null))
 	for _, missing := range []int{allSeals, unix.F_SEAL_SEAL, unix.F_SEAL_SHRINK, unix.F_SEAL_GROW, unix.F_SEAL_WRITE} {
-		require.Equal(t, notSealed, requireRefusedHelper(t, memfd(t, image, allSeals&^missing)), "without seals %#x", missing)
+		require.Equal(t, notSealed, requireRefusedHelper(t, imageFile(t, image, allSeals&^missing)), "without seals %#x", missing)
 	}
-	text := requireRefusedHelper(t, memfd(t, []byte("anything but a program"), allSeals))
+	text := requireRefusedHelper(t, imageFile(t, []byte("anything but a program"), allSeals))
 	require.Contains(t, text, "spawn: this process cannot be a helper: not a program for a helper")
 }
 
@@ -400,7 +404,7 @@ func TestAnImageThatWasChangedIsRefused(t *testing.T) {
 	for _, at := range []int{0, 8, 16, 24, len(image) / 4, len(image) / 2, len(image) - 1} {
 		changed := bytes.Clone(image)
 		changed[at] ^= 0x40
-		requireRefusedHelper(t, memfd(t, changed, allSeals))
+		requireRefusedHelper(t, imageFile(t, changed, allSeals))
 	}
 }
 

@@ -138,7 +138,14 @@ func TestJoinNamespaceEntersAnotherProcesss(t *testing.T) {
 			f, err := os.Open(path)
 			require.NoError(t, err)
 			defer f.Close()
-			p := waitingIn(t, New("/bin/cat").JoinNamespace(kind, f))
+			c := New("/bin/cat").JoinNamespace(kind, f)
+			if kind == UserNamespace && !helperForced() {
+				err := c.by(forkedHelper).Run(context.Background())
+				require.ErrorIs(t, err, errors.ErrUnsupported)
+				require.ErrorContains(t, err, "JoinNamespace: ")
+				needClone(t)
+			}
+			p := waitingIn(t, c)
 			require.Equal(t, readlink(t, path), readlink(t, "/proc/"+strconv.Itoa(p.PID())+"/ns/"+allKinds[kind]))
 			require.NotEqual(t, readlink(t, path), readlink(t, "/proc/self/ns/"+allKinds[kind]))
 		})
@@ -233,6 +240,7 @@ func init() {
 }
 
 func TestAChildWhoseParentDiesAtTheGateNeverRunsTheProgram(t *testing.T) {
+	needClone(t) // package syscall does not tell when it waits
 	needUserNamespaces(t)
 	checkLeaks(t)
 	for range rounds(20, 3) {
