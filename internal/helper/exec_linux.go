@@ -37,7 +37,11 @@ func runOps(p *program.Program, before func(i int) (done bool)) program.Failure 
 			continue
 		}
 		op := p.At(i)
-		r, _, errno := syscall.RawSyscall6(op.Nr, op.Args[0], op.Args[1], op.Args[2], op.Args[3], op.Args[4], op.Args[5])
+		call := syscall.RawSyscall6
+		if op.Nr == unix.SYS_READ { // of the gate, which may last: else the runtime's monitor would wake up all the time
+			call = syscall.Syscall6
+		}
+		r, _, errno := call(op.Nr, op.Args[0], op.Args[1], op.Args[2], op.Args[3], op.Args[4], op.Args[5])
 		switch {
 		case errno == unix.EINTR && op.Flags&program.Retry != 0:
 			i--
