@@ -91,7 +91,11 @@ func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
 		require.Equal(t, want, string(out))
 	}
 	p := waitingIn(t, New("/bin/cat").SetPersonality(PersonalityLinux32|PersonalityAddrNoRandomize))
-	require.Equal(t, "00040008", procText(t, p, "personality"))
+	kept := "00040008"
+	if runtime.GOARCH == "riscv64" { // where execve sets it
+		kept = "00040000"
+	}
+	require.Equal(t, kept, procText(t, p, "personality"))
 	require.Equal(t, readFile(t, "/proc/thread-self/personality"), "00000000")
 }
 

@@ -105,7 +105,7 @@
 //
 // # Systems
 //
-// Programs are started directly on Linux 5.9 and later, on amd64 and arm64. Older kernels, from 5.4 on, other 64-bit architectures, and commands with a hook go by
+// Programs are started directly on Linux 5.9 and later, on amd64 and arm64. Older kernels, from 5.4 on, other processors but MIPS, and commands with a hook go by
 // way of a helper, this program's executable started anew, which takes a millisecond and more. SPAWN_EXECUTOR=helper in the environment forces
 // it, for debugging; a process that runs setuid or with file capabilities (AT_SECURE) ignores that. On other systems the package can be
 // built, and whatever would run a program reports [errors.ErrUnsupported], except in a dry run.

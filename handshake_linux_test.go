@@ -418,6 +418,9 @@ func manyGated(args []string) int {
 	case "daemons":
 		n, with = 200, (*Command).Daemonize
 	}
+	if !canClone() { // a helper takes some megabytes
+		n /= 10
+	}
 	ps := make([]*Process, n)
 	errs := make(chan error, n)
 	for i := range ps {

@@ -28,7 +28,7 @@ const Unlimited = math.MaxUint64
 //
 // If the uid or the gid is set and the supplementary groups are not, by [Command.SetGroups] or
 // [Command.SetUser], the program gets no supplementary groups, unless uid and gid are what this process has
-// already. To set a uid needs CAP_SETUID, except to one's own. (virCommandSetUID, setresuid(2))
+// already. To set a uid needs CAP_SETUID, except to one's own. On a 32-bit processor no id above 2147483647 can be given. (virCommandSetUID, setresuid(2))
 func (c *Command) SetUID(uid int) *Command {
 	c.checkID("SetUID", "uid", uid)
 	c.ids.uid, c.ids.setUID = uid, true

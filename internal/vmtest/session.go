@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,8 @@ func (s *session) wireRun(b *testBinary, u user) wire.Run {
 		"-test.timeout=" + s.o.testTimeout.String(),
 		"-test.v=test2json",
 	}
-	if s.o.run != "" {
-		args = append(args, "-test.run="+s.o.run)
+	if run := cmp.Or(s.o.run, s.machine.tests); run != "" {
+		args = append(args, "-test.run="+run)
 	}
 	env := []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
