@@ -356,7 +356,11 @@ func (pl *plan) forkHelper() (child.Child, error) {
 		pid, err = fork()
 	}
 	if err != nil {
-		return child.Child{}, &StartError{Op: "fork and execve(" + strconv.Quote(selfExe) + ")", Path: pl.path, Err: err}
+		call := "fork"
+		if flags := pl.forkedNamespaces(); flags != 0 {
+			call = "clone(" + program.CloneFlags(flags) + ")"
+		}
+		return child.Child{}, &StartError{Op: call + " and execve(" + strconv.Quote(selfExe) + ")", Path: pl.path, Err: err}
 	}
 	if pidfd < 0 {
 		pidfd, err = unix.PidfdOpen(pid, 0)
