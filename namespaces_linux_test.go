@@ -162,7 +162,11 @@ func TestNamespacesThatAreRefusedSaySo(t *testing.T) {
 		maps := New("/bin/true").SetNamespaces(UserNamespace).SetUIDMap(IDMap{0, 0, 1})
 		var start *StartError
 		require.ErrorAs(t, maps.Run(context.Background()), &start)
-		require.Contains(t, start.Op, "uid_map")
+		if canClone() {
+			require.Contains(t, start.Op, "uid_map")
+		} else { // package syscall writes the map, and does not say what failed
+			require.Contains(t, start.Op, "CLONE_NEWUSER")
+		}
 		require.ErrorIs(t, start, unix.EPERM)
 	}
 	f, err := os.Open("/proc/self/ns/uts")
