@@ -8,7 +8,8 @@ import "strings"
 //
 // The lock stays because a descriptor of the file, the lowest from 3 on that is not passed otherwise, stays open in the program. A program
 // that closes all that it does not know, or that opens the file by its name and closes it again, gives up its lock; a process that it
-// forks does not have it.
+// forks does not have it. Before Linux 5.11, where the change is not backported, execve in a process with threads gives up the
+// lock: a child by way of a helper, such as one with [Command.SetPreExecHook], does not keep it there, and its file looks stale.
 //
 // A file that another process has locked is an error of the running call, which names that process and wraps EAGAIN; so is one that this
 // process has locked. A file that nobody has locked is stale, and replaced, whatever pid it holds. One that exists already is an error also
