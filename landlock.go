@@ -30,7 +30,8 @@ const (
 	LandlockReadWrite LandlockRights = 1<<13 - 1
 )
 
-// LandlockPortRights are actions on TCP ports, with the kernel's numbers; version 4.
+// LandlockPortRights are actions on TCP ports, with the kernel's numbers; version 4. MPTCP, with which package net listens where the kernel has it, is a
+// protocol of its own, which newer kernels do not restrict: a seccomp filter can refuse its sockets.
 type LandlockPortRights uint64
 
 // Actions on TCP ports.

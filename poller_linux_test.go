@@ -116,9 +116,10 @@ var pollerUses = map[string]func() error{
 		if err != nil {
 			return err
 		}
+		half := string(large[:len(large)/2])
 		written := make(chan error, 1)
 		go func() { // by methods that a file has besides Write
-			_, err := io.WriteString(p.Stdin(), string(large[:len(large)/2]))
+			_, err := io.WriteString(p.Stdin(), half)
 			_, copyErr := io.Copy(p.Stdin(), bytes.NewReader(large[len(large)/2:]))
 			written <- errors.Join(err, copyErr, p.Stdin().Close())
 		}()
