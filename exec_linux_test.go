@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/syndtr/gocapability/capability"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +24,7 @@ func init() {
 	helpers["exec-fails"] = execFails
 	helpers["exec-streams"] = execStreams
 	helpers["exec-busy"] = execBusy
+	helpers["exec-confined"] = execConfined
 }
 
 // makeAMess gives this process what a program should not inherit.
@@ -128,6 +130,69 @@ func execFromAMess(args []string) int {
 		return fail(err)
 	}
 	return 0
+}
+
+// confinements are commands that print their own status, by what confines them.
+var confinements = map[string]struct {
+	change func(*Command) *Command
+	root   bool
+	want   map[string]string // fields of the status
+}{
+	"no capabilities": {(*Command).ClearCaps, true, map[string]string{"CapPrm": hexMask(0), "CapEff": hexMask(0), "CapInh": hexMask(0), "CapBnd": hexMask(0)}},
+	"some capabilities": {func(c *Command) *Command {
+		return c.AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_KILL).SetUID(nobody)
+	}, true, map[string]string{
+		"CapAmb": hexMask(1 << unix.CAP_KILL), "CapEff": hexMask(1 << unix.CAP_KILL), "CapBnd": hexMask(1<<unix.CAP_KILL | 1<<unix.CAP_NET_RAW),
+		"Uid": "65534 65534 65534 65534",
+	}},
+	"bounding set": {func(c *Command) *Command { return c.SetBoundingCaps(capability.CAP_KILL) }, true, map[string]string{
+		"CapBnd": hexMask(1 << unix.CAP_KILL), "CapPrm": hexMask(1 << unix.CAP_KILL),
+	}},
+	"securebits": {func(c *Command) *Command { return c.SetSecurebits(1) }, true, map[string]string{"CapPrm": hexMask(0), "Uid": "0 0 0 0"}}, // SECBIT_NOROOT
+	"filter": {func(c *Command) *Command {
+		return c.SetSeccompFilter(filterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
+	}, false, map[string]string{
+		"Seccomp": "2", "NoNewPrivs": "1",
+	}},
+}
+
+func hexMask(mask uint64) string { return fmt.Sprintf("%016x", mask) }
+
+func TestExecConfinesTheProgramAsAChild(t *testing.T) {
+	for name, x := range confinements {
+		t.Run(name, func(t *testing.T) {
+			if x.root {
+				needRoot(t, "to have capabilities")
+			}
+			checkLeaks(t)
+			inPlace, err := status(helperCommand(t, "exec-confined", name))
+			require.NoError(t, err)
+			for field, want := range x.want {
+				require.Equal(t, want, inPlace[field], field)
+			}
+			child, err := status(x.change(catStatus()))
+			require.NoError(t, err)
+			for _, field := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn"} {
+				require.Equal(t, child[field], inPlace[field], field)
+			}
+		})
+	}
+	t.Run("Landlock", func(t *testing.T) {
+		needLandlock(t, 1)
+		checkLeaks(t)
+		path := filepath.Join(t.TempDir(), "file")
+		require.Equal(t, "refused\n", outputOf(t, helperCommand(t, "exec-confined", "Landlock", path)))
+		require.NoFileExists(t, path)
+	})
+}
+
+// execConfined replaces this process by a program that is confined by args[0].
+func execConfined(args []string) int {
+	if args[0] == "Landlock" {
+		rules := Landlock{Paths: []LandlockPath{{"/", LandlockReadOnly}}, Version: 1}
+		return fail(New("/bin/sh", "-c", `(echo text >"$0") 2>&- || echo refused`, args[1]).InheritStdio().SetLandlock(rules).Exec())
+	}
+	return fail(confinements[args[0]].change(catStatus().InheritStdio()).Exec())
 }
 
 func TestExecKeepsTheProcessAndCanMakeItLead(t *testing.T) {
