@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +22,7 @@ import (
 func init() {
 	helpers["setuid-env"] = printEnvironments
 	helpers["setuid-hook"] = tryHelpers
+	helpers["setuid-denied"] = runDenied
 }
 
 // printEnvironments prints the environments that children of this process get.
@@ -139,6 +141,35 @@ func TestAPrivilegedProgramHasNoHelpers(t *testing.T) {
 		}
 		out, err := New(program, helperPrefix+"setuid-hook").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").
 			AddEnv("SPAWN_EXECUTOR", "helper").Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// runDenied runs a program under a policy that denies what a child is cloned by.
+func runDenied([]string) int {
+	if err := errors.Join(deny(unix.SYS_CLONE3, uint64(unix.ENOSYS)), denyFlags(unix.SYS_CLONE, unix.CLONE_PIDFD, uint64(unix.EPERM))); err != nil {
+		return fail(err)
+	}
+	err := New("/bin/true").Run(context.Background())
+	var start *StartError
+	if errors.As(err, &start) {
+		op, _, _ := strings.Cut(start.Op, "(")
+		fmt.Println(op, start.Err)
+		return 0
+	}
+	fmt.Println(err)
+	return 0
+}
+
+// TestAPrivilegedProgramReportsThatItMayNotClone: an ordinary one then has a helper.
+func TestAPrivilegedProgramReportsThatItMayNotClone(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "<nil>\n"
+		if privileged {
+			want = "clone operation not permitted\n"
+		}
+		out, err := New(program, helperPrefix+"setuid-denied").SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE").CombinedOutput(context.Background())
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, want, string(out))
 	})
