@@ -459,11 +459,24 @@ func TestAGrandchildThatKeepsStdoutDoesNotHoldUpTheCallOnceTheContextHasEnded(t 
 }
 
 func TestPipesOfAProcessAreClosedOnceItAndItsContextHaveEnded(t *testing.T) {
+	t.Run("started", func(t *testing.T) { testPipesAreClosed(t, (*Command).Start) })
+	t.Run("with a handshake", func(t *testing.T) {
+		testPipesAreClosed(t, func(c *Command, ctx context.Context) (*Process, error) {
+			p, err := c.RequireHandshake().Start(ctx)
+			if err == nil {
+				err = p.HandshakeNotify()
+			}
+			return p, err
+		})
+	})
+}
+
+func testPipesAreClosed(t *testing.T, start func(*Command, context.Context) (*Process, error)) {
 	checkLeaks(t)
 	c, to, from := startGrandchild(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	p, err := c.PipeStdout().PipeStderr().Start(ctx)
+	p, err := start(c.PipeStdout().PipeStderr(), ctx)
 	require.NoError(t, err)
 	require.Equal(t, "started", readLine(t, from))
 	requireExit(t, p.Wait(), 3)
