@@ -831,7 +831,7 @@ func requireStartedOrKilled(t testing.TB, p *Process, err error) {
 	var start *StartError
 	switch {
 	case err == nil:
-		require.NoError(t, p.Wait())
+		require.NoError(t, p.Abort())
 	case errors.As(err, &start) && errors.Is(err, context.Canceled):
 	default:
 		t.Fatal(err)
@@ -845,7 +845,7 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 		alive, w := newPipe(t)
 		for range rounds(300, 30) {
 			ctx, cancel := context.WithCancel(context.Background())
-			c := with(New("/bin/true")).PassFDAs(w, 9).Daemonize()
+			c := with(New("/bin/sleep", "1000")).PassFDAs(w, 9).Daemonize() // which does not end by itself
 			go func() {
 				for range rand.IntN(600) {
 					runtime.Gosched()
