@@ -9,13 +9,14 @@ import (
 
 // A service gets its limit, and no way to gain privileges.
 func ExampleExpectation_Explains() {
-	_ = func(t *testing.T) {
+	runTest(func(t testing.TB) {
 		ctx, script := spawntest.New(t)
 		script.Expect("frobnicated").
 			Explains(spawntest.Contains("prctl(PR_SET_NO_NEW_PRIVS, 1)\n")).
 			Explains(spawntest.Contains("RLIMIT_NOFILE, {soft=64, hard=64}"))
 		if err := spawn.New("frobnicated").SetNoNewPrivs().SetMaxFiles(64).Run(ctx); err != nil {
-			t.Error(err)
+			t.Errorf("%v", err)
 		}
-	}
+	})
+	// Output: ok
 }
