@@ -462,8 +462,9 @@ func manyGated(args []string) int {
 }
 
 func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
-	// Many helpers at once leave the processors to none of this process's threads, which then take long for any call, and the runtime makes more.
-	limits := map[string]int{"in turn": 20, "at once": 20, "with hooks": 30, "daemons": 30}
+	// 200 helpers or daemons at once leave the processors to none of this process's threads, which then take long for any call, and the runtime makes more: that they
+	// are far fewer than starts is all that can be said.
+	limits := map[string]int{"in turn": 20, "at once": 20, "with hooks": 100, "daemons": 100}
 	for how, limit := range limits {
 		t.Run(how, func(t *testing.T) {
 			if helperForced() && how != "in turn" {
