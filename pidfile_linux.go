@@ -3,7 +3,6 @@ package spawn
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -91,18 +90,24 @@ func lockStale(path string) (int, error) {
 	}
 }
 
-// holdsLock reports whether this process itself has locked the file, which would lose that lock by being opened and closed. (fcntl(2),
-// proc_locks(5))
+// holdsLock reports whether this process itself has locked the file, which would lose that lock by being opened and closed. It looks at the descriptors, for
+// the device in /proc/locks is not that of stat(2) on every file system. (fcntl(2), proc_pid_fdinfo(5))
 func holdsLock(path string) bool {
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
+	var named, opened unix.Stat_t
+	if unix.Lstat(path, &named) != nil {
 		return false
 	}
-	locks, _ := os.ReadFile("/proc/locks") // where it is missing, no lock is seen
-	ours := fmt.Sprintf(" %d %02x:%02x:%d ", os.Getpid(), unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
-	for line := range strings.Lines(string(locks)) {
-		if strings.Contains(line, " POSIX ") && strings.Contains(line, ours) {
-			return true
+	entries, _ := os.ReadDir("/proc/self/fdinfo") // where it is missing, no lock is seen
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || unix.Fstat(n, &opened) != nil || opened.Dev != named.Dev || opened.Ino != named.Ino {
+			continue
+		}
+		info, _ := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+		for line := range strings.Lines(string(info)) {
+			if strings.HasPrefix(line, "lock:") && strings.Contains(line, " POSIX ") {
+				return true
+			}
 		}
 	}
 	return false

@@ -273,8 +273,33 @@ func TestALockOfAnotherKindHoldsAPidFile(t *testing.T) {
 }
 
 func TestAProcessKeepsTheLockOfItsOwnPidFile(t *testing.T) {
+	testKeepsItsLock(t, t.TempDir())
+}
+
+// TestAProcessKeepsItsLockOnAnyFileSystem: stat(2) and /proc/locks name different devices where an overlay has layers of several file systems, and on btrfs.
+func TestAProcessKeepsItsLockOnAnyFileSystem(t *testing.T) {
+	needRoot(t, "to mount")
+	lower, err := os.MkdirTemp("/dev/shm", "spawn")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer os.RemoveAll(lower)
+	dir := t.TempDir()
+	for _, name := range []string{"upper", "work", "merged"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	merged := filepath.Join(dir, "merged")
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir)
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		t.Skip("no overlay: ", err)
+	}
+	defer func() { require.NoError(t, unix.Unmount(merged, 0)) }()
+	testKeepsItsLock(t, merged)
+}
+
+func testKeepsItsLock(t *testing.T, dir string) {
 	checkLeaks(t)
-	path := filepath.Join(t.TempDir(), "pid")
+	path := filepath.Join(dir, "pid")
 	p := startReady(t, helperCommand(t, "keeps-its-lock", path).SetPidFile(path).PipeStdin())
 	requirePidFile(t, path, p.PID(), p.PID())
 	require.NoError(t, p.Stdin().Close())
