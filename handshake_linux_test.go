@@ -229,6 +229,8 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	goOn := make(chan struct{})
 	listener := make(chan int)
 	started := make(chan *Process)
+	r, _ := newPipe(t)
+	c := New("/bin/true").SetWorkingDirectory("/").PassFDAs(r, 3, CloseParent).RequireHandshake()
 	go func() {
 		runtime.LockOSThread() // the filter stays with the thread, which ends
 		fd, err := notifyOf(unix.SYS_CHDIR)
@@ -236,7 +238,7 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 			t.Error(err)
 		}
 		listener <- fd
-		p, err := New("/bin/true").SetWorkingDirectory("/").RequireHandshake().Start(context.Background())
+		p, err := c.Start(context.Background())
 		if err != nil {
 			t.Error(err)
 		}
@@ -253,6 +255,8 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	}()
 	<-held // before its gate
 	p := <-started
+	next, _ := newPipe(t)
+	c.PassFDAs(next, 4, CloseParent) // for the next run, and none of this one's business
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, p.HandshakeWait(ctx), context.Canceled)
@@ -262,6 +266,8 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	require.NoError(t, p.HandshakeWait(ctx), "it is there")
 	require.NoError(t, p.HandshakeNotify())
 	require.NoError(t, p.Wait())
+	require.Equal(t, -1, fileNumber(r))
+	require.NotEqual(t, -1, fileNumber(next))
 }
 
 func TestStreamsAndDescriptorsWithAHandshake(t *testing.T) {
