@@ -16,6 +16,8 @@ import (
 
 func init() {
 	helpers["read-secret"] = readSecret
+	helpers["exec-selinux"] = execReadSecret((*Command).SetSELinuxLabel)
+	helpers["exec-apparmor"] = execReadSecret((*Command).SetAppArmorProfile)
 	helpers["profile"] = func(args []string) int {
 		c := New("/bin/true").SetAppArmorProfile(args[0])
 		return endHelper(errors.Join(c.Run(context.Background()), otherIDs(c).Run(context.Background())))
@@ -28,6 +30,17 @@ func readSecret(args []string) int {
 	_, readErr := os.ReadFile(args[0])
 	fmt.Println(strings.Trim(string(label), "\x00\n"), err, say(readErr))
 	return 0
+}
+
+// execReadSecret becomes the program that reads the secret, with a label.
+func execReadSecret(set func(*Command, string) *Command) func([]string) int {
+	return func(args []string) int {
+		exe, err := os.Executable()
+		if err != nil {
+			return fail(err)
+		}
+		return fail(set(New(exe, helperPrefix+"read-secret", secretFile).InheritStdio(), args[0]).Exec())
+	}
 }
 
 func TestALabelWithoutItsModuleIsAnErrorThatSaysWhatRuns(t *testing.T) {
@@ -107,6 +120,7 @@ func TestAnSELinuxLabelConfines(t *testing.T) {
 	const label = "system_u:system_r:confined_t"
 	c := helperCommand(t, "read-secret", secretFile)
 	require.Equal(t, "system_u:system_r:kernel_t <nil> good\n", outputOf(t, c))
+	require.Equal(t, label+" <nil> refused\n", outputOf(t, helperCommand(t, "exec-selinux", label)), "in place of this process")
 	withChanges(t, c, func(t *testing.T, c *Command) {
 		require.Equal(t, label+" <nil> refused\n", outputOf(t, c.Clone().SetSELinuxLabel(label)))
 
@@ -134,6 +148,7 @@ func TestAnAppArmorProfileConfines(t *testing.T) {
 	const profile = "spawn-confined"
 	c := helperCommand(t, "read-secret", secretFile)
 	require.Equal(t, "unconfined <nil> good\n", outputOf(t, c))
+	require.Equal(t, profile+" (enforce) <nil> refused\n", outputOf(t, helperCommand(t, "exec-apparmor", profile)), "in place of this process")
 	withChanges(t, c, func(t *testing.T, c *Command) {
 		require.Equal(t, profile+" (enforce) <nil> refused\n", outputOf(t, c.SetAppArmorProfile(profile)))
 	})
