@@ -22,8 +22,8 @@ import "errors"
 // fine. So are errors [Command.SetParentDeathSignal], [Command.SetControllingTTY], [Command.SetPTY], and all running calls but Start: nobody
 // waits for a daemon, and Exec has no child.
 //
-// A daemon needs a child that is cloned: where only a helper can be started, see [Command.SetPreExecHook], it is an error that wraps
-// [errors.ErrUnsupported].
+// Where only a helper can be started, see [Command.SetPreExecHook], that one starts a second helper, which becomes the daemon. A new user namespace for it is an
+// error there that wraps [errors.ErrUnsupported].
 //
 // New namespaces and a pid namespace that is joined are the daemon's and not those of the child that forks it. (virCommandDaemonize, daemon(7))
 func (c *Command) Daemonize() *Command {

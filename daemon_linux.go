@@ -14,14 +14,16 @@ import (
 // A daemon is forked by the child that this process clones: the first parent. That one makes a session and takes its place among the descriptors; then
 // it forks the daemon, which does the rest, and ends. The kernel writes the daemon's pid into the program's memory before the daemon does anything.
 //
+// Where only a helper can be started, that one is the first parent, and its daemon another helper that it starts to go on with the rest.
+//
 // A pid may be another process's by the time that it is used. So the daemon first waits at the gate, this process opens a pidfd and lets it go on, and the
 // daemon answers: it was alive when the pidfd was opened.
 
-// checkDaemon refuses a daemon where none can be forked.
+// checkDaemon refuses a daemon that a helper cannot fork.
 func (pl *plan) checkDaemon() error {
 	c := pl.cmd
-	if c.daemon && c.executor == forkedHelper {
-		return &badCall{"Daemonize", fmt.Errorf("no child can be cloned here, and a helper cannot fork: %w", errors.ErrUnsupported)}
+	if c.daemon && c.executor == forkedHelper && c.namespaces.fresh&UserNamespace != 0 {
+		return &badCall{"Daemonize", fmt.Errorf("no child can be cloned here, and a helper makes no user namespace for a daemon: %w", errors.ErrUnsupported)}
 	}
 	return nil
 }
@@ -51,6 +53,19 @@ func (pl *plan) doubleFork() {
 	if pl.daemonPIDNS >= 0 {
 		p.Add(unix.SYS_SETNS, pl.fds.keptFD(pl.daemonPIDNS), unix.CLONE_NEWPID)
 	}
+	pl.forkDaemon()
+	pl.awaitByte()
+	pl.sayReady()
+	pl.leadSessionOrGroup()
+}
+
+// forkDaemon adds the call that forks the daemon.
+func (pl *plan) forkDaemon() {
+	p := pl.prog
+	if pl.cmd.executor == forkedHelper {
+		p.AddOp(unix.SYS_CLONE, program.Leave, unix.CLONE_VM|unix.CLONE_VFORK|uintptr(pl.cmd.namespaces.fresh)) // as package syscall does
+		return
+	}
 	pl.daemonPID = p.Words(0)
 	flags := unix.CLONE_PARENT_SETTID | uintptr(pl.cmd.namespaces.fresh)
 	if !pl.options.OwnMemory { // else there must be nobody in the daemon's memory when it joins a namespace
@@ -62,9 +77,6 @@ func (pl *plan) doubleFork() {
 		args := p.Words(uint64(flags), 0, 0, uint64(pl.daemonPID), 0, 0, 0, 0)
 		p.AddOp(unix.SYS_CLONE3, program.Leave, args, cloneArgsSize)
 	}
-	pl.awaitByte()
-	pl.sayReady()
-	pl.leadSessionOrGroup()
 }
 
 // cloneArgsSize is the size of a struct clone_args as of Linux 5.3. (CLONE_ARGS_SIZE_VER0)
@@ -79,14 +91,17 @@ func (pl *plan) meetDaemon(p *Process) (met bool) {
 	waitForStart(func(timeout time.Duration) bool { return waitReadable(p.handle.fd, timeout) })
 	pl.closeChildEnds() // the daemon has a table of its own
 	pid, status := pl.reapFirstParent(p)
+	_, failed := pl.failure()
 	err := pl.openDaemon(p, pid)
 	if err == nil {
 		return true
 	}
-	if _, failed := pl.prog.Failed(); !failed {
-		if pid == 0 {
-			err = fmt.Errorf("the daemon's first parent ended: %s", status)
-		}
+	if pid == 0 { // then the gate was closed, and if anything has failed since then, it is for that
+		err = fmt.Errorf("the daemon's first parent ended: %s", status)
+	} else {
+		_, failed = pl.failure()
+	}
+	if !failed {
 		pl.gateErr = &StartError{Op: "double fork", Path: pl.path, Err: err}
 	}
 	return false
@@ -102,12 +117,17 @@ func (pl *plan) reapFirstParent(p *Process) (pid int, status Status) {
 	if p.waitid(r, 0) == nil {
 		status = newStatus(r.info.Code, r.child().status, &r.usage)
 	}
+	if pl.cmd.executor == forkedHelper {
+		return pl.helper.report.Daemon(), status
+	}
 	return int(binary.NativeEndian.Uint32(pl.prog.Bytes(pl.daemonPID, 4))), status
 }
 
 // openDaemon makes the daemon the process of p, or waits for its end.
 func (pl *plan) openDaemon(p *Process, pid int) error {
 	if pid == 0 {
+		pl.closeGate() // which ends a daemon whose first parent was killed before it could tell of it
+		waitForStart(func(timeout time.Duration) bool { return waitReadable(pl.statusR, timeout) })
 		return errNoDaemon
 	}
 	fd, err := unix.PidfdOpen(pid, 0)

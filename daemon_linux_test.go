@@ -31,12 +31,14 @@ func init() {
 	helpers["daemons-of-a-subreaper"] = daemonsOfASubreaper
 }
 
-// daemonKinds are the ways in which a daemon is made: in this process's memory, with a window in which that is not dumpable, in a copy.
+// daemonKinds are the ways in which a daemon is made: in this process's memory, with a window in which that is not dumpable, in a copy, by a helper that is
+// not cloned.
 func daemonKinds() map[string]func(*Command) *Command {
 	return map[string]func(*Command) *Command{
 		"shared memory": func(c *Command) *Command { return c },
 		"other ids":     otherIDs,
 		"own memory":    func(c *Command) *Command { return c.SetCoredumpFilter(0x7f) },
+		"forked helper": func(c *Command) *Command { return c.by(forkedHelper) },
 	}
 }
 
@@ -128,7 +130,6 @@ func ancestors(t testing.TB) (pids []int) {
 }
 
 func TestADaemonStandsAlone(t *testing.T) {
-	needClone(t)
 	extra, err := os.Open("/")
 	require.NoError(t, err)
 	defer extra.Close()
@@ -173,7 +174,6 @@ func TestADaemonStandsAlone(t *testing.T) {
 }
 
 func TestADaemonsStreamsAndDirectoryAreAsSaid(t *testing.T) {
-	needClone(t)
 	dir := publicDir(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		script := `for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] && echo null >&3; done; pwd >&3; umask >&3; exec ls /proc/self/fd >&3`
@@ -208,7 +208,6 @@ func TestADaemonsStreamsAndDirectoryAreAsSaid(t *testing.T) {
 }
 
 func TestARelativeDaemonIsOneOfThisDirectory(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	dir := publicDir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "prog"), []byte("#!/bin/sh\npwd\n"), 0o755))
@@ -225,7 +224,6 @@ func TestARelativeDaemonIsOneOfThisDirectory(t *testing.T) {
 }
 
 func TestNoTerminalBecomesADaemonsOwn(t *testing.T) {
-	needClone(t)
 	const script = `exec 5<>"$1"; echo; cat`
 	tty, name := openTerminal(t)
 	defer tty.Close()
@@ -247,7 +245,6 @@ func TestNoTerminalBecomesADaemonsOwn(t *testing.T) {
 }
 
 func TestAGroupOfADaemonsOwn(t *testing.T) {
-	needClone(t)
 	for name, with := range map[string]func(*Command) *Command{
 		"SetProcessGroup": (*Command).SetProcessGroup,
 		"KillGroup":       func(c *Command) *Command { return c.SetKillMode(KillGroup) },
@@ -264,7 +261,6 @@ func TestAGroupOfADaemonsOwn(t *testing.T) {
 }
 
 func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
-	needClone(t)
 	scripts := []string{`sleep 1000 & echo; echo; wait`}
 	if err := unix.PidfdSendSignal(ownPidfd(t), 0, nil, 1<<2); err != unix.EINVAL { // Linux 6.9
 		scripts = append(scripts, `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`) // one that SIGTERM does not end
@@ -291,7 +287,6 @@ func ownPidfd(t testing.TB) int {
 
 // TestTheGroupOfADaemonOnAnOldKernel: before Linux 6.9 a pidfd is not good for a group.
 func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	c := startCat(t, shell(`sleep 1000 & echo; wait`).SetProcessGroup())
 	readLine(t, c.output)
@@ -339,7 +334,6 @@ func loadFilter(filter []unix.SockFilter) error {
 }
 
 func TestADaemonIsSignalledAndAborted(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		c := startCat(t, with(shell(`trap 'echo got it' USR1; echo ready; while read line; do :; done; cat`)))
 		require.Equal(t, "ready", readLine(t, c.output))
@@ -362,7 +356,6 @@ func TestADaemonIsSignalledAndAborted(t *testing.T) {
 }
 
 func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		for op, c := range map[string]*Command{
 			`execve("/nonexistent")`: New("/nonexistent"),
@@ -370,7 +363,8 @@ func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
 		} {
 			var alive *os.File
 			for _, c := range []*Command{c.Clone(), c.Clone().SetKillMode(KillGroup), c.Clone().SetSession()} {
-				alive = passPipe(t, with(c), 9)
+				c = with(c)
+				alive = passPipe(t, c, 9)
 				p, err := c.Daemonize().Start(context.Background())
 				require.Nil(t, p)
 				requireNotStarted(t, err, op, os.ErrNotExist)
@@ -383,7 +377,6 @@ func TestADaemonThatCannotStartLeavesNothing(t *testing.T) {
 
 // TestADaemonOutlivesItsParent: with and without a subreaper.
 func TestADaemonOutlivesItsParent(t *testing.T) {
-	needClone(t)
 	for _, subreaper := range []bool{false, true} {
 		forEachKind := daemonKinds()
 		for name := range forEachKind {
@@ -441,7 +434,6 @@ func startDaemon(args []string) int {
 
 // TestASubreaperIsTheParentOfItsDaemons: it learns how they end, and has no zombies.
 func TestASubreaperIsTheParentOfItsDaemons(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	out, err := helperCommand(t, "daemons-of-a-subreaper").CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
@@ -499,7 +491,6 @@ func daemonsOfASubreaper([]string) int {
 }
 
 func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	var s string
 	var buffer bytes.Buffer
@@ -545,7 +536,6 @@ func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
 }
 
 func TestADaemonGetsDataThatAPipeHolds(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	r, w := newPipe(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
@@ -561,7 +551,6 @@ func TestADaemonGetsDataThatAPipeHolds(t *testing.T) {
 }
 
 func TestADaemonWithAHandshake(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		dir := publicDir(t)
 		require.NoError(t, os.Chmod(dir, 0o777))
@@ -608,8 +597,17 @@ func TestADaemonWithAHandshake(t *testing.T) {
 	})
 }
 
+func TestADaemonsHookRunsInIt(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	c := startCat(t, New("/bin/cat").SetPreExecHook(hookOpens, "/dev/null").SetPidFile(path))
+	requirePidFile(t, path, c.PID(), c.PID())
+	c.stop(t)
+	_, err := New("/bin/true").SetPreExecHook(hookOpens, "/nonexistent").Daemonize().Start(context.Background())
+	requireNotStarted(t, err, `hook("opens")`, os.ErrNotExist)
+}
+
 func TestADaemonsPidFileIsItsOwn(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		path := filepath.Join(t.TempDir(), "pid")
 		c := startCat(t, with(New("/bin/cat")).SetPidFile(path))
@@ -631,7 +629,6 @@ func TestADaemonsPidFileIsItsOwn(t *testing.T) {
 }
 
 func TestADaemonsSocketsAreForItsPid(t *testing.T) {
-	needClone(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
@@ -658,7 +655,6 @@ func startPlain(t testing.TB, c *Command) *Process {
 }
 
 func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	own := map[string]string{"oom_score_adj": "", "coredump_filter": "", "limits": "", "personality": ""}
 	for name := range own {
@@ -703,7 +699,6 @@ func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
 }
 
 func TestADaemonIsBornInItsCgroup(t *testing.T) {
-	needClone(t)
 	dir := newCgroup(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		c := startCat(t, with(New("/bin/cat")).SetCgroup(dir))
@@ -736,28 +731,65 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 				asked = append(asked, UserNamespace)
 			}
 			command := shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetPidFile(path).AddListenFD(f, "")
-			c := startCat(t, command)
-			pid := strconv.Itoa(c.PID())
-			if kind == PIDNamespace {
-				pid = "1"
+			requireDaemonIn(t, command, kind, path, "PID PID 0")
+		})
+	}
+}
+
+// requireDaemonIn starts a daemon in a new namespace of this kind, which says what, with its pid there in place of PID.
+func requireDaemonIn(t *testing.T, command *Command, kind Namespace, pidFile, what string) {
+	c := startCat(t, command)
+	pid := strconv.Itoa(c.PID())
+	if kind == PIDNamespace {
+		pid = "1"
+	}
+	require.Equal(t, strings.ReplaceAll(what, "PID", pid), readLine(t, c.output))
+	requirePidFile(t, pidFile, c.PID(), c.PID())
+	ns := "/ns/" + allKinds[kind]
+	require.NotEqual(t, readlink(t, "/proc/self"+ns), readlink(t, fmt.Sprintf("/proc/%d%s", c.PID(), ns)))
+	parent, _, _, _ := statOf(t, c.PID())
+	require.Contains(t, ancestors(t), parent)
+	c.stop(t)
+}
+
+// TestAHelpersDaemonHasNamespacesOfItsOwn but for one of users.
+func TestAHelpersDaemonHasNamespacesOfItsOwn(t *testing.T) {
+	needRoot(t, "for namespaces without one of users")
+	for kind, name := range allKinds {
+		if _, err := os.Stat("/proc/self/ns/" + name); err != nil {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			path := filepath.Join(t.TempDir(), "pid")
+			command := shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path).by(forkedHelper)
+			if kind == UserNamespace {
+				_, err := command.Daemonize().Start(context.Background())
+				require.ErrorIs(t, err, errors.ErrUnsupported)
+				require.ErrorContains(t, err, "spawn: Daemonize: no child can be cloned here, and a helper makes no user namespace for a daemon: ")
+				return
 			}
-			require.Equal(t, pid+" "+pid+" 0", readLine(t, c.output))
-			requirePidFile(t, path, c.PID(), c.PID())
-			require.NotEqual(t, readlink(t, "/proc/self/ns/"+name), readlink(t, fmt.Sprintf("/proc/%d/ns/%s", c.PID(), name)))
-			parent, _, _, _ := statOf(t, c.PID())
-			require.Contains(t, ancestors(t), parent)
-			c.stop(t)
+			requireDaemonIn(t, command, kind, path, "PID")
 		})
 	}
 }
 
 func TestADaemonJoinsNamespaces(t *testing.T) {
-	needClone(t)
+	t.Run("cloned", func(t *testing.T) {
+		needClone(t)
+		daemonJoins(t, direct, [][]Namespace{{PIDNamespace}, {NetworkNamespace, PIDNamespace}, {TimeNamespace}, {UserNamespace, PIDNamespace}})
+	})
+	t.Run("forked", func(t *testing.T) {
+		daemonJoins(t, forkedHelper, [][]Namespace{{PIDNamespace}, {NetworkNamespace, PIDNamespace}, {MountNamespace}})
+	})
+}
+
+func daemonJoins(t *testing.T, by executor, lists [][]Namespace) {
 	needRoot(t, "to join namespaces")
 	checkLeaks(t)
-	for _, kinds := range [][]Namespace{{PIDNamespace}, {NetworkNamespace, PIDNamespace}, {TimeNamespace}, {UserNamespace, PIDNamespace}} {
+	for _, kinds := range lists {
 		target := waitingIn(t, New("/bin/cat").SetNamespaces(kinds...))
-		c := shell("echo $$; cat")
+		c := shell("echo $$; cat").by(by)
 		for _, kind := range kinds {
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", target.PID(), allKinds[kind]))
 			require.NoError(t, err)
@@ -778,7 +810,6 @@ func TestADaemonJoinsNamespaces(t *testing.T) {
 }
 
 func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c := startCatWith(t, ctx, with(New("/bin/cat")))
@@ -796,9 +827,11 @@ func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
 
 // TestTheContextEndsTheStartOfADaemon while this call of the first parent or of the daemon is held.
 func TestTheContextEndsTheStartOfADaemon(t *testing.T) {
-	needClone(t)
 	for name, call := range map[string]uint32{"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "chdir": unix.SYS_CHDIR} {
 		t.Run(name, func(t *testing.T) {
+			if call == unix.SYS_CLONE { // which the thread with the filter makes too, by package syscall
+				needClone(t)
+			}
 			checkLeaks(t)
 			alive, w := newPipe(t)
 			ctx, cancel := context.WithCancel(context.Background())
@@ -840,14 +873,18 @@ func requireStartedOrKilled(t testing.TB, p *Process, err error) {
 
 // TestADaemonThatIsKilledWhileItStartsLeavesNothing: whichever of the two processes it is, and when.
 func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
-	needClone(t)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
 		alive, w := newPipe(t)
+		begin := time.Now()
+		p, err := with(New("/bin/sleep", "1000")).Daemonize().Start(context.Background())
+		took := time.Since(begin)
+		require.NoError(t, err)
+		require.NoError(t, p.Abort())
 		for range rounds(300, 30) {
 			ctx, cancel := context.WithCancel(context.Background())
 			c := with(New("/bin/sleep", "1000")).PassFDAs(w, 9).Daemonize() // which does not end by itself
 			go func() {
-				for range rand.IntN(600) {
+				for end := time.Now().Add(rand.N(took)); time.Now().Before(end); {
 					runtime.Gosched()
 				}
 				cancel()
@@ -858,20 +895,25 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 			cancel()
 		}
 		require.NoError(t, w.Close())
-		_, err := alive.Read(make([]byte, 1))
+		_, err = alive.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	})
 	for name, call := range map[string]uint32{
 		"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "exit_group": unix.SYS_EXIT_GROUP, "read": unix.SYS_READ,
 	} {
 		t.Run("SIGKILL in "+name, func(t *testing.T) {
+			if call != unix.SYS_SETSID { // the start of a helper makes the others too
+				needClone(t)
+			}
 			checkLeaks(t)
 			alive, w := newPipe(t)
 			listener, started := make(chan int), make(chan error)
 			go func() {
 				runtime.LockOSThread()
 				// The thread that has the filter must not be held itself, so it does nothing but clone.
-				pl, p, err := newDaemon(New("/bin/true").PassFDAs(w, 3).Daemonize())
+				c, err := New("/bin/true").PassFDAs(w, 3).Daemonize().withExecutor(false)
+				require.NoError(t, err)
+				pl, p, err := newDaemon(c)
 				if err == nil {
 					var fd int
 					fd, err = notifyOf(call)
@@ -930,7 +972,6 @@ func startDaemons(args []string) int {
 
 // TestNoDaemonIsLeftWaitingByAParentThatIsKilled at random moments: each runs its program or ends.
 func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
-	needClone(t)
 	for kind := range daemonKinds() {
 		t.Run(kind, func(t *testing.T) {
 			checkLeaks(t)
@@ -956,7 +997,6 @@ func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
 }
 
 func TestManyDaemonsAtOnce(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	r, w := newPipe(t)
 	kinds := []func(*Command) *Command{func(c *Command) *Command { return c }, otherIDs, func(c *Command) *Command { return c.SetCoredumpFilter(1) }}
@@ -1000,9 +1040,13 @@ func TestManyDaemonsAtOnce(t *testing.T) {
 }
 
 func TestExplainShowsTheDoubleFork(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
-	text, err := New("/bin/true").Daemonize().Explain()
+	text, err := New("/bin/true").Daemonize().by(forkedHelper).Explain()
+	require.NoError(t, err)
+	require.Contains(t, text, "\nclone(CLONE_VM|CLONE_VFORK) = 0\n")
+	require.Equal(t, []string{"setsid", "clone", "read", "write"}, callNames(text)[:4])
+	needClone(t)
+	text, err = New("/bin/true").Daemonize().Explain()
 	require.NoError(t, err)
 	names := slices.DeleteFunc(callNames(text), func(name string) bool { return name == "prlimit64" }) // where Go has raised a limit
 	require.Equal(t, []string{
@@ -1016,7 +1060,6 @@ func TestExplainShowsTheDoubleFork(t *testing.T) {
 }
 
 func TestADaemonThatIsForgottenLeavesNoZombie(t *testing.T) {
-	needClone(t)
 	checkLeaks(t)
 	for range 10 {
 		_, err := New("/bin/true").Daemonize().Start(context.Background())

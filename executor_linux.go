@@ -127,7 +127,7 @@ func (pl *plan) checkHelper() error {
 	return nil
 }
 
-const selfExe = "/proc/self/exe"
+const selfExe = helper.Executable
 
 // enterHelper makes the child a helper, which runs what follows.
 func (pl *plan) enterHelper() {

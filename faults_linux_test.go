@@ -529,9 +529,6 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 	for name := range starts {
 		for _, state := range []string{"warm", "cold"} {
 			t.Run(name+", "+state, func(t *testing.T) {
-				if name == "Daemonize" {
-					needClone(t)
-				}
 				checkLeaks(t)
 				out, err := helperCommand(t, "faults-no-descriptors", name, state).CombinedOutput(context.Background())
 				require.NoError(t, err, "%s", out)
@@ -705,9 +702,6 @@ func withoutProcesses(args []string) int {
 	open := openNumbers()
 	for range 3 {
 		for name, start := range starts {
-			if name == "Daemonize" && !canClone() {
-				continue
-			}
 			if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: limit.Max}); err != nil {
 				return fail(err)
 			}
@@ -1002,7 +996,7 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 			"helper": {piped, childAndHelper}, "forked helper": {piped, forkedHelper},
 		} {
 			startOnly := c.checkStartOnly("Run") != nil
-			if (c.handshake || c.daemon) && how.mode != piped || c.daemon && how.executor == forkedHelper {
+			if (c.handshake || c.daemon) && how.mode != piped {
 				continue
 			}
 			t.Run(name+", "+mode, func(t *testing.T) {
@@ -1056,9 +1050,6 @@ func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
 	delete(commands, "other id") // whose may not be to run it
 	for name, c := range commands {
 		for how, by := range map[string]executor{"direct": direct, "helper": childAndHelper, "forked helper": forkedHelper} {
-			if c.daemon && by == forkedHelper {
-				continue
-			}
 			t.Run(name+", "+how, func(t *testing.T) {
 				checkLeaks(t)
 				ctx := context.Background()

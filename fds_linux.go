@@ -53,9 +53,6 @@ func (pl *plan) leaveTable() {
 	if pl.cmd.executor == forkedHelper {
 		pl.placeForked()
 		pl.enterCgroup()
-		if pl.cmd.namespaces.joins(MountNamespace) { // which a process may whose directory and root no thread shares
-			pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
-		}
 		return
 	}
 	pl.prog.Add(unix.SYS_CLOSE_RANGE, uintptr(f.top+1), math.MaxUint32, unix.CLOSE_RANGE_UNSHARE)

@@ -186,7 +186,7 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 		"goexit":           {hookGoexit, "", "the hook called runtime.Goexit"},
 		"closes":           {hookCloses, "", "the child has not come back from it: signal: killed"},
 		"only here":        {onlyHere, "", "the hook is not registered in the helper"},
-		"a long error":     {hookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4064]},
+		"a long error":     {hookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4056]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
@@ -356,11 +356,11 @@ func imageFile(t *testing.T, contents []byte, seals int) *os.File {
 }
 
 // requireRefusedHelper starts this test binary as a helper with f, which it closes, and returns why it refuses to be one.
-func requireRefusedHelper(t *testing.T, f *os.File) string {
+func requireRefusedHelper(t *testing.T, arg string, f *os.File) string {
 	t.Helper()
 	defer f.Close()
 	cmd := exec.Command(self(t))
-	cmd.Args = []string{helper.Name, "3"}
+	cmd.Args = []string{helper.Name, arg}
 	cmd.ExtraFiles = []*os.File{f}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -389,12 +389,17 @@ func TestAForgedHelperIsRefused(t *testing.T) {
 	notSealed := "spawn: this process cannot be a helper: not a program for a helper: descriptor 3 is not a sealed memfd\n"
 	null, err := os.Open(os.DevNull)
 	require.NoError(t, err)
-	require.Equal(t, notSealed, requireRefusedHelper(t, null))
+	require.Equal(t, notSealed, requireRefusedHelper(t, "3", null))
 	for _, missing := range []int{allSeals, unix.F_SEAL_SEAL, unix.F_SEAL_SHRINK, unix.F_SEAL_GROW, unix.F_SEAL_WRITE} {
-		require.Equal(t, notSealed, requireRefusedHelper(t, imageFile(t, image, allSeals&^missing)), "without seals %#x", missing)
+		require.Equal(t, notSealed, requireRefusedHelper(t, "3", imageFile(t, image, allSeals&^missing)), "without seals %#x", missing)
 	}
-	text := requireRefusedHelper(t, imageFile(t, []byte("anything but a program"), allSeals))
+	text := requireRefusedHelper(t, "3", imageFile(t, []byte("anything but a program"), allSeals))
 	require.Contains(t, text, "spawn: this process cannot be a helper: not a program for a helper")
+	text = requireRefusedHelper(t, "3+", imageFile(t, image, allSeals))
+	require.Equal(t, "spawn: this process cannot be a helper: not a program for a helper: no call forks a daemon\n", text)
+	for _, arg := range []string{"3++", "3+1", "+", ""} {
+		require.Contains(t, requireRefusedHelper(t, arg, imageFile(t, image, allSeals)), "is not the number of a descriptor")
+	}
 }
 
 // TestAnImageThatWasChangedIsRefused changes some bytes of a real image.
@@ -404,7 +409,7 @@ func TestAnImageThatWasChangedIsRefused(t *testing.T) {
 	for _, at := range []int{0, 8, 16, 24, len(image) / 4, len(image) / 2, len(image) - 1} {
 		changed := bytes.Clone(image)
 		changed[at] ^= 0x40
-		requireRefusedHelper(t, imageFile(t, changed, allSeals))
+		requireRefusedHelper(t, "3", imageFile(t, changed, allSeals))
 	}
 }
 

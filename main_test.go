@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,13 +38,6 @@ func TestMain(m *testing.M) {
 			os.Exit(126)
 		}
 		os.Exit(helper(os.Args[2:]))
-	}
-	if runtime.GOOS == "linux" && runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
-		flag.Parse()
-		if skip := flag.Lookup("test.skip"); skip.Value.String() == "" { // an example cannot skip itself
-			fmt.Println("skip ExampleCommand_Daemonize: a helper cannot fork")
-			_ = skip.Value.Set("ExampleCommand_Daemonize") // a string takes any
-		}
 	}
 	os.Exit(m.Run())
 }

@@ -85,6 +85,9 @@ func dupFile(f *os.File) (fd int, err error) {
 
 // joinNamespaces comes after the descriptors have their numbers.
 func (pl *plan) joinNamespaces() {
+	if pl.cmd.executor == forkedHelper && pl.cmd.namespaces.joins(MountNamespace) { // which a process may whose directory and root no thread shares
+		pl.prog.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
+	}
 	for _, j := range pl.joined {
 		pl.prog.Add(unix.SYS_SETNS, pl.fds.keptFD(j.kept), uintptr(j.kind))
 	}

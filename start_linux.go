@@ -149,11 +149,7 @@ func (pl *plan) takeReport() (err error) {
 		return nil
 	}
 	pl.leftMemory()
-	f, failed := pl.prog.Failed()
-	if !failed && pl.helper != nil {
-		f, failed = pl.helper.report.Failure()
-	}
-	if failed {
+	if f, failed := pl.failure(); failed {
 		err = pl.startError(f)
 	}
 	if pl.gateErr != nil { // which is why the child has failed
@@ -162,6 +158,15 @@ func (pl *plan) takeReport() (err error) {
 	pl.closeReport()
 	pl.freeProgram()
 	return err
+}
+
+// failure returns the failure that the child, or its helper, has reported, if any.
+func (pl *plan) failure() (f program.Failure, failed bool) {
+	f, failed = pl.prog.Failed()
+	if !failed && pl.helper != nil {
+		f, failed = pl.helper.report.Failure()
+	}
+	return f, failed
 }
 
 func (pl *plan) startError(f program.Failure) error {

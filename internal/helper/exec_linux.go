@@ -28,11 +28,11 @@ func Exec(p *program.Program) program.Failure {
 }
 
 // Run makes the calls of p, none of which is a hook, one after the other on the current thread, until one fails or p ends.
-func Run(p *program.Program) program.Failure { return runOps(p, nil) }
+func Run(p *program.Program) program.Failure { return runOps(p, 0, nil) }
 
-// runOps is Run with a function that is called before each call, and reports whether it has made it.
-func runOps(p *program.Program, before func(i int) (done bool)) program.Failure {
-	for i := 0; i < p.Len(); i++ {
+// runOps is Run from a call on, with a function that is called before each call, and reports whether it has made it.
+func runOps(p *program.Program, first int, before func(i int) (done bool)) program.Failure {
+	for i := first; i < p.Len(); i++ {
 		if before != nil && before(i) {
 			continue
 		}

@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/virspawn/spawn/internal/program"
@@ -24,9 +26,15 @@ var process *running
 type running struct {
 	*Image
 	report *Report
+	image  int         // its descriptor
+	start  int         // the call to begin with
+	fork   int         // the call that forks a daemon; -1 without, and in the daemon
 	hook   int         // the call of a hook; -1 without
 	found  atomic.Bool // it is registered
 }
+
+// daemonMark, behind the number of the image, says that a helper is the daemon which another one of the same image has forked.
+const daemonMark = "+"
 
 // refused is the exit code of a process that was started as a helper, and cannot be one.
 const refused = 126
@@ -42,6 +50,9 @@ func init() {
 		fmt.Fprintln(os.Stderr, "spawn: this process cannot be a helper:", err)
 		os.Exit(refused)
 	}
+	if h.fork >= 0 { // the hook is the daemon's
+		h.run(nil)
+	}
 	if h.hook < 0 {
 		h.report.pass()
 		h.run(nil)
@@ -51,7 +62,8 @@ func init() {
 }
 
 func open(arg string) (*running, error) {
-	fd, err := strconv.Atoi(arg)
+	number, isDaemon := strings.CutSuffix(arg, daemonMark)
+	fd, err := strconv.Atoi(number)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not the number of a descriptor", arg)
 	}
@@ -59,7 +71,21 @@ func open(arg string) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &running{Image: m, hook: -1}
+	h := &running{Image: m, image: fd, fork: -1, hook: -1}
+	for i := range m.Program.Len() {
+		if _, _, ok := m.Program.Hook(i); ok {
+			h.hook = i
+		}
+		if op := m.Program.At(i); op.Nr == unix.SYS_CLONE && op.Flags&program.Leave != 0 {
+			h.fork = i
+		}
+	}
+	if isDaemon {
+		if h.fork < 0 {
+			return nil, fmt.Errorf("%w: no call forks a daemon", errImage)
+		}
+		h.start, h.fork = h.fork+1, -1
+	}
 	if h.report, err = openReport(m.Report); err != nil {
 		return nil, err
 	}
@@ -71,11 +97,6 @@ func open(arg string) (*running, error) {
 	for _, n := range m.Kept {
 		if _, err := unix.FcntlInt(uintptr(n), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 			return nil, fmt.Errorf("descriptor %d: %w", n, err)
-		}
-	}
-	for i := range m.Program.Len() {
-		if _, _, ok := m.Program.Hook(i); ok {
-			h.hook = i
 		}
 	}
 	return h, nil
@@ -134,7 +155,10 @@ func (h *running) run(hook func(string) error) {
 	// A signal is for the program, when it runs.
 	setMask(everySignal)
 	h.Program.SetPID(os.Getpid())
-	h.fail(runOps(h.Program, func(i int) bool {
+	h.fail(runOps(h.Program, h.start, func(i int) bool {
+		if i == h.fork {
+			h.leave(i)
+		}
 		if _, arg, ok := h.Program.Hook(i); ok {
 			h.call(hook, i, arg)
 			return true
@@ -144,6 +168,31 @@ func (h *running) run(hook func(string) error) {
 		}
 		return false
 	}))
+}
+
+// leave does what call i cannot do for a Go process, which has more threads than a fork would copy: it starts the daemon as a helper of its own, with the same
+// descriptors, which goes on behind that call. It does not return.
+func (h *running) leave(i int) {
+	setMask(everySignal &^ Faults) // which the daemon inherits
+	files := make([]uintptr, slices.Max(h.Only)+1)
+	for n := range files {
+		files[n] = ^uintptr(0)
+	}
+	for _, n := range h.Only {
+		files[n] = uintptr(n)
+	}
+	pid, err := syscall.ForkExec(Executable, []string{Name, strconv.Itoa(h.image) + daemonMark}, &syscall.ProcAttr{
+		Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Cloneflags: h.Program.At(i).Args[0]},
+	})
+	if err != nil {
+		f := program.Failure{Op: i}
+		_ = errors.As(err, &f.Errno)
+		h.fail(f)
+	}
+	h.report.fork(pid)
+	for {
+		unix.Exit(0)
+	}
 }
 
 // fail reports and ends this process.

@@ -11,8 +11,11 @@ import (
 	"sync"
 )
 
-// Name is the argument 0 of a helper. Its only other argument is the number of the descriptor with its [Image].
+// Name is the argument 0 of a helper. Its only other argument is the number of the descriptor with its [Image], with a mark where it is a daemon.
 const Name = "spawn-helper"
+
+// Executable is this process's, and the helper's.
+const Executable = "/proc/self/exe"
 
 // hooks are the functions that a program can call.
 var hooks struct {

@@ -21,7 +21,8 @@ const (
 	atOp      = 8
 	atErrno   = 16
 	atLength  = 24 // of the message
-	atMessage = 32
+	atDaemon  = 32 // its pid
+	atMessage = 40
 )
 
 const (
@@ -63,6 +64,14 @@ func (r *Report) Close() { _ = unix.Munmap(r.page) } // ours, and whole
 func (r *Report) set(at int, v uint64) { binary.NativeEndian.PutUint64(r.page[at:], v) }
 
 func (r *Report) get(at int) uint64 { return binary.NativeEndian.Uint64(r.page[at:]) }
+
+// fork says that there is a daemon.
+func (r *Report) fork(pid int) { r.set(atDaemon, uint64(pid)) }
+
+// Daemon returns the pid of the daemon that a helper has forked, 0 if there is none.
+//
+// Preconditions: the helper has ended.
+func (r *Report) Daemon() int { return int(r.get(atDaemon)) }
 
 // pass says that no hook is left to be called.
 func (r *Report) pass() { r.set(atState, statePassed) }
