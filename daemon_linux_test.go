@@ -714,6 +714,23 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 	f, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	defer f.Close()
+	forEachNamespace(t, func(t *testing.T, kind Namespace, path string) {
+		asked := []Namespace{kind}
+		if kind == PIDNamespace && os.Geteuid() == 0 { // also in shared memory
+			c := startCat(t, shell("echo $$; cat").SetNamespaces(kind))
+			require.Equal(t, "1", readLine(t, c.output))
+			c.stop(t)
+		}
+		if kind != UserNamespace {
+			asked = append(asked, UserNamespace)
+		}
+		command := shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetPidFile(path).AddListenFD(f, "")
+		requireDaemonIn(t, command, kind, path, "PID PID 0")
+	})
+}
+
+// forEachNamespace calls f for each kind, with the path of a pid file.
+func forEachNamespace(t *testing.T, f func(t *testing.T, kind Namespace, path string)) {
 	for kind, name := range allKinds {
 		if _, err := os.Stat("/proc/self/ns/" + name); err != nil {
 			continue
@@ -721,17 +738,7 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			checkLeaks(t)
 			path := filepath.Join(t.TempDir(), "pid")
-			asked := []Namespace{kind}
-			if kind == PIDNamespace && os.Geteuid() == 0 { // also in shared memory
-				c := startCat(t, shell("echo $$; cat").SetNamespaces(kind))
-				require.Equal(t, "1", readLine(t, c.output))
-				c.stop(t)
-			}
-			if kind != UserNamespace {
-				asked = append(asked, UserNamespace)
-			}
-			command := shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(IDMap{0, os.Geteuid(), 1}).SetPidFile(path).AddListenFD(f, "")
-			requireDaemonIn(t, command, kind, path, "PID PID 0")
+			f(t, kind, path)
 		})
 	}
 }
@@ -755,23 +762,16 @@ func requireDaemonIn(t *testing.T, command *Command, kind Namespace, pidFile, wh
 // TestAHelpersDaemonHasNamespacesOfItsOwn but for one of users.
 func TestAHelpersDaemonHasNamespacesOfItsOwn(t *testing.T) {
 	needRoot(t, "for namespaces without one of users")
-	for kind, name := range allKinds {
-		if _, err := os.Stat("/proc/self/ns/" + name); err != nil {
-			continue
+	forEachNamespace(t, func(t *testing.T, kind Namespace, path string) {
+		command := shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path).by(forkedHelper)
+		if kind == UserNamespace {
+			_, err := command.Daemonize().Start(context.Background())
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+			require.ErrorContains(t, err, "spawn: Daemonize: no child can be cloned here, and a helper makes no user namespace for a daemon: ")
+			return
 		}
-		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
-			path := filepath.Join(t.TempDir(), "pid")
-			command := shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path).by(forkedHelper)
-			if kind == UserNamespace {
-				_, err := command.Daemonize().Start(context.Background())
-				require.ErrorIs(t, err, errors.ErrUnsupported)
-				require.ErrorContains(t, err, "spawn: Daemonize: no child can be cloned here, and a helper makes no user namespace for a daemon: ")
-				return
-			}
-			requireDaemonIn(t, command, kind, path, "PID")
-		})
-	}
+		requireDaemonIn(t, command, kind, path, "PID")
+	})
 }
 
 func TestADaemonJoinsNamespaces(t *testing.T) {
@@ -902,7 +902,7 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 		"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "exit_group": unix.SYS_EXIT_GROUP, "read": unix.SYS_READ,
 	} {
 		t.Run("SIGKILL in "+name, func(t *testing.T) {
-			if call != unix.SYS_SETSID { // the start of a helper makes the others too
+			if call == unix.SYS_CLONE || call == unix.SYS_READ { // which the thread with the filter makes too, by package syscall
 				needClone(t)
 			}
 			checkLeaks(t)
@@ -936,7 +936,9 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 			err := <-started
 			if call == unix.SYS_EXIT_GROUP {
 				require.NoError(t, err, "the daemon is there")
-				require.NoError(t, answer(fd, func(int) {}))
+				if canClone() { // else the program may be one for another kind of processor, which the filter lets pass
+					require.NoError(t, answer(fd, func(int) {}))
+				}
 			} else {
 				require.ErrorContains(t, err, `spawn: cannot start "/bin/true": double fork: the daemon`)
 			}
