@@ -23,7 +23,7 @@ var low lowNumbers
 
 type lowNumbers struct {
 	once sync.Once
-	mu   sync.Mutex
+	mu   sync.Mutex     // for what follows
 	base int            // one that is never lent: the source to refill the others from
 	free []int          // held, and not lent
 	ours [lowLimit]bool // held or lent
@@ -32,6 +32,8 @@ type lowNumbers struct {
 // reserve takes the block, once. Where there is none to be had, the library works without.
 func (l *lowNumbers) reserve() {
 	l.once.Do(func() {
+		l.mu.Lock() // another start may be before its own call of this
+		defer l.mu.Unlock()
 		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err == nil {
 			fd, err = aboveStreams(fd)
