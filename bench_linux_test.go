@@ -268,7 +268,7 @@ func BenchmarkCapture(b *testing.B) {
 
 // TestARunAllocatesLittle: the building of the command included.
 func TestARunAllocatesLittle(t *testing.T) {
-	if helperForced() || raceDetector || coreDumpEndsAll() {
+	if helperForced() || !canClone() || raceDetector || coreDumpEndsAll() {
 		t.Skip("a helper, the race detector, and before Linux 5.16 a status pipe, have allocations of their own")
 	}
 	tiny := tinyProgram(t)

@@ -796,7 +796,7 @@ func quitStorm([]string) int {
 
 // TestACoreDumpBeforeTheProgramIsTheChildsAlone: until Linux 5.16 it ended all who shared the memory, unless that was not dumpable.
 func TestACoreDumpBeforeTheProgramIsTheChildsAlone(t *testing.T) {
-	if helperForced() {
+	if helperForced() || !canClone() {
 		t.Skip("a helper is not in this process's memory")
 	}
 	checkLeaks(t)

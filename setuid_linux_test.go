@@ -164,6 +164,7 @@ func runDenied([]string) int {
 
 // TestAPrivilegedProgramReportsThatItMayNotClone: an ordinary one then has a helper.
 func TestAPrivilegedProgramReportsThatItMayNotClone(t *testing.T) {
+	needClone(t)
 	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
 		want := "<nil>\n"
 		if privileged {
