@@ -335,7 +335,7 @@ func loadFilter(filter []unix.SockFilter) error {
 
 func TestADaemonIsSignalledAndAborted(t *testing.T) {
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
-		c := startCat(t, with(shell(`trap 'echo got it' USR1; echo ready; while read line; do :; done; cat`)))
+		c := startCat(t, with(shell(`trap got=it USR1; echo ready; until [ "$got" ]; do sleep 0.01; done; echo got it; exec cat`)))
 		require.Equal(t, "ready", readLine(t, c.output))
 		require.NoError(t, c.Signal(unix.SIGUSR1))
 		require.Equal(t, "got it", readLine(t, c.output))

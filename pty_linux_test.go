@@ -246,7 +246,7 @@ func TestResizeIsASIGWINCHForTheProgram(t *testing.T) {
 
 func TestClosingAPTYHangsUp(t *testing.T) {
 	checkLeaks(t)
-	p, r := onPTY(t, New("/bin/sh", "-c", "echo ready; exec cat").SetPTY(0, 0))
+	p, r := onPTY(t, New("/bin/sh", "-c", "echo ready; exec sleep 1000").SetPTY(0, 0)) // what reads might see the end of the file first
 	requireLine(t, "ready", r)
 	require.NoError(t, p.PTY().Close())
 	var exit *ExitError
