@@ -977,7 +977,7 @@ func useStreams() error {
 	if err := New("/bin/true").InheritStdio().Run(ctx); !errors.Is(err, unix.EBADF) {
 		return fmt.Errorf("no streams: %w", err)
 	}
-	if err := errors.Join(p.Stdin().Close(), p.Stdout().Close(), p.Wait()); err != nil {
+	if err := errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close()); err != nil {
 		return fmt.Errorf("no streams: %w", err)
 	}
 
