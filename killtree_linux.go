@@ -41,7 +41,7 @@ type member struct {
 
 const (
 	// treeWait is how long a tree is waited for: that no new process appears in it, and that those killed have ended.
-	treeWait = 10 * time.Second
+	treeWait = 2 * time.Second
 	// stopWait is how long processes that do not stop are waited for: those in an uninterruptible sleep, such as the parent of a vfork.
 	stopWait = 20 * time.Millisecond
 	// treePause is the time between two looks.

@@ -270,6 +270,9 @@ func startForking(t testing.TB, ctx context.Context, c *Command) (p *Process, al
 func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 	program := forkingProgram(t)
 	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+		if strings.HasSuffix(t.Name(), "/subreaper") && strings.Contains(readFile(t, "/proc/cpuinfo"), "QEMU TCG") {
+			t.Skip("on this emulated processor the program forks faster than this process can look for its children")
+		}
 		for name, attributes := range map[string]func(*Command) *Command{
 			"with SIGTERM":           func(c *Command) *Command { return c.SetGracePeriod(time.Hour) },
 			"without a grace period": func(c *Command) *Command { return c.SetGracePeriod(0) },
