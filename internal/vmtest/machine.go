@@ -66,8 +66,6 @@ func (m machine) withAppArmor() machine {
 
 func (m machine) withSELinux() machine {
 	m.name, m.variant = m.name+"-selinux", "selinux"
-	// The same kernel runs all tests with AppArmor. Here it is those in which a security module may have a say.
-	m.tests = "SELinux|AppArmor|Label|Profile|Attack|Exec|Hook|Landlock|Caps|Capab|Ids|User|Group|Filter|Privileg|Namespace|Explain|Handshake|PTY"
 	m.params = []string{"security=selinux", "selinux=1"}
 	m.files = map[string]string{"/etc/selinux.policy": "selinux.policy"}
 	m.setup = append([]string{
