@@ -227,7 +227,8 @@ const (
 	// become its children: a program that never waits for children that it does not know collects zombies until it ends. The descendants are
 	// stopped before they are killed. That finds all as long as the child lives. If it ends first, in the grace period, those that were there at the
 	// beginning of the period are killed and what is below them, but not what has lost its parent meanwhile. Spared are those that this
-	// process may not signal; and a program that fights back, by killing the child or waking it, gets away. It needs /proc, with
+	// process may not signal; and a program that fights back, by killing the child or waking it, gets away, as do those that for two seconds
+	// fork faster than this process can look for them. It needs /proc, with
 	// /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN): without, the start fails.
 	//
 	// (cgroup.kill in cgroups(7), Linux 5.14, before by freezing; PR_SET_CHILD_SUBREAPER in prctl(2); systemd's KillMode=control-group)
