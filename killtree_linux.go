@@ -30,6 +30,7 @@ type tree struct {
 
 	members []member // the child first, then the descendants that were found, parents before their children
 	seen    map[int]bool
+	missed  bool // one had ended, or had a new parent, before it could be stopped
 }
 
 // member is the child, or a process below it. Its start time tells it from another one that gets its pid.
@@ -48,6 +49,10 @@ const (
 	treePause = 200 * time.Microsecond
 	// maxLooks is how often new processes are looked for when all in a cgroup get a signal.
 	maxLooks = 10
+	// huntTries is how often in a row the newest process is looked at. Most tries find that there is no newer one, and take 2 us.
+	huntTries = 200
+	// maxAncestors is how far the newest process is from a member at most. Those in between have not ended yet.
+	maxAncestors = 16
 )
 
 // checkTree makes the child's cgroup, or finds that the child is to be a subreaper.
@@ -141,7 +146,8 @@ func (t *tree) end(killed bool) {
 	if t.cgroup == "" {
 		return
 	}
-	for deadline := time.Now().Add(treeWait); !removeCgroup(t.cgroup); time.Sleep(treePause) {
+	// While those killed are dying, new kernels remove the cgroup already.
+	for deadline := time.Now().Add(treeWait); killed && isPopulated(t.cgroup) || !removeCgroup(t.cgroup); time.Sleep(treePause) {
 		if !killed || time.Now().After(deadline) {
 			leftCgroups.mu.Lock()
 			leftCgroups.dirs = append(leftCgroups.dirs, t.cgroup)
@@ -384,6 +390,8 @@ func (t *tree) stopMembers(p *Process, deadline time.Time) {
 	for _, m := range t.members[1:] {
 		m.signal(unix.SIGSTOP)
 	}
+	newest, _ := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	defer closeFD(newest)
 	calm := time.Now()
 	// Twice: in the first look one may have moved, from a parent that ended to the child, behind its back.
 	for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
@@ -391,6 +399,9 @@ func (t *tree) stopMembers(p *Process, deadline time.Time) {
 		switch {
 		case again:
 			calm, quiet = time.Now(), 0
+			if t.missed {
+				t.hunt(p, newest)
+			}
 		case running && time.Since(calm) < stopWait:
 			quiet = 0
 			time.Sleep(treePause)
@@ -416,6 +427,7 @@ func (t *tree) refresh(child int) {
 // look looks once for new children of all members, those found meanwhile included, and stops them. It reports whether there may be more, and
 // whether a member is running.
 func (t *tree) look(p *Process) (again, running bool) {
+	t.missed = false
 	for i := 0; i < len(t.members); i++ {
 		if t.members[i].ended {
 			continue
@@ -436,7 +448,7 @@ func (t *tree) look(p *Process) (again, running bool) {
 			for _, pid := range slices.Backward(parsePIDs(children)) {
 				switch {
 				case !t.seen[pid]:
-					t.add(p, parent, pid)
+					t.add(p, pid)
 					again = true
 				case unix.Kill(pid, 0) == unix.ESRCH:
 					// The list misses one when another disappears while it is read.
@@ -449,27 +461,62 @@ func (t *tree) look(p *Process) (again, running bool) {
 	return again, running
 }
 
-// add adds a child of a member, if it is one, and a living one, and stops it.
-func (t *tree) add(p *Process, parent member, pid int) {
+// hunt looks at the newest process of all again and again, and stops it if it is below a member. That catches what forks and ends as fast as it
+// can, of which nothing but zombies is found among the children of a member, if anything: however many there are by now, it costs the same.
+func (t *tree) hunt(p *Process, loadavg int) {
+	for range huntTries {
+		var text [128]byte
+		n, err := unix.Pread(loadavg, text[:], 0)
+		if err != nil {
+			return
+		}
+		pid, _ := strconv.Atoi(string(text[bytes.LastIndexByte(text[:n], ' ')+1 : n-1]))
+		if !t.seen[pid] {
+			t.add(p, pid)
+		}
+	}
+}
+
+// add adds a process, if it is below a member, and a living one, and stops it.
+func (t *tree) add(p *Process, pid int) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
+		t.missed = true
 		return // it has ended
 	}
 	defer closeFD(fd)
-	s, err := readStat(pid)
-	switch {
-	case err != nil:
-		return
-	case s.ppid == p.pid && p.handle.signal(0) == nil: // nobody has waited for the child, so that the pid is its own
-	case s.ppid != parent.pid || !parent.isSame():
+	s, below := t.isBelow(p, pid, maxAncestors)
+	if !below {
+		t.missed = true
 		return
 	}
 	t.seen[pid] = true
 	if s.isEnded() {
+		t.missed = true
 		return
 	}
 	_ = unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0) // it may be another user's
 	t.members = append(t.members, member{pid: pid, start: s.start})
+}
+
+// isBelow reports whether a process has a member for its parent, or for the parent of its parent, and so on.
+func (t *tree) isBelow(p *Process, pid, ancestors int) (stat, bool) {
+	s, err := readStat(pid)
+	if err != nil || ancestors == 0 {
+		return s, false
+	}
+	if s.ppid == p.pid && p.handle.signal(0) == nil { // nobody has waited for the child, so that the pid is its own
+		return s, true
+	}
+	if i := slices.IndexFunc(t.members, func(m member) bool { return m.pid == s.ppid }); i > 0 {
+		return s, t.members[i].isSame()
+	}
+	if _, below := t.isBelow(p, s.ppid, ancestors-1); !below {
+		return s, false
+	}
+	// If the parent has ended meanwhile, its pid may be that of another.
+	again, err := readStat(pid)
+	return again, err == nil && again.ppid == s.ppid
 }
 
 func (m member) signal(sig syscall.Signal) { signalPID(m.pid, sig, m.isSame) }
