@@ -32,7 +32,7 @@ func (c *Command) withExecutor(forced bool) (*Command, error) {
 		return nil, &badCall{"SetPreExecHook", errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
 	case !child.Available && secure.Mode():
 		return nil, &StartError{Op: "start", Path: c.name, Err: errNoExecutor}
-	case secure.Mode(), c.hook.name == "" && canClone() && !forced:
+	case secure.Mode(), c.hook.name == "" && canClone() && !forced, c.executor == forkedHelper:
 		return c, nil
 	case canClone():
 		return c.by(childAndHelper), nil
