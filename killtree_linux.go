@@ -470,9 +470,10 @@ func (t *tree) hunt(p *Process, loadavg int) {
 		if err != nil {
 			return
 		}
-		pid, _ := strconv.Atoi(string(text[bytes.LastIndexByte(text[:n], ' ')+1 : n-1]))
-		if !t.seen[pid] {
-			t.add(p, pid)
+		for _, pid := range parsePIDs(text[:n]) { // the one whole number there
+			if !t.seen[pid] {
+				t.add(p, pid)
+			}
 		}
 	}
 }
@@ -508,8 +509,8 @@ func (t *tree) isBelow(p *Process, pid, ancestors int) (stat, bool) {
 	if s.ppid == p.pid && p.handle.signal(0) == nil { // nobody has waited for the child, so that the pid is its own
 		return s, true
 	}
-	if i := slices.IndexFunc(t.members, func(m member) bool { return m.pid == s.ppid }); i > 0 {
-		return s, t.members[i].isSame()
+	if slices.ContainsFunc(t.members, func(m member) bool { return m.pid == s.ppid && m.isSame() }) {
+		return s, true
 	}
 	if _, below := t.isBelow(p, s.ppid, ancestors-1); !below {
 		return s, false

@@ -166,13 +166,17 @@ func TestKillTreeHandlesManyAtOnce(t *testing.T) {
 	})
 }
 
-// forkingProgram writes a program that waits for its children, of which the first forks and ends, and so does its child, and that one's, each in a
-// session of its own, 20,000 times. There are never more than a few, but their pids run away. The last one says so on descriptor 3. It returns
-// its path.
+// forkingProgram writes a program that waits for all below it, orphans too, which so are no concern of process 1. Its first child forks and ends,
+// and so does its child, and that one's, each in a session of its own, 50,000 times. There are never more than a few, but their pids run away.
+// The last one, or one that cannot fork, says so on descriptor 3. It returns its path.
 func forkingProgram(t testing.TB) string {
 	return writeProgram(t, "fork", map[string][]byte{
 		"amd64": {
-			0xbb, 0x20, 0x4e, 0, 0, // mov ebx, 20000
+			0xbf, 36, 0, 0, 0, // mov edi, PR_SET_CHILD_SUBREAPER
+			0xbe, 1, 0, 0, 0, // mov esi, 1
+			0xb8, 157, 0, 0, 0, // mov eax, SYS_prctl
+			0x0f, 0x05, // syscall
+			0xbb, 0x50, 0xc3, 0, 0, // mov ebx, 50000
 			0xb8, 57, 0, 0, 0, // mov eax, SYS_fork
 			0x0f, 0x05, // syscall
 			0x85, 0xc0, // test eax, eax
@@ -193,25 +197,29 @@ func forkingProgram(t testing.TB) string {
 			0xb8, 112, 0, 0, 0, // mov eax, SYS_setsid
 			0x0f, 0x05, // syscall
 			0xff, 0xcb, // dec ebx
-			0x74, 0x14, // je last
+			0x74, 0x0d, // je last
 			0xb8, 57, 0, 0, 0, // mov eax, SYS_fork
 			0x0f, 0x05, // syscall
 			0x85, 0xc0, // test eax, eax
 			0x74, 0xea, // je chain
-			// done:
-			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
-			0x31, 0xff, // xor edi, edi
-			0x0f, 0x05, // syscall
+			0x79, 0x16, // jns done
 			// last:
 			0xb8, 1, 0, 0, 0, // mov eax, SYS_write
 			0xbf, 3, 0, 0, 0, // mov edi, 3
 			0xbe, 0, 0, 0x40, 0, // mov esi, the start of this file
 			0xba, 1, 0, 0, 0, // mov edx, 1
 			0x0f, 0x05, // syscall
-			0xeb, 0xdf, // jmp done
+			// done:
+			0xb8, 60, 0, 0, 0, // mov eax, SYS_exit
+			0x31, 0xff, // xor edi, edi
+			0x0f, 0x05, // syscall
 		},
 		"arm64": {
-			0x13, 0xc4, 0x89, 0xd2, // mov x19, 20000
+			0xe8, 0x14, 0x80, 0xd2, // mov x8, SYS_prctl
+			0x80, 0x04, 0x80, 0xd2, // mov x0, PR_SET_CHILD_SUBREAPER
+			0x21, 0x00, 0x80, 0xd2, // mov x1, 1
+			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0x13, 0x6a, 0x98, 0xd2, // mov x19, 50000
 			0x88, 0x1b, 0x80, 0xd2, // mov x8, SYS_clone
 			0x20, 0x02, 0x80, 0xd2, // mov x0, SIGCHLD
 			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
@@ -239,7 +247,7 @@ func forkingProgram(t testing.TB) string {
 			0xa8, 0x13, 0x80, 0xd2, // mov x8, SYS_setsid
 			0x01, 0x00, 0x00, 0xd4, // svc 0
 			0x73, 0x06, 0x00, 0xf1, // subs x19, x19, 1
-			0x80, 0x01, 0x00, 0x54, // b.eq last
+			0x40, 0x01, 0x00, 0x54, // b.eq last
 			0x88, 0x1b, 0x80, 0xd2, // mov x8, SYS_clone
 			0x20, 0x02, 0x80, 0xd2, // mov x0, SIGCHLD
 			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
@@ -248,17 +256,17 @@ func forkingProgram(t testing.TB) string {
 			0xe4, 0x03, 0x1f, 0xaa, // mov x4, xzr
 			0x01, 0x00, 0x00, 0xd4, // svc 0
 			0xa0, 0xfe, 0xff, 0xb4, // cbz x0, chain
-			// done:
-			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
-			0xe0, 0x03, 0x1f, 0xaa, // mov x0, xzr
-			0x01, 0x00, 0x00, 0xd4, // svc 0
+			0xc0, 0x00, 0xf8, 0xb6, // tbz x0, 63, done
 			// last:
 			0x08, 0x08, 0x80, 0xd2, // mov x8, SYS_write
 			0x60, 0x00, 0x80, 0xd2, // mov x0, 3
 			0x01, 0x08, 0xa0, 0xd2, // mov x1, the start of this file
 			0x22, 0x00, 0x80, 0xd2, // mov x2, 1
 			0x01, 0x00, 0x00, 0xd4, // svc 0
-			0xf8, 0xff, 0xff, 0x17, // b done
+			// done:
+			0xa8, 0x0b, 0x80, 0xd2, // mov x8, SYS_exit
+			0xe0, 0x03, 0x1f, 0xaa, // mov x0, xzr
+			0x01, 0x00, 0x00, 0xd4, // svc 0
 		},
 	})
 }
@@ -302,7 +310,7 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 					cancel()
 					require.ErrorIs(t, p.Wait(), context.Canceled)
 					require.True(t, hasEnded(alive), "all have ended")
-					requireAllEnded(t, alive) // and have not come to the last one
+					requireAllEnded(t, alive) // and did not come to the last one
 					require.NotContains(t, p.Status().String(), "exit")
 					t.Log(time.Since(start))
 				}
