@@ -30,7 +30,6 @@ type tree struct {
 
 	members []member // the child first, then the descendants that were found, parents before their children
 	seen    map[int]bool
-	missed  bool // one had ended, or had a new parent, before it could be stopped
 }
 
 // member is the child, or a process below it. Its start time tells it from another one that gets its pid.
@@ -390,17 +389,15 @@ func (t *tree) stopMembers(p *Process, deadline time.Time) {
 	for _, m := range t.members[1:] {
 		m.signal(unix.SIGSTOP)
 	}
-	newest, _ := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	defer closeFD(newest)
 	calm := time.Now()
 	// Twice: in the first look one may have moved, from a parent that ended to the child, behind its back.
 	for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
-		again, running := t.look(p)
+		again, missed, running := t.look(p)
 		switch {
 		case again:
 			calm, quiet = time.Now(), 0
-			if t.missed {
-				t.hunt(p, newest)
+			if missed {
+				t.hunt(p)
 			}
 		case running && time.Since(calm) < stopWait:
 			quiet = 0
@@ -424,10 +421,9 @@ func (t *tree) refresh(child int) {
 	}
 }
 
-// look looks once for new children of all members, those found meanwhile included, and stops them. It reports whether there may be more, and
-// whether a member is running.
-func (t *tree) look(p *Process) (again, running bool) {
-	t.missed = false
+// look looks once for new children of all members, those found meanwhile included, and stops them. It reports whether there may be more, whether one
+// could not be stopped before it ended or had another parent, and whether a member is running.
+func (t *tree) look(p *Process) (again, missed, running bool) {
 	for i := 0; i < len(t.members); i++ {
 		if t.members[i].ended {
 			continue
@@ -448,7 +444,7 @@ func (t *tree) look(p *Process) (again, running bool) {
 			for _, pid := range slices.Backward(parsePIDs(children)) {
 				switch {
 				case !t.seen[pid]:
-					t.add(p, pid)
+					missed = !t.add(p, pid) || missed
 					again = true
 				case unix.Kill(pid, 0) == unix.ESRCH:
 					// The list misses one when another disappears while it is read.
@@ -458,12 +454,17 @@ func (t *tree) look(p *Process) (again, running bool) {
 			}
 		}
 	}
-	return again, running
+	return again, missed, running
 }
 
 // hunt looks at the newest process of all again and again, and stops it if it is below a member. That catches what forks and ends as fast as it
 // can, of which nothing but zombies is found among the children of a member, if anything: however many there are by now, it costs the same.
-func (t *tree) hunt(p *Process, loadavg int) {
+func (t *tree) hunt(p *Process) {
+	loadavg, err := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer closeFD(loadavg)
 	for range huntTries {
 		var text [128]byte
 		n, err := unix.Pread(loadavg, text[:], 0)
@@ -478,32 +479,30 @@ func (t *tree) hunt(p *Process, loadavg int) {
 	}
 }
 
-// add adds a process, if it is below a member, and a living one, and stops it.
-func (t *tree) add(p *Process, pid int) {
+// add adds a process, if it is below a member, and a living one, and stops it. It reports whether it has.
+func (t *tree) add(p *Process, pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		t.missed = true
-		return // it has ended
+		return false // it has ended
 	}
 	defer closeFD(fd)
 	s, below := t.isBelow(p, pid, maxAncestors)
 	if !below {
-		t.missed = true
-		return
+		return false
 	}
 	t.seen[pid] = true
 	if s.isEnded() {
-		t.missed = true
-		return
+		return false
 	}
 	_ = unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0) // it may be another user's
 	t.members = append(t.members, member{pid: pid, start: s.start})
+	return true
 }
 
 // isBelow reports whether a process has a member for its parent, or for the parent of its parent, and so on.
 func (t *tree) isBelow(p *Process, pid, ancestors int) (stat, bool) {
 	s, err := readStat(pid)
-	if err != nil || ancestors == 0 {
+	if err != nil {
 		return s, false
 	}
 	if s.ppid == p.pid && p.handle.signal(0) == nil { // nobody has waited for the child, so that the pid is its own
@@ -511,6 +510,9 @@ func (t *tree) isBelow(p *Process, pid, ancestors int) (stat, bool) {
 	}
 	if slices.ContainsFunc(t.members, func(m member) bool { return m.pid == s.ppid && m.isSame() }) {
 		return s, true
+	}
+	if ancestors == 0 {
+		return s, false
 	}
 	if _, below := t.isBelow(p, s.ppid, ancestors-1); !below {
 		return s, false

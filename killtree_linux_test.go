@@ -489,6 +489,35 @@ func TestAnotherProcessWithTheSamePIDIsSpared(t *testing.T) {
 	require.Len(t, tr.members, 1)
 }
 
+// TestTheNewestProcessIsStopped although its parent is no member, but only below one; not if it is below none.
+func TestTheNewestProcessIsStopped(t *testing.T) {
+	checkLeaks(t)
+	other := waitingIn(t, New("/bin/cat"))
+	eventually(t, "it was the newest when it was looked for", func() bool {
+		c := shell("exec 4<&0; (sh -c 'echo $$ >&3; exec cat <&4' & wait) & wait").SetKillMode(KillGroup).PipeStdin()
+		output := passPipe(t, c, 3)
+		p, err := c.Start(context.Background())
+		require.NoError(t, err)
+		pid, err := strconv.Atoi(readLine(t, output))
+		require.NoError(t, err)
+
+		tr := &tree{members: []member{{pid: other.PID()}}, seen: map[int]bool{}}
+		tr.hunt(other)
+		require.Len(t, tr.members, 1)
+		tr = &tree{members: []member{{pid: p.PID()}}, seen: map[int]bool{}}
+		tr.hunt(p)
+		found := len(tr.members) > 1
+		if found {
+			require.Equal(t, pid, tr.members[1].pid)
+			eventually(t, "it has stopped", func() bool { return processState(pid) == 'T' })
+		}
+		require.NoError(t, p.Abort())
+		require.NoError(t, p.Stdin().Close())
+		requireAllEnded(t, output)
+		return found
+	})
+}
+
 func TestMountsAndOwnCgroup(t *testing.T) {
 	require.Equal(t, "a b\\c", unescapeMount.Replace(`a\040b\134c`))
 	needRoot(t, "to be in the root of a cgroup v2")
