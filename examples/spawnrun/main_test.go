@@ -293,9 +293,12 @@ func TestHandshakeLetsTheProgramRunOnASignal(t *testing.T) {
 	require.FileExists(t, mark)
 	require.NoError(t, p.Stderr().Close())
 
-	r := runToEnd(t, spawnrun(t, words("-handshake -timeout 10ms -- /bin/true")...))
-	require.Equal(t, exitCannotStart, r.code)
-	require.Contains(t, r.stderr, "context deadline exceeded")
+	// A hook needs a helper, which takes longer than a millisecond to get to its gate.
+	for _, flags := range []string{"-handshake -timeout 10ms", "-handshake -hook a -timeout 1ms"} {
+		r := runToEnd(t, spawnrun(t, append(words(flags), "--", "/bin/true")...))
+		require.Equal(t, exitCannotStart, r.code, r.stderr)
+		require.Contains(t, r.stderr, "context deadline exceeded")
+	}
 }
 
 func TestHookRunsBeforeTheProgram(t *testing.T) {

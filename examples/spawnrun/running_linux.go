@@ -22,7 +22,7 @@ func (r *runner) startAndWait(ctx context.Context) error {
 		return err
 	}
 	if r.handshake {
-		if err := shakeHands(ctx, p); err != nil {
+		if err := shakeHands(p); err != nil {
 			return err
 		}
 	}
@@ -32,9 +32,10 @@ func (r *runner) startAndWait(ctx context.Context) error {
 	return err
 }
 
-// shakeHands waits until the child has stopped before its program, and then for SIGUSR1.
-func shakeHands(ctx context.Context, p *spawn.Process) error {
-	if err := p.HandshakeWait(ctx); err != nil {
+// shakeHands waits until the child has stopped before its program, and then for SIGUSR1. The end of the command's context ends the child, and so
+// both waits, with an error that says so.
+func shakeHands(p *spawn.Process) error {
+	if err := p.HandshakeWait(context.Background()); err != nil {
 		return err
 	}
 	wanted := make(chan os.Signal, 1)

@@ -224,7 +224,7 @@ func (r *runner) startDaemon() int {
 	defer cancel()
 	p, err := r.cmd.Start(ctx)
 	if err == nil && r.handshake {
-		err = shakeHands(ctx, p)
+		err = shakeHands(p)
 	}
 	if err != nil {
 		return r.exitCode(spawn.Status{ExitCode: -1}, err)
