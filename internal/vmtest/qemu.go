@@ -45,7 +45,7 @@ func qemuArgs(b *bootable, initrd, console string) []string {
 	params := append([]string{"console=" + p.console, "quiet", "panic=-1", "rdinit=/init"}, b.params...)
 	return append(append([]string{}, p.args...),
 		"-accel", "tcg", // KVM is missing or broken in many places that run tests
-		"-m", "1024",
+		"-m", "2048", // a few hundred helpers take some megabytes each, and the files of the machine are in memory
 		"-nodefaults", "-no-reboot", "-display", "none",
 		"-serial", "file:"+console,
 		"-chardev", "file,id=events,path=/dev/stdout",
