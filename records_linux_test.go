@@ -233,7 +233,7 @@ func TestAnErrorOfTheFunctionOfRunRegexEndsTheProgram(t *testing.T) {
 		script, text string
 		status       Status
 	}{
-		"by SIGTERM":     {"echo why >&2; echo 1; echo 2; sleep 1000", "mine (signal: terminated): why", Status{ExitCode: -1, Signal: syscall.SIGTERM}},
+		"by SIGTERM":     {"echo why >&2; printf '1\\n2\\n'; sleep 1000", "mine (signal: terminated): why", Status{ExitCode: -1, Signal: syscall.SIGTERM}},
 		"by its pipe":    {"trap '' TERM; while :; do echo 1; done", "mine (signal: broken pipe)", Status{ExitCode: -1, Signal: syscall.SIGPIPE}},
 		"by its own end": {"trap 'exit 7' TERM; echo 1; while :; do :; done", "mine (exit status 7)", Status{ExitCode: 7}},
 		"by SIGKILL":     {"trap '' TERM; echo 1; while :; do :; done", "mine (signal: killed)", Status{ExitCode: -1, Signal: syscall.SIGKILL}},
