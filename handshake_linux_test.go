@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -417,15 +418,16 @@ func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 // manyGated has children at their gates at once, started one after the other or all at once, and prints its largest number of threads. The runtime keeps
 // a thread that it has made, so the last look sees them all.
 func manyGated(args []string) int {
-	n, together, with := 1000, args[0] != "in turn", func(c *Command) *Command { return c }
+	together, with := args[0] != "in turn", func(c *Command) *Command { return c }
 	switch args[0] {
 	case "with hooks":
-		n, with = 200, func(c *Command) *Command { return c.SetPreExecHook(hookRuns, "") }
+		with = func(c *Command) *Command { return c.SetPreExecHook(hookRuns, "") }
 	case "daemons":
-		n, with = 200, (*Command).Daemonize
+		with = (*Command).Daemonize
 	}
-	if !canClone() { // a helper takes some megabytes
-		n /= 10
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return fail(err)
 	}
 	ps := make([]*Process, n)
 	errs := make(chan error, n)
@@ -470,20 +472,28 @@ func manyGated(args []string) int {
 func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 	// 200 helpers or daemons at once leave the processors to none of this process's threads, which then take long for any call, and the runtime makes more: that they
 	// are far fewer than starts is all that can be said.
-	limits := map[string]int{"in turn": 20, "at once": 20, "with hooks": 100, "daemons": 100}
-	for how, limit := range limits {
+	for how, test := range map[string]struct{ children, threads int }{
+		"in turn": {1000, 20}, "at once": {1000, 20}, "with hooks": {200, 100}, "daemons": {200, 100},
+	} {
 		t.Run(how, func(t *testing.T) {
 			if helperForced() && how != "in turn" || !canClone() && how == "at once" {
 				t.Skip("1,000 helpers at once")
 			}
 			checkLeaks(t)
-			out, err := helperCommand(t, "many-gated", how).Output(context.Background())
+			n := test.children
+			if !canClone() { // a helper takes some megabytes
+				n /= 10
+			}
+			if testing.Short() {
+				n /= 5
+			}
+			out, err := helperCommand(t, "many-gated", how, strconv.Itoa(n)).Output(context.Background())
 			require.NoError(t, err)
 			var threads int
 			_, err = fmt.Sscan(string(out), &threads)
 			require.NoError(t, err)
 			t.Log(threads, "threads")
-			require.LessOrEqual(t, threads, limit)
+			require.LessOrEqual(t, threads, test.threads)
 		})
 	}
 }
