@@ -127,8 +127,9 @@ func (p *Process) killLeftBehind() (killed bool) {
 func (t *tree) signal(p *Process, sig syscall.Signal) error {
 	switch {
 	case t.cgroup != "" && sig == unix.SIGKILL:
+		err := p.handle.signal(sig) // first, as in signalCgroup; and it may have been allowed to leave the cgroup
 		t.killCgroup()
-		return p.handle.signal(sig) // if it was allowed to leave the cgroup
+		return err
 	case t.cgroup != "":
 		return t.signalCgroup(p, sig)
 	}

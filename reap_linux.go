@@ -108,7 +108,22 @@ func (p *Process) signalAll(sig syscall.Signal) error {
 		return p.dry.deliver(sig)
 	case p.tree != nil:
 		return p.tree.signal(p, sig)
-	case p.killMode == KillGroup && p.signalGroup(sig) == nil && p.leadsGroup():
+	case p.killMode == KillGroup:
+		return p.signalGroupAndChild(sig)
+	}
+	return p.handle.signal(sig)
+}
+
+// signalGroupAndChild signals the child's group, and the child where it is in another. SIGKILL, which may come twice, and what leaves a group alone reach
+// the child first: otherwise it could go on when those that it waits for have ended. What a daemon has left in its group can be
+// signalled only before its end.
+func (p *Process) signalGroupAndChild(sig syscall.Signal) error {
+	if !p.daemon && (sig == unix.SIGKILL || !p.leadsGroup()) {
+		err := p.handle.signal(sig)
+		_ = p.signalGroup(sig) // there may be none
+		return err
+	}
+	if p.signalGroup(sig) == nil && p.leadsGroup() {
 		return nil
 	}
 	return p.handle.signal(sig)
