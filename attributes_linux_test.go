@@ -530,10 +530,13 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 func execAttributes([]string) int {
 	look := func() string {
 		var b strings.Builder
-		for _, name := range []string{"oom_score_adj", "coredump_filter", "personality", "timerslack_ns"} {
+		for _, name := range []string{"oom_score_adj", "coredump_filter", "personality"} {
 			text, err := os.ReadFile("/proc/self/" + name)
 			fmt.Fprintf(&b, "%s: %s %v\n", name, text, err)
 		}
+		// Its file is the main thread's, and for that thread alone, or a privileged process.
+		slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+		fmt.Fprintln(&b, "timer slack:", slack, err)
 		fmt.Fprintln(&b, disposition(unix.SIGHUP), disposition(unix.SIGURG))
 		return b.String()
 	}
