@@ -733,6 +733,36 @@ func endChildThatHasLeft(t *testing.T, grace time.Duration, want unix.Signal) {
 	require.ErrorIs(t, err, io.EOF, "the members have ended")
 }
 
+// The child may end at any moment while this process asks whether it has: its status must not be taken before what is left of its group is killed.
+func TestKillGroupEndsGrandchildrenWheneverTheStatusIsTaken(t *testing.T) {
+	commands := map[string]func(*Command) *Command{"child": func(c *Command) *Command { return c }}
+	if signalsGroupsByPidfd(t) {
+		commands["daemon"] = (*Command).Daemonize
+	}
+	for name, with := range commands {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			for range 10 { // the first few would do
+				c := with(shell(`(trap '' TERM; echo ready >&4; exec sleep 1000 4>&-) & wait`)).SetKillMode(KillGroup).SetGracePeriod(time.Hour)
+				alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
+				c, err := c.withExecutor(helperForced())
+				require.NoError(t, err)
+				pl, p, err := c.cloneChild(context.Background(), [3]stream{}, watched)
+				require.NoError(t, err)
+				pl.handOver(p)
+				require.NoError(t, pl.waitExec(p))
+				require.Equal(t, "ready", readLine(t, ready))
+				go func() { _ = p.end(errAborted) }()
+				for !p.reap() { // as often as it can
+				}
+				p.handle.close()
+				_, err = alive.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF, "both have ended")
+			}
+		})
+	}
+}
+
 func TestKillProcessLeavesTheChildsGroupAlone(t *testing.T) {
 	forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -24,13 +24,8 @@ func (p *Process) reap() bool {
 	defer waitResults.Put(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.killMode != KillProcess && p.ending != nil {
-		// While the child is a zombie its group cannot be another one, nor its pid another process's.
-		if p.waitid(r, unix.WNOWAIT) == nil && r.child().pid != 0 {
-			_ = p.signalAll(unix.SIGKILL) // there may be nothing left
-		} else if p.killMode == KillGroup && p.daemonEnded() {
-			_ = p.signalGroup(unix.SIGKILL)
-		}
+	if p.killMode != KillProcess && p.ending != nil && !p.killRest(r) {
+		return false
 	}
 	err := p.waitid(r, 0)
 	child := r.child()
@@ -51,6 +46,22 @@ func (p *Process) reap() bool {
 	p.dead = true
 	if p.kill != nil {
 		p.kill.Stop()
+	}
+	return true
+}
+
+// killRest kills what a child, or a daemon, that has ended has left in its group or tree, and reports whether it has ended. A child is waited for
+// only then: while it is a zombie its group cannot be another one, nor its pid another process's.
+//
+// Preconditions: p.mu is held.
+func (p *Process) killRest(r *waitResult) (ended bool) {
+	switch err := p.waitid(r, unix.WNOWAIT); {
+	case err == nil && r.child().pid == 0, err != nil && p.daemon && !p.daemonEnded():
+		return false
+	case err == nil:
+		_ = p.signalAll(unix.SIGKILL) // there may be nothing left
+	case p.daemon && p.killMode == KillGroup:
+		_ = p.signalGroup(unix.SIGKILL)
 	}
 	return true
 }
