@@ -706,12 +706,8 @@ func leaveGroup([]string) int {
 
 func TestKillGroupEndsAChildThatHasLeftTheGroupItLed(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) { endChildThatHasLeft(t, time.Hour, unix.SIGTERM) })
-	trials := 20 // of which two or so fail if the group is signalled before the child
-	if testing.Short() {
-		trials = 2
-	}
 	t.Run("SIGKILL", func(t *testing.T) {
-		for range trials {
+		for range rounds(20, 2) { // of which two or so fail if the group is signalled before the child
 			endChildThatHasLeft(t, 0, unix.SIGKILL)
 		}
 	})

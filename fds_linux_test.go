@@ -171,10 +171,7 @@ func openMany(t testing.TB, n int) {
 func manyDescriptors(t testing.TB) int {
 	var l unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
-	n := 6000
-	if testing.Short() {
-		n = 1500
-	}
+	n := rounds(6000, 1500)
 	if uint64(n)+500 > l.Cur {
 		t.Skipf("the limit of open descriptors is %d; the test needs %d", l.Cur, n+500)
 	}

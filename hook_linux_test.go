@@ -200,12 +200,8 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 // TestAHookThatClosesTheLibrarysDescriptorsIsAStartError: the end of the status pipe comes while the helper goes on, and is not taken for its execve.
 func TestAHookThatClosesTheLibrarysDescriptorsIsAStartError(t *testing.T) {
 	checkLeaks(t)
-	trials := 40
-	if testing.Short() {
-		trials = 10
-	}
 	for _, dir := range []string{"/", "/nonexistent"} {
-		for range trials {
+		for range rounds(40, 10) {
 			for _, call := range []func(*Command, context.Context) (string, error){calls["Run"], calls["Start and Wait"]} {
 				_, err := call(New("/bin/true").SetWorkingDirectory(dir).SetPreExecHook(hookClosesAndReturns, ""), context.Background())
 				var start *StartError

@@ -440,7 +440,7 @@ func TestAPTYIsItsUsers(t *testing.T) {
 
 func TestAPTYIsReadToTheLastByte(t *testing.T) {
 	checkLeaks(t)
-	for range 20 {
+	for range rounds(20, 4) {
 		p, r := onPTY(t, shell("i=0; while [ $i -lt 2000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; echo end").SetPTY(0, 0))
 		out := restOf(t, r)
 		require.True(t, strings.HasSuffix(out, "789\nend\n"), "%q", out[max(0, len(out)-100):])
