@@ -207,17 +207,17 @@ func (d *dryRun) openTerminal() error {
 	if d.cmd.attrs.pty == nil {
 		return nil
 	}
-	t := &terminal{dry: d.p}
+	t := &terminal{dry: d.p, done: d.p.done}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	t.out, d.p.pty = r, t
+	t.out.File, d.p.pty = r, t
 	d.screen = &dryOutput{d: d, lock: make(chan struct{}, 1), w: w, pipe: w}
 	if d.streams[stdin].kind != streamTTY {
 		return nil
 	}
-	r, t.in, err = os.Pipe()
+	r, t.in.File, err = os.Pipe()
 	if err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (d *dryRun) closeCallersEnds() {
 	}
 	if t := d.p.pty; t != nil {
 		t.out.Close()
-		if t.in != nil {
+		if t.in.File != nil {
 			t.in.Close()
 		}
 	}

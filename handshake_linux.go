@@ -132,7 +132,7 @@ func (c *Command) startGated(ctx context.Context, streams [3]stream) (*Process, 
 		return nil, err
 	}
 	pl.handOver(p)
-	pl.pipes, pl.pty = [3]pipeFile{}, nil // the caller's from now on, also when the child fails
+	pl.pipes, pl.pty = [3]pipeFile{}, pipeFile{} // the caller's from now on, also when the child fails
 	pl.watchPipes(ctx, p)
 	poll := func(timeout time.Duration) bool { return pl.pollGate(p, timeout) }
 	there := false

@@ -77,9 +77,7 @@ func requireAllEnded(t testing.TB, alive *os.File) {
 
 // hasEnded reports whether nobody has the other end of the pipe any more, without waiting.
 func hasEnded(alive *os.File) bool {
-	fds := []unix.PollFd{{Fd: int32(fileNumber(alive)), Events: unix.POLLIN}}
-	_, err := unix.Poll(fds, 0)
-	return err == nil && fds[0].Revents&unix.POLLHUP != 0
+	return polled(alive, unix.POLLIN)&unix.POLLHUP != 0
 }
 
 func TestKillTreeEndsDaemonsToo(t *testing.T) {

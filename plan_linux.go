@@ -47,7 +47,7 @@ type plan struct {
 	jobs      []job
 	copiers   []*copier
 	pipes     [3]pipeFile
-	pty       *os.File // nil without
+	pty       pipeFile // without a file where there is none
 	ptyEnd    int      // the program's end of it, in childEnds
 	environ   []string // this process's environment, where the child inherits it
 
@@ -383,7 +383,7 @@ func (pl *plan) release() {
 			f.Close()
 		}
 	}
-	if pl.pty != nil {
+	if pl.pty.File != nil {
 		pl.pty.Close()
 	}
 	pl.freeProgram()

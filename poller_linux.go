@@ -53,10 +53,10 @@ func newPipeFile(fd int, name string) pipeFile {
 }
 
 // awaitBlocked blocks the thread until there is something to read, or room to write, or pollerWait has passed.
-func awaitBlocked(f *os.File, write bool) {
+func awaitBlocked(f *os.File, write bool) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
-		return // closed, as the next read will tell
+		return err
 	}
 	events := int16(unix.POLLIN)
 	if write {
@@ -66,6 +66,7 @@ func awaitBlocked(f *os.File, write bool) {
 		timeout := unix.NsecToTimespec(int64(pollerWait))
 		_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: events}}, &timeout, nil)
 	})
+	return nil // if it was closed, the next read will tell
 }
 
 var poller struct {

@@ -31,6 +31,9 @@ func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
 	for name := range pollerUses {
 		for _, wait := range []string{"blocked", "parked"} {
 			t.Run(name+", "+wait, func(t *testing.T) {
+				if strings.HasPrefix(name, "a terminal") {
+					needTerminals(t)
+				}
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a transfer that is not made hangs
 				defer cancel()
 				c := helperCommand(t, "without-poller", name, wait)
@@ -90,6 +93,13 @@ const lasting = "sleep 0.2; "
 // large is more than any pipe holds.
 var large = pattern(1<<20 + 1)
 
+// polled returns what poll(2) says of the file without waiting: which of these events there are, and POLLHUP or POLLERR.
+func polled(f *os.File, events int16) int16 {
+	fds := []unix.PollFd{{Fd: int32(fileNumber(f)), Events: events}}
+	_, _ = unix.Poll(fds, 0) // EINTR at worst, and there is nothing
+	return fds[0].Revents
+}
+
 func same(got []byte, err error) error {
 	if err == nil && !bytes.Equal(got, large) {
 		err = fmt.Errorf("%d bytes differ from those expected", len(got))
@@ -145,6 +155,48 @@ var pollerUses = map[string]func() error{
 			return fmt.Errorf("%d lines", n)
 		}
 		return nil
+	},
+	"a terminal": func() error {
+		p, err := shell(lasting+"stty raw -echo; echo ready; exec head -c 1048577").SetPTY(0, 0).Start(context.Background())
+		if err != nil {
+			return err
+		}
+		const ready = "ready\n"
+		text := make([]byte, len(ready))
+		if _, err := io.ReadFull(p.PTY(), text); err != nil || string(text) != ready {
+			return fmt.Errorf("%q, %w", text, err)
+		}
+		written := make(chan error, 1)
+		go func() {
+			_, err := p.PTY().Write(large)
+			written <- err
+		}()
+		out, err := io.ReadAll(p.PTY())
+		return errors.Join(same(out, err), <-written, p.Wait(), p.PTY().Close())
+	},
+	"a terminal that nobody reads": func() error {
+		p, err := shell("stty raw; echo ready; exec sleep 1000").SetPTY(0, 0).Start(context.Background())
+		if err != nil {
+			return err
+		}
+		if _, err := p.PTY().Read(make([]byte, 1)); err != nil {
+			return err
+		}
+		written := make(chan error, 1)
+		go func() {
+			_, err := p.PTY().Write(large)
+			written <- err
+		}()
+		for polled(p.pty.in.File, unix.POLLOUT)&unix.POLLOUT != 0 { // until it is full
+			runtime.Gosched()
+		}
+		if err := p.Abort(); err != nil {
+			return err
+		}
+		if err := <-written; !errors.Is(err, unix.EIO) {
+			return fmt.Errorf("unexpected error %w", err)
+		}
+		return p.PTY().Close()
 	},
 	"the end of the context": func() error {
 		held, hold, err := os.Pipe()

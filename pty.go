@@ -46,9 +46,10 @@ func (c *Command) onTerminal(streams [3]stream) [3]stream {
 
 // terminal is this process's end of a pseudo-terminal in the caller's hands.
 type terminal struct {
-	in, out *os.File    // one file; in a dry run ends of two pipes, and in may be nil
+	in, out pipeFile    // one file; in a dry run ends of two pipes, and in may have none
 	stop    func() bool // ends the watch of the context; nil without
-	dry     *Process    // nil for a child
+	done    <-chan struct{}
+	dry     *Process // nil for a child
 }
 
 // PTY returns this process's end of the terminal that [Command.SetPTY] asked for, nil without. What is written to it is what the program's
@@ -117,21 +118,20 @@ const endOfFile = 4
 
 // Write types b.
 func (t *terminal) Write(b []byte) (int, error) {
-	if t.dry == nil {
+	switch {
+	case fileNumber(t.out.File) < 0:
+		return 0, t.failed("write", os.ErrClosed)
+	case isClosed(t.done):
+		return 0, t.failed("write", syscall.EIO)
+	case t.dry == nil:
 		n, err := t.in.Write(b)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = t.failed("write", syscall.EIO)
 		}
 		return n, err
 	}
-	switch {
-	case fileNumber(t.out) < 0:
-		return 0, t.failed("write", os.ErrClosed)
-	case isClosed(t.dry.done):
-		return 0, t.failed("write", syscall.EIO)
-	}
 	typed, _, ended := bytes.Cut(b, []byte{endOfFile})
-	if t.in != nil {
+	if t.in.File != nil {
 		_, _ = t.in.Write(typed) // nobody may read it, any more or at all
 		if ended {
 			t.in.Close()
@@ -143,9 +143,9 @@ func (t *terminal) Write(b []byte) (int, error) {
 // Close hangs up.
 func (t *terminal) Close() error {
 	t.unwatch()
-	if t.dry != nil && fileNumber(t.out) >= 0 {
+	if t.dry != nil && fileNumber(t.out.File) >= 0 {
 		_ = t.dry.Signal(syscall.SIGHUP) // it may have ended
-		if t.in != nil {
+		if t.in.File != nil {
 			t.in.Close()
 		}
 	}

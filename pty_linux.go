@@ -22,7 +22,7 @@ func (pl *plan) openPTY() error {
 	if err != nil {
 		return pl.failed(os.NewSyscallError("open("+ptmx+")", err))
 	}
-	pl.pty = os.NewFile(uintptr(fd), ptmx)
+	pl.pty = newPipeFile(fd, ptmx)
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		return pl.failed(os.NewSyscallError("ioctl(TIOCSPTLCK)", err))
 	}
@@ -46,7 +46,7 @@ func (pl *plan) openPTY() error {
 
 // ownPTY gives the terminal to the program's user. It comes when there is to be a child, and not where it is only explained.
 func (pl *plan) ownPTY() error {
-	if pl.pty == nil {
+	if pl.pty.File == nil {
 		return nil
 	}
 	if uid, ok := pl.cmd.userOutside(); ok && uid != os.Geteuid() {
@@ -58,6 +58,20 @@ func (pl *plan) ownPTY() error {
 }
 
 const ptmx = "/dev/ptmx"
+
+// newTerminal makes what the caller gets of this process's end. done is closed when the program has ended.
+func newTerminal(f pipeFile, done <-chan struct{}) *terminal {
+	t := &terminal{in: f, out: f, done: done}
+	if f.await != nil { // then no deadline ends a Write
+		t.in.await = func(f *os.File, write bool) error {
+			if isClosed(done) {
+				return os.ErrDeadlineExceeded
+			}
+			return awaitBlocked(f, write)
+		}
+	}
+	return t
+}
 
 // userOutside returns the user that the program is to have, as seen from this process, if that is another one and known.
 func (c *Command) userOutside() (uid int, ok bool) {

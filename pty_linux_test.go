@@ -153,7 +153,7 @@ func leadsWithoutTerminal([]string) int {
 	if f, err := os.Open("/dev/tty"); !errors.Is(err, unix.ENXIO) {
 		return fail(fmt.Errorf("/dev/tty: %v, %w", f, err))
 	}
-	fd := fileNumber(p.pty.out)
+	fd := fileNumber(p.pty.out.File)
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd <= stderr || err != nil || flags != unix.FD_CLOEXEC {
 		return fail(fmt.Errorf("the descriptor %d has the flags %#x, %w", fd, flags, err))
 	}
@@ -469,7 +469,7 @@ func TestAPTYIsClosedWhenItCannotBeUsed(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, p.Wait(), context.Canceled)
 	// A moment later the end is closed, which nobody has read.
-	eventually(t, "closed", func() bool { return fileNumber(p.pty.out) < 0 })
+	eventually(t, "closed", func() bool { return fileNumber(p.pty.out.File) < 0 })
 }
 
 // TestNoTerminalIsLeft looks at a file system of terminals of its own.

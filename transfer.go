@@ -16,7 +16,7 @@ const pipeWait = 250 * time.Millisecond
 // the file itself fail with EAGAIN, and wait by await.
 type pipeFile struct {
 	*os.File
-	await func(f *os.File, write bool) // waits a moment; nil on the poller
+	await func(f *os.File, write bool) error // waits a moment, or says why there is no more to wait for; nil on the poller
 }
 
 // Read is File.Read.
@@ -26,7 +26,9 @@ func (f *pipeFile) Read(b []byte) (int, error) {
 		if f.await == nil || !errors.Is(err, syscall.EAGAIN) {
 			return n, err
 		}
-		f.await(f.File, false)
+		if err := f.await(f.File, false); err != nil {
+			return n, err
+		}
 	}
 }
 
@@ -38,7 +40,9 @@ func (f *pipeFile) Write(b []byte) (written int, err error) {
 		if f.await == nil || !errors.Is(err, syscall.EAGAIN) {
 			return written, err
 		}
-		f.await(f.File, true)
+		if err := f.await(f.File, true); err != nil {
+			return written, err
+		}
 	}
 }
 

@@ -194,7 +194,7 @@ func (j *job) run() {
 		await = conn.Write
 	}
 	for await(ready) != nil && j.file.await != nil && !j.stop.Load() {
-		j.file.await(j.file.File, j.write)
+		_ = j.file.await(j.file.File, j.write)
 	}
 	if j.end {
 		j.file.Close()

@@ -378,8 +378,8 @@ func (pl *plan) handOver(p *Process) {
 			p.pipes[n] = &pipeEnd{pipeFile: f}
 		}
 	}
-	if pl.pty != nil {
-		p.pty = &terminal{in: pl.pty, out: pl.pty}
+	if pl.pty.File != nil {
+		p.pty = newTerminal(pl.pty, p.done)
 	}
 }
 
@@ -419,6 +419,6 @@ func (pl *plan) watchPipes(ctx context.Context, p *Process) {
 		}
 	}
 	if p.pty != nil {
-		p.pty.stop = watch(p.pty.out)
+		p.pty.stop = watch(p.pty.out.File)
 	}
 }
