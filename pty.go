@@ -46,10 +46,10 @@ func (c *Command) onTerminal(streams [3]stream) [3]stream {
 
 // terminal is this process's end of a pseudo-terminal in the caller's hands.
 type terminal struct {
-	in, out pipeFile    // one file; in a dry run ends of two pipes, and in may have none
-	stop    func() bool // ends the watch of the context; nil without
-	done    <-chan struct{}
-	dry     *Process // nil for a child
+	in, out pipeFile        // one file; in a dry run ends of two pipes, and in may have none
+	stop    func() bool     // ends the watch of the context; nil without
+	done    <-chan struct{} // closed when the program has ended
+	dry     *Process        // nil for a child
 }
 
 // PTY returns this process's end of the terminal that [Command.SetPTY] asked for, nil without. What is written to it is what the program's
