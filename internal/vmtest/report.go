@@ -122,6 +122,7 @@ type reporter struct {
 	mu                      sync.Mutex
 	out                     io.Writer
 	passed, failed, skipped int
+	failures                strings.Builder // printed again at the end: what comes between them is long
 }
 
 // result is one line of the report.
@@ -135,7 +136,25 @@ type result struct {
 	started bool
 }
 
+// String is all that is printed of a result as it comes.
 func (r *result) String() string {
+	line := r.line()
+	for _, skip := range r.summary.skips {
+		line += indent("skip " + skip)
+	}
+	return line + r.failure()
+}
+
+// failure is what the tests that failed wrote, to stand below the line.
+func (r *result) failure() string {
+	if !r.started || r.problem == "" {
+		return ""
+	}
+	return indent(clip(r.summary.failure, maxLines))
+}
+
+// line tells in short how the run ended.
+func (r *result) line() string {
 	counts := fmt.Sprintf("%d passed", r.summary.passed)
 	if n := r.summary.failed; n > 0 {
 		counts += fmt.Sprintf(", %d failed", n)
@@ -150,15 +169,8 @@ func (r *result) String() string {
 	case r.problem != "":
 		status, counts = "FAIL", counts+"; "+r.problem
 	}
-	line := fmt.Sprintf("%-7s kernel %s  %s  %-6s  %5.1fs  (%s)\n",
+	return fmt.Sprintf("%-7s kernel %s  %s  %-6s  %5.1fs  (%s)\n",
 		status, r.machine, r.pkg, r.user, r.elapsed.Seconds(), counts)
-	for _, skip := range r.summary.skips {
-		line += indent("skip " + skip)
-	}
-	if r.started && r.problem != "" {
-		line += indent(clip(r.summary.failure, maxLines))
-	}
-	return line
 }
 
 func (r *reporter) add(res *result) {
@@ -168,6 +180,7 @@ func (r *reporter) add(res *result) {
 	r.skipped += len(res.summary.skips)
 	if res.problem != "" {
 		r.failed += max(1, res.summary.failed)
+		r.failures.WriteString(res.line() + res.failure())
 	}
 	fmt.Fprint(r.out, res)
 }
@@ -177,7 +190,9 @@ func (r *reporter) fail(what, details string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failed++
-	fmt.Fprintf(r.out, "FAIL    %s\n%s", what, indent(clip(strings.TrimSpace(details), maxLines)))
+	text := fmt.Sprintf("FAIL    %s\n%s", what, indent(clip(strings.TrimSpace(details), maxLines)))
+	r.failures.WriteString(text)
+	fmt.Fprint(r.out, text)
 }
 
 // close prints the last line and reports whether everything passed.
@@ -185,6 +200,9 @@ func (r *reporter) close() bool {
 	if r.passed+r.failed+r.skipped == 0 {
 		// A pattern that matches nothing must not look fine.
 		r.fail("no test was run", "")
+	}
+	if r.failed > 0 {
+		fmt.Fprintf(r.out, "\nOnce more what failed:\n%s", &r.failures)
 	}
 	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
 	return r.failed == 0

@@ -73,6 +73,14 @@ func TestReportOfTestsThatFail(t *testing.T) {
         --- FAIL: TestBad (0.00s)
         === RUN   TestHang
         panic: test timed out
+
+Once more what failed:
+FAIL    kernel 6.1  ./a  nobody    1.5s  (1 passed, 2 failed; exit status 2)
+        === RUN   TestBad
+            bad_test.go:3: 1 is not 2
+        --- FAIL: TestBad (0.00s)
+        === RUN   TestHang
+        panic: test timed out
 2 passed, 2 failed, 1 skipped
 `, failure)
 }
@@ -81,15 +89,15 @@ func TestReportOfAMachineThatStops(t *testing.T) {
 	report, ok := play(t, "Kernel panic - not syncing\n",
 		wire.Event{Kind: wire.Start}, wire.Event{Kind: wire.Output, Data: []byte("\x16=== RUN   TestA\n")})
 	assert.False(t, ok)
-	assert.Equal(t, `FAIL    kernel 6.1  ./a  root      0.0s  (0 passed, 1 failed; the machine stopped here)
+	failures := `FAIL    kernel 6.1  ./a  root      0.0s  (0 passed, 1 failed; the machine stopped here)
         === RUN   TestA
 not run kernel 6.1  ./a  nobody    0.0s  (the machine never came to it)
 FAIL    kernel 6.1
         the machine stopped before its last line
         last lines of the console:
         Kernel panic - not syncing
-0 passed, 3 failed, 0 skipped
-`, report)
+`
+	assert.Equal(t, failures+"\nOnce more what failed:\n"+failures+"0 passed, 3 failed, 0 skipped\n", report)
 }
 
 func TestReportOfAGuestThatFails(t *testing.T) {
