@@ -38,19 +38,23 @@ func flood([]string) int {
 	for range 2 {
 		go func() {
 			for {
-				_, _ = unix.Tee(full[0], 1, bulkPipe, 0)
+				if _, err := unix.Tee(full[0], 1, bulkPipe, 0); err != nil && err != unix.EINTR {
+					return
+				}
 			}
 		}()
 	}
 	report := os.NewFile(4, "report")
 	_, _ = io.WriteString(report, "started\n")
-	// The pipe itself is asked, again and again: on Linux 5.10 this was seen to report nothing for a minute when it relied on tee to return.
+	// The pipe itself is asked, again and again, and then written to: on Linux 5.10 this was seen to report nothing when it relied on tee to return.
 	end := "whole"
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && end == "whole"; {
 		fds := []unix.PollFd{{Fd: 1}} // POLLERR comes unasked
-		if _, err := unix.Poll(fds, 100); err == nil && fds[0].Revents&unix.POLLERR != 0 {
+		if _, err := unix.Poll(fds, 100); err != nil || fds[0].Revents&unix.POLLERR == 0 {
+			continue
+		}
+		if _, err := unix.Write(1, []byte("y")); err == unix.EPIPE {
 			end = "cut"
-			break
 		}
 	}
 	_, _ = io.WriteString(report, end+"\n")
