@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,9 +103,7 @@ func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
 func TestAPrivateKeyringIsNewAndTheUsers(t *testing.T) {
 	runtime.LockOSThread() // the keyring is the thread's, which ends with the test
 	own, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
-	if err != nil {
-		t.Skip("needs keyrings: ", err)
-	}
+	needs(t, "keyrings", err, errors.ErrUnsupported, unix.EPERM)
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	keyring := func(c *Command) string {
 		out, err := c.Output(context.Background())
@@ -174,9 +173,7 @@ func newCgroup(t testing.TB) string {
 			continue
 		}
 		dir, err := os.MkdirTemp(strings.Fields(before)[4], "spawn-test-")
-		if err != nil {
-			t.Skip("needs a cgroup v2 directory to write to: ", err)
-		}
+		needs(t, "a cgroup v2 directory to write to", err, fs.ErrPermission, unix.EROFS)
 		t.Cleanup(func() {
 			eventually(t, "the cgroup is empty", func() bool { return os.Remove(dir) == nil })
 		})
@@ -270,19 +267,16 @@ func controllingTTY([]string) int {
 // openTerminal returns the program's side of a new terminal, and its name.
 func openTerminal(t testing.TB) (*os.File, string) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("needs terminals: ", err)
-	}
+	needTerminals(t)
+	master, err := os.OpenFile(ptmx, os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
 	t.Cleanup(func() { master.Close() })
 	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	require.NoError(t, err)
 	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	name := "/dev/pts/" + strconv.Itoa(n)
 	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("needs terminals: ", err)
-	}
+	require.NoError(t, err)
 	return f, name
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -280,9 +281,7 @@ func TestAProcessKeepsTheLockOfItsOwnPidFile(t *testing.T) {
 func TestAProcessKeepsItsLockOnAnyFileSystem(t *testing.T) {
 	needRoot(t, "to mount")
 	lower, err := os.MkdirTemp("/dev/shm", "spawn")
-	if err != nil {
-		t.Skip(err)
-	}
+	needs(t, "a second file system", err, fs.ErrNotExist)
 	defer os.RemoveAll(lower)
 	dir := t.TempDir()
 	for _, name := range []string{"upper", "work", "merged"} {
@@ -290,9 +289,7 @@ func TestAProcessKeepsItsLockOnAnyFileSystem(t *testing.T) {
 	}
 	merged := filepath.Join(dir, "merged")
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir)
-	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
-		t.Skip("no overlay: ", err)
-	}
+	needs(t, "overlay", unix.Mount("overlay", merged, "overlay", 0, options), unix.ENODEV, unix.EPERM)
 	defer func() { require.NoError(t, unix.Unmount(merged, 0)) }()
 	testKeepsItsLock(t, merged)
 }
@@ -499,9 +496,7 @@ func TestAPidFileInADirectoryThatCannotBeWritten(t *testing.T) {
 // mountTmpfs mounts a file system with these options, on a directory that it returns.
 func mountTmpfs(t testing.TB, options string) string {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Skip("a file system cannot be mounted here: ", err)
-	}
+	needs(t, "to mount a file system", unix.Mount("tmpfs", dir, "tmpfs", 0, options), unix.EPERM)
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
 	return dir
 }

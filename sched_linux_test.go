@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -77,10 +78,7 @@ func TestRealTimePolicies(t *testing.T) {
 	checkLeaks(t)
 	for _, s := range []Scheduler{{Policy: SchedFIFO, Priority: 1}, {Policy: SchedRR, Priority: 99, ResetOnFork: true}} {
 		p, err := New("/bin/cat").SetScheduler(s).PipeStdin().Start(context.Background())
-		if errors.Is(err, unix.EPERM) {
-			t.Skip("needs CAP_SYS_NICE and real-time groups: ", err)
-		}
-		require.NoError(t, err)
+		needs(t, "CAP_SYS_NICE and real-time groups", err, unix.EPERM)
 		fields := statFields(t, p)
 		require.Equal(t, strconv.Itoa(int(s.Policy)), fields[statPolicy])
 		require.Equal(t, strconv.Itoa(s.Priority), fields[statPriority])
@@ -89,10 +87,7 @@ func TestRealTimePolicies(t *testing.T) {
 	}
 	s := Scheduler{Policy: SchedDeadline, Runtime: 2 * time.Millisecond, Deadline: 10 * time.Millisecond, Period: 20 * time.Millisecond}
 	p, err := New("/bin/cat").SetScheduler(s).PipeStdin().Start(context.Background())
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY) {
-		t.Skip("needs processors with room for deadlines: ", err)
-	}
-	require.NoError(t, err)
+	needs(t, "processors with room for deadlines", err, unix.EPERM, unix.EBUSY)
 	attr, err := unix.SchedGetAttr(p.PID(), 0)
 	require.NoError(t, err)
 	require.Equal(t, []uint64{6, 2e6, 10e6, 20e6}, []uint64{uint64(attr.Policy), attr.Runtime, attr.Deadline, attr.Period})
@@ -116,9 +111,8 @@ func TestSetCPUAffinityIsTheProgramsAlone(t *testing.T) {
 }
 
 func TestSetNUMAPolicyIsTheProgramsOwn(t *testing.T) {
-	if _, err := os.Stat("/proc/self/numa_maps"); err != nil {
-		t.Skip("needs a kernel with NUMA: ", err)
-	}
+	_, err := os.Stat("/proc/self/numa_maps")
+	needs(t, "a kernel with NUMA", err, fs.ErrNotExist)
 	checkLeaks(t)
 	for want, c := range map[string]*Command{
 		"bind:0":       New("/bin/cat").SetNUMAPolicy(NUMABind, 0),

@@ -63,6 +63,17 @@ func runSecurityHelper(t *testing.T, name string, change ...func(*Command)) {
 	require.NoError(t, err, "%.3000s", out)
 }
 
+// needs skips a test when err is one of those which say that this machine does not have what it needs. It fails with any other.
+func needs(t testing.TB, what string, err error, missing ...error) {
+	t.Helper()
+	for _, m := range missing {
+		if errors.Is(err, m) {
+			t.Skipf("needs %s: %v", what, err)
+		}
+	}
+	require.NoError(t, err)
+}
+
 func needRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
