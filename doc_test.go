@@ -20,7 +20,7 @@ var documented = []string{".", "spawntest"}
 
 // parsePackage parses the files of a directory, those of tests or the others, on whatever systems they are built.
 func parsePackage(t *testing.T, dir string, tests bool) (files []*ast.File) {
-	readme(t) // or it is skipped
+	pages(t) // or it is skipped
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)
 	for _, name := range names {

@@ -1,8 +1,6 @@
 package spawn
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -10,13 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the README has side by side is tested as a part of the examples.
+// What the README and the guides have side by side is tested as a part of the examples.
 func TestTheReadmeShowsTheCodeOfTheExamples(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("the README is not here")
-	}
-	require.NoError(t, err)
+	text := documentation(t)
 	for _, where := range [][2]string{
 		{"examples/wakealarm/main.go", "setWakeAlarm"}, {"examples/wakealarm/main_test.go", "setWakeAlarmExec"},
 		{"examples/iscsiiface/main.go", "findInterface"}, {"examples/iscsiiface/main_test.go", "findInterfaceExec"},
@@ -27,6 +21,6 @@ func TestTheReadmeShowsTheCodeOfTheExamples(t *testing.T) {
 		require.True(t, ok, "%s has no %s", where[0], where[1])
 		code, _, _ = strings.Cut(code, "\n}\n")
 		code = "\nfunc " + strings.TrimSuffix(where[1], "Exec") + "(" + code + "\n}\n"
-		require.True(t, strings.Contains(string(readme), code), "%s has other code than the README:\n%s", where[0], code)
+		require.True(t, strings.Contains(text, code), "%s has other code than the documentation:\n%s", where[0], code)
 	}
 }

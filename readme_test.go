@@ -10,7 +10,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -27,16 +26,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// readme returns README.md. Tests that are run elsewhere than in the source tree are skipped.
-func readme(t *testing.T) string {
-	text, err := os.ReadFile("README.md")
-	if os.IsNotExist(err) {
-		t.Skip("the source tree is not here")
-	}
-	require.NoError(t, err)
-	return string(text)
-}
-
 // imports are those that a fragment of code need not write.
 var imports = map[string]string{
 	"bufio": "", "bytes": "", "context": "", "errors": "", "fmt": "", "io": "", "fs": "io/fs", "log": "", "slog": "log/slog", "net": "",
@@ -45,42 +34,52 @@ var imports = map[string]string{
 	"spawn": "github.com/virspawn/spawn", "spawntest": "github.com/virspawn/spawn/spawntest",
 }
 
-// codeBlock is one block of Go code of the README.
+// codeBlock is one block of Go code of a page.
 type codeBlock struct {
-	line     int // of the README
+	page     string
+	line     int // of the page
 	source   string
 	dir      string // of its package, in the module that all are in
 	program  bool
 	test     bool
 	complete bool   // it has a package clause
 	calls    string // for a fragment of statements: a test that runs them
+	prints   string // for one that is followed by a block of text: lines that it prints, in this order
 }
 
-// codeBlocks returns all blocks of Go code.
-func codeBlocks(t *testing.T, text string) (all []*codeBlock) {
+// codeBlocks returns all blocks of Go code of a page.
+func codeBlocks(t *testing.T, p page) (all []*codeBlock) {
 	var b *codeBlock
+	printed := false // what follows is what the block before prints
 	inTable := false // functions of the examples, which a test compares with these
-	for i, line := range strings.Split(text, "\n") {
+	for i, line := range strings.Split(p.text, "\n") {
 		switch {
 		case b == nil && (line == "<table>" || line == "</table>"):
 			inTable = line == "<table>"
 		case inTable:
 		case b == nil && strings.HasPrefix(line, "```go"):
-			b = &codeBlock{line: i + 1}
+			b = &codeBlock{page: p.name, line: i + 1}
 		case b != nil && line == "```":
 			b.program = strings.Contains(b.source, "\nfunc main()")
 			b.test = regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)`).MatchString(b.source)
 			b.complete = strings.HasPrefix(b.source, "package ")
-			b.dir = "line" + strconv.Itoa(b.line)
+			b.dir = strings.TrimSuffix(filepath.Base(p.name), ".md") + "-line" + strconv.Itoa(b.line)
 			if b.complete && b.test && !b.program && len(all) > 0 { // the test of the program before
 				b.dir = all[len(all)-1].dir
 			}
 			all, b = append(all, b), nil
 		case b != nil:
 			b.source += line + "\n"
+		case line == "```text":
+			require.NotEmptyf(t, all, "%s:%d: nothing prints this", p.name, i+1)
+			printed = true
+		case line == "```":
+			printed = false
+		case printed:
+			all[len(all)-1].prints += line + "\n"
 		}
 	}
-	require.Nil(t, b, "a block without an end")
+	require.Nilf(t, b, "%s: a block without an end", p.name)
 	return all
 }
 
@@ -90,7 +89,7 @@ func (b *codeBlock) file(t *testing.T) string {
 		return b.source
 	}
 	parse := func(source string) (*ast.File, error) {
-		return parser.ParseFile(token.NewFileSet(), "README.md", source, parser.SkipObjectResolution)
+		return parser.ParseFile(token.NewFileSet(), b.page, source, parser.SkipObjectResolution)
 	}
 	source := b.source
 	file, err := parse("package fragment\n" + source)
@@ -106,7 +105,7 @@ func (b *codeBlock) file(t *testing.T) string {
 		b.calls = fmt.Sprintf(fragmentTest, want)
 		file, err = parse("package fragment\n" + source)
 	}
-	require.NoErrorf(t, err, "README.md, the block at line %d", b.line)
+	require.NoErrorf(t, err, "%s:%d", b.page, b.line)
 	needed := map[string]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
 		if sel, ok := n.(*ast.SelectorExpr); ok {
@@ -201,7 +200,10 @@ var statedOutput = regexp.MustCompile(`(?s)\n\t// Output:\n(.*?)\n}`)
 
 // Every block of Go code compiles and runs: programs, which print what they say, tests, which pass, and statements in a dry run. There is no other one.
 func TestReadmeCodeRuns(t *testing.T) {
-	all := codeBlocks(t, readme(t))
+	var all []*codeBlock
+	for _, p := range pages(t) {
+		all = append(all, codeBlocks(t, p)...)
+	}
 	dir, run := readmeModule(t, all)
 	out, err := run("vet", "./...")
 	require.NoErrorf(t, err, "%s", out)
@@ -221,9 +223,15 @@ func TestReadmeCodeRuns(t *testing.T) {
 			switch {
 			case b.test || b.calls != "":
 				tests++
-				out, err := run("test", "-count=1", "./"+b.dir)
+				out, err := run("test", "-v", "-count=1", "./"+b.dir)
 				require.NoErrorf(t, err, "%s", out)
 				require.Contains(t, string(out), "ok ")
+				rest := string(out)
+				for line := range strings.Lines(b.prints) {
+					_, after, ok := strings.Cut("\n"+rest, "\n"+line)
+					require.Truef(t, ok, "%s:%d does not print %q, or not in this place:\n%s", b.page, b.line, line, out)
+					rest = after
+				}
 			case b.program:
 				programs++
 				if strings.Contains(b.source, `"git"`) {
@@ -245,31 +253,40 @@ func TestReadmeCodeRuns(t *testing.T) {
 					require.Equal(t, want+"\n", stdout.String())
 				}
 			default:
-				t.Errorf("README.md, the block at line %d: nothing runs it: it is no program, has no test, and is no list of statements", b.line)
+				t.Errorf("%s:%d: nothing runs this: it is no program, has no test, and is no list of statements", b.page, b.line)
 			}
 		})
 	}
-	require.GreaterOrEqual(t, programs, 4)
-	require.GreaterOrEqual(t, tests, 3)
+	require.GreaterOrEqual(t, programs, 5)
+	require.GreaterOrEqual(t, tests, 6)
 }
 
-// The README's list of steps has all of those that there are, in their order.
+// steps returns the names of the steps of a child, in their order. It reads no more of the order table than the names, which any list can replace.
+func steps() (names []string) {
+	for _, s := range &order {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// The list of steps in docs/design.md has all of those that there are, in their order.
 func TestReadmeStepsAreThoseOfTheOrderTable(t *testing.T) {
+	const design = "docs/design.md"
 	var listed []string
-	for _, row := range regexp.MustCompile(`(?m)^\| \d+ \| (.*?) \|`).FindAllStringSubmatch(readme(t), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| \d+ \| (.*?) \|`).FindAllStringSubmatch(readPages(t, design)[0].text, -1) {
 		listed = append(listed, row[1])
 	}
 	at := 0
-	for _, s := range &order {
-		i := slices.Index(listed[at:], s.name)
-		require.GreaterOrEqualf(t, i, 0, "README.md has no row %q, or not in this place", s.name)
+	for _, name := range steps() {
+		i := slices.Index(listed[at:], name)
+		require.GreaterOrEqualf(t, i, 0, "%s has no row %q, or not in this place", design, name)
 		at += i + 1
 	}
 }
 
-// The README names every function and method that a user has.
+// The README and the guides name every function and method that a user has.
 func TestReadmeNamesEveryMethod(t *testing.T) {
-	text := readme(t)
+	text := documentation(t)
 	var missing []string
 	exported(parsePackage(t, ".", false), func(f *ast.FuncDecl, recv string) {
 		if recv != "" && recv != "Command" && recv != "Process" {
@@ -279,10 +296,10 @@ func TestReadmeNamesEveryMethod(t *testing.T) {
 			missing = append(missing, f.Name.Name)
 		}
 	})
-	require.Empty(t, missing, "add them to the table in README.md")
+	require.Empty(t, missing, "add them to the table in README.md, or to a guide")
 }
 
-// inTable reports whether some row of a table of the README begins with a cell in which the expression matches.
+// inTable reports whether some row of a table begins with a cell in which the expression matches.
 func inTable(text, expr string) bool {
 	return regexp.MustCompile(`(?m)^\|[^|\n]*` + expr).MatchString(text)
 }
@@ -297,7 +314,7 @@ const virCommands = `New NewArgs NewArgList NewVAList Free AddArg AddArgBuffer A
 
 // Who comes from virCommand or os/exec finds everything there.
 func TestReadmeHasARowForAllOfVirCommandAndOSExec(t *testing.T) {
-	text := readme(t)
+	text := documentation(t)
 	for _, name := range strings.Fields(virCommands) {
 		if !strings.HasPrefix(name, "vir") {
 			name = "virCommand" + name
@@ -319,8 +336,7 @@ func TestReadmeHasARowForAllOfVirCommandAndOSExec(t *testing.T) {
 
 // Each figure says by which benchmark it was measured.
 func TestReadmeNamesBenchmarksThatThereAre(t *testing.T) {
-	_, measured, ok := strings.Cut(readme(t), "## Measured")
-	require.True(t, ok)
+	measured := readPages(t, "docs/performance.md")[0].text
 	var there []string
 	for _, file := range parsePackage(t, ".", true) {
 		for _, d := range file.Decls {
@@ -336,23 +352,55 @@ func TestReadmeNamesBenchmarksThatThereAre(t *testing.T) {
 	}
 }
 
-// What the README links to is there.
+// The README is short, and its first two lines of commands are those that .ci/run runs.
+func TestReadmeIsShort(t *testing.T) {
+	text := readPages(t, "README.md")[0].text
+	require.LessOrEqual(t, strings.Count(text, "\n"), 220)
+	commands := regexp.MustCompile(`(?m)^    (go [a-z].*)$`).FindAllStringSubmatch(text, -1)
+	require.Len(t, commands, 2)
+	require.Equal(t, "go run ./examples/lockdown", commands[0][1])
+	require.Equal(t, "go test ./...", commands[1][1])
+}
+
+// What the pages link to is there: files, and headings in them.
 func TestReadmeLinksLeadSomewhere(t *testing.T) {
-	text := readme(t)
-	for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(text, -1) {
-		target := link[1]
-		switch {
-		case strings.Contains(target, "://"):
-		case strings.HasPrefix(target, "#"):
-			require.Truef(t, slices.ContainsFunc(strings.Split(text, "\n"), func(line string) bool {
-				heading, ok := strings.CutPrefix(line, "## ")
-				return ok && "#"+anchor(heading) == target
-			}), "no heading for %s", target)
-		default:
+	all := append(pages(t), readPages(t, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")...)
+	for _, p := range all {
+		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(p.text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			file, heading, _ := strings.Cut(link[1], "#")
+			target := p.name
+			if file != "" {
+				target = filepath.Join(filepath.Dir(p.name), file)
+			}
 			_, err := os.Stat(target)
-			require.NotErrorIs(t, err, fs.ErrNotExist)
+			require.NoErrorf(t, err, "%s: %s", p.name, link[1])
+			if heading != "" {
+				i := slices.IndexFunc(all, func(q page) bool { return q.name == target })
+				require.GreaterOrEqualf(t, i, 0, "%s: %s is no page", p.name, link[1])
+				require.Containsf(t, anchors(all[i].text), heading, "%s: no heading for %s", p.name, link[1])
+			}
 		}
 	}
+}
+
+// Every guide is linked to from the README.
+func TestReadmeLinksToEveryGuide(t *testing.T) {
+	all := pages(t)
+	require.Greater(t, len(all), 8)
+	for _, p := range all[1:] {
+		require.Contains(t, all[0].text, "]("+filepath.ToSlash(p.name)+")")
+	}
+}
+
+// anchors returns what leads to the headings of a page.
+func anchors(text string) (all []string) {
+	for _, heading := range regexp.MustCompile(`(?m)^##+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		all = append(all, anchor(heading[1]))
+	}
+	return all
 }
 
 // anchor returns what leads to a heading.
