@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,10 +28,11 @@ const pollerNumber = 64
 func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	require.NoError(t, err)
-	defer null.Close()
+	t.Cleanup(func() { null.Close() })
 	for name := range pollerUses {
 		for _, wait := range []string{"blocked", "parked"} {
 			t.Run(name+", "+wait, func(t *testing.T) {
+				t.Parallel() // each is a process of its own that mostly waits
 				if strings.HasPrefix(name, "a terminal") {
 					needTerminals(t)
 				}
@@ -91,7 +93,7 @@ func withoutPoller(args []string) int {
 const lasting = "sleep 0.2; "
 
 // large is more than any pipe holds.
-var large = pattern(1<<20 + 1)
+var large = sync.OnceValue(func() []byte { return pattern(1<<20 + 1) })
 
 // polled returns what poll(2) says of the file without waiting: which of these events there are, and POLLHUP or POLLERR.
 func polled(f *os.File, events int16) int16 {
@@ -101,7 +103,7 @@ func polled(f *os.File, events int16) int16 {
 }
 
 func same(got []byte, err error) error {
-	if err == nil && !bytes.Equal(got, large) {
+	if err == nil && !bytes.Equal(got, large()) {
 		err = fmt.Errorf("%d bytes differ from those expected", len(got))
 	}
 	return err
@@ -115,10 +117,10 @@ var pollerUses = map[string]func() error{
 		}
 		return err
 	},
-	"SetInput": func() error { return same(shell(lasting + "exec cat").SetInput(large).Output(context.Background())) },
+	"SetInput": func() error { return same(shell(lasting + "exec cat").SetInput(large()).Output(context.Background())) },
 	"SetStdin and SetStdout": func() error {
 		var b bytes.Buffer
-		err := shell(lasting + "exec cat").SetStdin(bytes.NewReader(large)).SetStdout(&b).Run(context.Background())
+		err := shell(lasting + "exec cat").SetStdin(bytes.NewReader(large())).SetStdout(&b).Run(context.Background())
 		return same(b.Bytes(), err)
 	},
 	"pipes": func() error {
@@ -126,11 +128,11 @@ var pollerUses = map[string]func() error{
 		if err != nil {
 			return err
 		}
-		half := string(large[:len(large)/2])
+		half := string(large()[:len(large())/2])
 		written := make(chan error, 1)
 		go func() { // by methods that a file has besides Write
 			_, err := io.WriteString(p.Stdin(), half)
-			_, copyErr := io.Copy(p.Stdin(), bytes.NewReader(large[len(large)/2:]))
+			_, copyErr := io.Copy(p.Stdin(), bytes.NewReader(large()[len(large())/2:]))
 			written <- errors.Join(err, copyErr, p.Stdin().Close())
 		}()
 		var out bytes.Buffer
@@ -168,7 +170,7 @@ var pollerUses = map[string]func() error{
 		}
 		written := make(chan error, 1)
 		go func() {
-			_, err := p.PTY().Write(large)
+			_, err := p.PTY().Write(large())
 			written <- err
 		}()
 		out, err := io.ReadAll(p.PTY())
@@ -184,7 +186,7 @@ var pollerUses = map[string]func() error{
 		}
 		written := make(chan error, 1)
 		go func() {
-			_, err := p.PTY().Write(large)
+			_, err := p.PTY().Write(large())
 			written <- err
 		}()
 		for polled(p.pty.in.File, unix.POLLOUT)&unix.POLLOUT != 0 { // until it is full
@@ -209,7 +211,7 @@ var pollerUses = map[string]func() error{
 		for name, call := range map[string]func(ctx context.Context) error{
 			"Output":    func(ctx context.Context) error { _, err := keepsStdout().Output(ctx); return err },
 			"SetStdout": func(ctx context.Context) error { return keepsStdout().SetStdout(new(bytes.Buffer)).Run(ctx) },
-			"SetInput":  func(ctx context.Context) error { return keepsStdout().SetInput(large).SetStdout(io.Discard).Run(ctx) },
+			"SetInput":  func(ctx context.Context) error { return keepsStdout().SetInput(large()).SetStdout(io.Discard).Run(ctx) },
 			"PipeStdout": func(ctx context.Context) error {
 				p, err := keepsStdout().PipeStdout().Start(ctx)
 				if err != nil {
