@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -41,12 +43,16 @@ func machines() []machine {
 		m.kernel = m.name + "/vmlinuz-*"
 		all = append(all, m.withAppArmor(), m.withSELinux())
 	}
-	// A processor that the child's assembly is not written for: helpers run everything, which takes so long here that only those tests are run
-	// in which the kernel's side may be another one. All are, by helpers, as programs for 386, see .ci/run.
-	riscv := machine{name: "sid-riscv64", arch: "riscv64", kernel: "sid-riscv64/vmlinuz-*", tests: "Explain|Hook|Cgroup|Namespace|Caps|Ids|" +
-		"Umask|Groups|Rlimit|Limit|Signal|Landlock|Filter|Label|Profile|Personality|PassFD|Policies|PidFile|Keyring|Terminal|Privileged|Table"}
+	// A processor that the child's assembly is not written for: helpers run everything, which takes so long here that only kernelTests are run.
+	// All are, by helpers, as programs for 386, see .ci/run.
+	riscv := machine{name: "sid-riscv64", arch: "riscv64", kernel: "sid-riscv64/vmlinuz-*", tests: kernelTests}
 	return append(all, riscv.withAppArmor())
 }
+
+// kernelTests is a regexp for the tests in which the kernel's side may be
+// another one. They are all that -kernel-tests runs.
+const kernelTests = "Explain|Hook|Cgroup|Namespace|Caps|Ids|" +
+	"Umask|Groups|Rlimit|Limit|Signal|Landlock|Filter|Label|Profile|Personality|PassFD|Policies|PidFile|Keyring|Terminal|Privileged|Table"
 
 // secret is where the policies do not let a confined program read.
 var secret = []string{
@@ -109,8 +115,14 @@ func (b *bootable) matches(pattern string) (bool, error) {
 	return false, nil
 }
 
-// find returns the machines that pattern means, with their kernels.
-func find(all []machine, cache, pattern string) ([]bootable, error) {
+// find returns the machines that patterns mean, with their kernels. Patterns are
+// separated by spaces. Each must match a machine: a mistyped one would otherwise
+// leave out a kernel in silence.
+func find(all []machine, cache, patterns string) ([]bootable, error) {
+	unused := map[string]bool{}
+	for _, pattern := range strings.Fields(patterns) {
+		unused[pattern] = true
+	}
 	var found []bootable
 	for _, m := range all {
 		kernels, err := filepath.Glob(filepath.Join(cache, filepath.FromSlash(m.kernel)))
@@ -121,16 +133,24 @@ func find(all []machine, cache, pattern string) ([]bootable, error) {
 		if len(kernels) > 0 {
 			b.vmlinuz = kernels[len(kernels)-1]
 		}
-		ok, err := b.matches(pattern)
-		if err != nil {
-			return nil, fmt.Errorf("-kernels %s: %w", pattern, err)
+		wanted := false
+		for _, pattern := range strings.Fields(patterns) {
+			ok, err := b.matches(pattern)
+			if err != nil {
+				return nil, fmt.Errorf("-kernels %s: %w", pattern, err)
+			}
+			if ok {
+				wanted = true
+				delete(unused, pattern)
+			}
 		}
-		if ok {
+		if wanted {
 			found = append(found, b)
 		}
 	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("no kernel in %s matches %q: run .ci/vm to fetch kernels", cache, pattern)
+	if len(found) == 0 || len(unused) > 0 {
+		unmatched := strings.Join(slices.Sorted(maps.Keys(unused)), " ")
+		return nil, fmt.Errorf("no kernel in %s matches %q: run .ci/vm to fetch kernels", cache, unmatched)
 	}
 	return found, nil
 }

@@ -39,6 +39,9 @@ func TestFindMatchesVersionsAndNames(t *testing.T) {
 		"*/selinux": {selinux},
 		"*-selinux": {selinux},
 		"missing-*": {"missing-amd64"},
+
+		"*-selinux 5.10*": {old, selinux},
+		"old-* 5.10*":     {old},
 	} {
 		found, err := find(all, cache, pattern)
 		require.NoError(t, err, pattern)
@@ -51,6 +54,10 @@ func TestFindFailsWhenNothingMatches(t *testing.T) {
 	assert.ErrorContains(t, err, `matches "2.6*"`)
 	_, err = find(machines(), t.TempDir(), "[")
 	assert.ErrorContains(t, err, "-kernels [")
+	_, err = find(machines(), t.TempDir(), "*-amd64-selinux 2.6* *arm46*")
+	assert.ErrorContains(t, err, `matches "*arm46* 2.6*"`)
+	_, err = find(machines(), t.TempDir(), " ")
+	assert.Error(t, err)
 }
 
 func TestEveryMachineIsComplete(t *testing.T) {

@@ -33,6 +33,7 @@ type options struct {
 	kernels     string
 	packages    []string
 	run         string
+	kernelTests bool
 	env         []string
 	module      string
 	cache       string
@@ -45,12 +46,13 @@ type options struct {
 func parseFlags(args []string) (*options, error) {
 	o := &options{packages: []string{"./..."}}
 	flags := flag.NewFlagSet("vmtest", flag.ContinueOnError)
-	flags.StringVar(&o.kernels, "kernels", "*", "run the kernels whose version or machine matches this `pattern`, as 5.10* or *arm64")
+	flags.StringVar(&o.kernels, "kernels", "*", "run the kernels whose version or machine matches one of these `patterns`, as 5.10* or *arm64, separated by spaces")
 	flags.Func("packages", "test these packages only: `patterns` of the go command, separated by spaces (default ./...)", func(s string) error {
 		o.packages = strings.Fields(s)
 		return nil
 	})
 	flags.StringVar(&o.run, "run", "", "run only tests that match this `regexp`")
+	flags.BoolVar(&o.kernelTests, "kernel-tests", false, "run only the tests in which the kernel's side may be another one; -run goes before")
 	flags.Func("env", "set a variable, `NAME=VALUE`, for the tests; may be repeated", func(s string) error {
 		if !strings.Contains(s, "=") {
 			return errors.New("want NAME=VALUE")
@@ -114,6 +116,11 @@ func testAll(ctx context.Context, o *options, rep *reporter) error {
 	found, err := find(machines(), o.cache, o.kernels)
 	if err != nil {
 		return err
+	}
+	if o.kernelTests {
+		for i := range found {
+			found[i].tests = kernelTests
+		}
 	}
 	work, err := os.MkdirTemp("", "vmtest-")
 	if err != nil {
