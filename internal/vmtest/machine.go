@@ -50,9 +50,15 @@ func machines() []machine {
 }
 
 // kernelTests is a regexp for the tests in which the kernel's side may be
-// another one. They are all that -kernel-tests runs.
+// another one. -kernel-tests runs these and directTests.
 const kernelTests = "Explain|Hook|Cgroup|Namespace|Caps|Ids|" +
 	"Umask|Groups|Rlimit|Limit|Signal|Landlock|Filter|Label|Profile|Personality|PassFD|Policies|PidFile|Keyring|Terminal|Privileged|Table"
+
+// directTests is a regexp for more such tests: those that helpers would take too
+// long for, or that have nothing to do with helpers. Tests that try something
+// many times are left out, an emulated processor takes minutes for them.
+const directTests = "Clone|Pidfd|VFork|Retry|InPlaceOfAChild|Chroot|OOM|Securebits|Capabilit|NoNewPrivs|Dumpable|" +
+	"Scheduler|Affinity|Priorit|NUMA|AtTheGate|AtItsGate|StandsAlone|StoppedTree|TreeIs"
 
 // secret is where the policies do not let a confined program read.
 var secret = []string{

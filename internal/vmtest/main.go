@@ -119,7 +119,7 @@ func testAll(ctx context.Context, o *options, rep *reporter) error {
 	}
 	if o.kernelTests {
 		for i := range found {
-			found[i].tests = kernelTests
+			found[i].tests = kernelTests + "|" + directTests
 		}
 	}
 	work, err := os.MkdirTemp("", "vmtest-")
