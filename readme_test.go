@@ -223,7 +223,7 @@ func TestReadmeCodeRuns(t *testing.T) {
 			switch {
 			case b.test || b.calls != "":
 				tests++
-				out, err := run("test", "-v", "-count=1", "./"+b.dir)
+				out, err := run("test", "-vet=off", "-v", "-count=1", "./"+b.dir) // vet has seen it
 				require.NoErrorf(t, err, "%s", out)
 				require.Contains(t, string(out), "ok ")
 				rest := string(out)
@@ -240,7 +240,7 @@ func TestReadmeCodeRuns(t *testing.T) {
 					}
 				}
 				exe := filepath.Join(dir, b.dir, "program")
-				out, err := run("build", "-o", exe, "./"+b.dir)
+				out, err := run("build", "-ldflags=-w", "-o", exe, "./"+b.dir)
 				require.NoErrorf(t, err, "%s", out)
 				cmd := exec.Command(exe)
 				cmd.Dir = repository
