@@ -55,14 +55,14 @@ func TestAttackByADirectoryThatWasLeftOpen(t *testing.T) {
 	defer func() { require.NoError(t, os.Chmod(top, 0o755)) }()
 
 	ours := helperCommand(t, "attack-directory")
-	theirs := exec.Command(ours.name, ours.args[0].s)
+	theirs := exec.Command(wantedOf(ours).name, wantedOf(ours).args[0].s)
 	if os.Geteuid() == 0 {
 		program := copySelf(t)
 		require.NoError(t, os.Chmod(program, 0o755))
 		ours = New(program, helperPrefix+"attack-directory").SetUID(nobody).SetGID(nobody)
 		theirs = exec.Command(program, helperPrefix+"attack-directory")
 		theirs.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		defer setDumpable(uintptr(getDumpable())) // which os/exec clears
+		defer setDumpableFlag(uintptr(dumpableFlag())) // which os/exec clears
 	}
 	out, err := theirs.Output()
 	require.NoError(t, err)
@@ -180,14 +180,14 @@ func attackedDaemon(args []string) int {
 	theirs.Dir = "/"
 	theirs.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	// As a daemon does that wants its flag back as soon as os/exec has cleared it.
-	result, err := run(theirs.Run, func() { setDumpable(1) })
+	result, err := run(theirs.Run, func() { setDumpableFlag(1) })
 	if err != nil {
 		return fail(err)
 	}
 	if result != "secret good" {
 		return fail(fmt.Errorf("os/exec: the attack no longer works: %s", result))
 	}
-	setDumpable(1)
+	setDumpableFlag(1)
 	ours := New("/bin/true").SetWorkingDirectory("/").SetUID(nobody).SetGID(nobody)
 	for name, start := range map[string]func() error{
 		"Run": func() error { return ours.Run(context.Background()) },

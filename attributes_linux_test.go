@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +49,7 @@ func TestSetOOMScoreAdjIsTheProgramsAlone(t *testing.T) {
 		"with a pid namespace": New("/bin/cat").SetNamespaces(UserNamespace, PIDNamespace),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c.namespaces.fresh != 0 {
+			if wantedOf(c).namespaces.fresh != 0 {
 				needUserNamespaces(t)
 			}
 			p := waitingIn(t, c.SetOOMScoreAdj(987))
@@ -163,26 +162,6 @@ func copyFile(t testing.TB, from, to string) {
 	require.NoError(t, os.WriteFile(to, b, 0o755))
 }
 
-// newCgroup makes a directory of cgroup v2.
-func newCgroup(t testing.TB) string {
-	t.Helper()
-	needRoot(t, "to make a cgroup")
-	for line := range strings.Lines(readFile(t, "/proc/self/mountinfo")) {
-		before, after, _ := strings.Cut(line, " - ")
-		if !strings.HasPrefix(after, "cgroup2 ") {
-			continue
-		}
-		dir, err := os.MkdirTemp(strings.Fields(before)[4], "spawn-test-")
-		needs(t, "a cgroup v2 directory to write to", err, fs.ErrPermission, unix.EROFS)
-		t.Cleanup(func() {
-			eventually(t, "the cgroup is empty", func() bool { return os.Remove(dir) == nil })
-		})
-		return dir
-	}
-	t.Skip("needs a cgroup v2 file system")
-	return ""
-}
-
 func TestTheChildIsBornInItsCgroup(t *testing.T) {
 	dir := newCgroup(t)
 	checkLeaks(t)
@@ -191,10 +170,10 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 		"as another user":     otherIDs(New("/bin/cat")),
 		"in a user namespace": New("/bin/cat").SetNamespaces(UserNamespace),
 		"with a score":        New("/bin/cat").SetOOMScoreAdj(900),
-		"by a forked helper":  New("/bin/cat").by(forkedHelper),
+		"by a forked helper":  by(New("/bin/cat"), forkedHelper),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c.namespaces.fresh != 0 {
+			if wantedOf(c).namespaces.fresh != 0 {
 				needUserNamespaces(t)
 			}
 			p := waitingIn(t, c.SetCgroup(dir))
@@ -205,7 +184,7 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 	}
 	// Nothing of it happens elsewhere: born frozen, it never ran.
 	require.NoError(t, os.WriteFile(dir+"/cgroup.freeze", []byte("1"), 0))
-	for _, c := range []*Command{New("/bin/true"), New("/bin/true").by(forkedHelper)} {
+	for _, c := range []*Command{New("/bin/true"), by(New("/bin/true"), forkedHelper)} {
 		ctx, cancel := context.WithCancel(context.Background())
 		ran := make(chan error, 1)
 		go func() { ran <- c.SetCgroup(dir).SetGracePeriod(0).Run(ctx) }()
@@ -222,7 +201,7 @@ func TestANewCgroupNamespaceStartsAtTheChildsCgroup(t *testing.T) {
 	dir := newCgroup(t)
 	checkLeaks(t)
 	c := New("/bin/cat", "/proc/self/cgroup").SetNamespaces(CgroupNamespace).SetCgroup(dir)
-	for _, c := range []*Command{c, c.by(forkedHelper)} {
+	for _, c := range []*Command{c, by(c, forkedHelper)} {
 		require.Contains(t, "\n"+outputOf(t, c), "\n0::/\n")
 	}
 }
@@ -264,42 +243,13 @@ func controllingTTY([]string) int {
 	return endHelper(f.Close())
 }
 
-// openTerminal returns the program's side of a new terminal, and its name.
-func openTerminal(t testing.TB) (*os.File, string) {
-	t.Helper()
-	needTerminals(t)
-	master, err := os.OpenFile(ptmx, os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { master.Close() })
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	name := "/dev/pts/" + strconv.Itoa(n)
-	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	return f, name
-}
-
 func TestIgnoredSignalsAreExactlyThoseAskedFor(t *testing.T) {
 	checkLeaks(t)
-	setAction(unix.SIGUSR1, sigaction{handler: sigIgn})
-	defer setAction(unix.SIGUSR1, sigaction{handler: sigDfl})
+	ignoreSignal(unix.SIGUSR1)
+	defer resetSignal(unix.SIGUSR1)
 	requireStatus(t, catStatus(), map[string]string{"SigIgn": "0000000000000000"})
 	requireStatus(t, catStatus().SetIgnoredSignals(unix.SIGHUP, unix.SIGPIPE, syscall.Signal(64)), map[string]string{"SigIgn": "8000000000001001"})
 	requireStatus(t, catStatus().SetIgnoredSignals(unix.SIGHUP).SetIgnoredSignals(), map[string]string{"SigIgn": "0000000000000000"})
-}
-
-// sleepFor starts a program that lives until it is killed, and returns it with a file that ends when it does.
-func sleepFor(t testing.TB, c *Command) (*Process, *os.File) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	require.NoError(t, err)
-	t.Cleanup(func() { r.Close() })
-	c.PassFDAs(w, 3)
-	p, err := c.Start(context.Background())
-	require.NoError(t, err)
-	require.NoError(t, w.Close())
-	return p, r
 }
 
 func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThread(t *testing.T) {
@@ -410,7 +360,7 @@ func parentOfSleep(args []string) int {
 func TestTheParentDeathSignalComesWithTheEndOfTheProcess(t *testing.T) {
 	for name, c := range deathCommands() {
 		t.Run(name, func(t *testing.T) {
-			if c.namespaces.fresh != 0 {
+			if wantedOf(c).namespaces.fresh != 0 {
 				needUserNamespaces(t)
 			}
 			checkLeaks(t)
@@ -431,7 +381,7 @@ func TestTheParentDeathSignalComesWithTheEndOfTheProcess(t *testing.T) {
 // parentOfFrozen starts a program in a cgroup that is frozen.
 func parentOfFrozen(args []string) int {
 	c := deathCommands()[args[0]]
-	c.name, c.args = "/bin/sh", []text{{s: "-c"}, {s: "echo ran >&3"}}
+	wantedOf(c).name, wantedOf(c).args = "/bin/sh", []text{{s: "-c"}, {s: "echo ran >&3"}}
 	c.PassFDAs(os.NewFile(3, "out"), 3)
 	return endHelper(c.SetCgroup(args[1]).Run(context.Background()))
 }
@@ -439,12 +389,12 @@ func parentOfFrozen(args []string) int {
 // The parent ends before the child has asked for the signal, which then never comes.
 func TestAChildWhoseParentIsGoneNeverRunsTheProgram(t *testing.T) {
 	for name, c := range deathCommands() {
-		if c.attrs.setOOMScoreAdj {
+		if wantedOf(c).attrs.setOOMScoreAdj {
 			continue // the parent waits for it without being able to end
 		}
 		t.Run(name, func(t *testing.T) {
 			dir := newCgroup(t)
-			if c.namespaces.fresh != 0 {
+			if wantedOf(c).namespaces.fresh != 0 {
 				needUserNamespaces(t)
 			}
 			checkLeaks(t)
@@ -513,7 +463,7 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 	} {
 		err := c.Run(context.Background())
 		require.ErrorContains(t, err, want)
-		var bad *badCall
+		var bad *CallError
 		require.True(t, errors.As(err, &bad), "%v", err)
 	}
 	require.NoError(t, file.Close())
@@ -531,7 +481,7 @@ func execAttributes([]string) int {
 		// Its file is the main thread's, and for that thread alone, or a privileged process.
 		slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 		fmt.Fprintln(&b, "timer slack:", slack, err)
-		fmt.Fprintln(&b, disposition(unix.SIGHUP), disposition(unix.SIGURG))
+		fmt.Fprintln(&b, getAction(unix.SIGHUP).handler, getAction(unix.SIGURG).handler)
 		return b.String()
 	}
 	before := look()
@@ -597,20 +547,7 @@ func TestManyAttributesAtOnceFromManyGoroutines(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, own, readFile(t, "/proc/self/oom_score_adj")+readFile(t, "/proc/self/coredump_filter"))
-	require.Equal(t, 1, getDumpable())
-}
-
-// procText returns a file of a process's in /proc.
-func procText(t testing.TB, p *Process, name string) string {
-	t.Helper()
-	return readFile(t, "/proc/"+strconv.Itoa(p.PID())+"/"+name)
-}
-
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return strings.TrimSpace(string(b))
+	require.Equal(t, 1, dumpableFlag())
 }
 
 // endHelper ends a helper.

@@ -16,7 +16,7 @@ import (
 // capsOf runs the command of catStatus and returns the five sets.
 func capsOf(t testing.TB, c *Command) (sets [5]uint64) {
 	t.Helper()
-	fields, err := status(c)
+	fields, err := statusOf(c)
 	require.NoError(t, err)
 	for i, name := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
 		sets[i], err = strconv.ParseUint(fields[name], 16, 64)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// counters is 8 MiB of a counter, 8 bytes each.
-var counters = sync.OnceValue(func() []byte {
+// allNumbers is 8 MiB of a counter, 8 bytes each.
+var allNumbers = sync.OnceValue(func() []byte {
 	b := make([]byte, 8<<20)
 	for i := range len(b) / 8 {
 		binary.BigEndian.PutUint64(b[i*8:], uint64(i)*0x0101_0101)
@@ -19,9 +19,9 @@ var counters = sync.OnceValue(func() []byte {
 	return b
 })
 
-// pattern returns n bytes in which any shift, loss or repetition shows. They must not be changed.
-func pattern(n int) []byte {
-	b := counters()
+// numbers returns n bytes in which any shift, loss or repetition shows. They must not be changed.
+func numbers(n int) []byte {
+	b := allNumbers()
 	if n > len(b) {
 		b = bytes.Repeat(b, n/len(b)+1)
 	}
@@ -62,7 +62,7 @@ func captureChunks(n int) []int {
 
 func TestCaptureReturnsAllThatItWasGiven(t *testing.T) {
 	for _, n := range captureSizes() {
-		data := pattern(n)
+		data := numbers(n)
 		for _, chunk := range captureChunks(n) {
 			var c capture
 			feed(t, &c, data, chunk)
@@ -79,7 +79,7 @@ func TestCaptureReturnsAllThatItWasGiven(t *testing.T) {
 
 func TestCaptureOfATailKeepsExactlyItsLast32KiB(t *testing.T) {
 	for _, n := range captureSizes() {
-		data := pattern(n)
+		data := numbers(n)
 		for _, chunk := range captureChunks(n) {
 			c := capture{tail: true}
 			feed(t, &c, data, chunk)

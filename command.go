@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -16,54 +18,14 @@ import (
 // where it holds something that cannot be shared: a reader or a file, a variable for the output, CloseParent.
 // The zero value is not usable; see [New].
 type Command struct {
-	name    string
-	argv0   text
-	args    []text
-	env     environment
-	streams [3]stream
-	passed  []passedFD
-
-	dir     string
-	hasDir  bool
-	umask   int // -1: as in the parent
-	rlimits []rlimit
-	ids     credentials
-
-	caps        capabilities
-	namespaces  namespaces
-	confinement confinement
-	sched       scheduling
-	attrs       attributes
-	mac         labels
-
-	hook      Hook
-	hookArg   string
-	executor  executor // of one run
-	handshake bool
-	daemon    bool
-	pidFile   string
-	listen    []string // names of the descriptors from 3 on
-	session   bool
-	ownGroup  bool
-	killMode  KillMode
-	grace     time.Duration
+	wanted
 
 	observer  Observer
 	logger    *slog.Logger
 	hasLogger bool
 
-	noTreeCgroup bool         // in a copy: the kernel has refused the one for KillTree
-	dry          bool         // only to be looked at: the program need not be there, and no file is made
-	observed     *observation // of one run; nil: nobody observes it
-	found        string       // what there is to execute; empty where it was not looked for
-
+	options   runOptions // of its runs: the program as SetPolicy has seen it
 	firstFail error
-}
-
-// text is an argument or the value of a variable.
-type text struct {
-	s      string
-	secret bool
 }
 
 // DefaultGracePeriod is the time between SIGTERM and SIGKILL unless [Command.SetGracePeriod] says otherwise.
@@ -77,7 +39,7 @@ const DefaultGracePeriod = 5 * time.Second
 //
 // There is no shell: no argument is split, expanded or interpreted. (virCommandNewArgList)
 func New(name string, args ...string) *Command {
-	c := &Command{name: name, umask: -1, grace: DefaultGracePeriod}
+	c := &Command{wanted: newWanted(name, DefaultGracePeriod)}
 	c.checkText("New", "program name", name)
 	if name == "" {
 		c.fail("New", "the program's name is empty")
@@ -96,19 +58,9 @@ func (c *Command) fail(method, format string, a ...any) {
 // failErr keeps the first error of a builder method.
 func (c *Command) failErr(method string, err error) {
 	if c.firstFail == nil {
-		c.firstFail = &badCall{method, err}
+		c.firstFail = &CallError{method, err}
 	}
 }
-
-// badCall is a builder call that makes the command unusable.
-type badCall struct {
-	method string
-	reason error
-}
-
-func (e *badCall) Error() string { return "spawn: " + e.method + ": " + e.reason.Error() }
-
-func (e *badCall) Unwrap() error { return e.reason }
 
 // checkText refuses what cannot be passed to a program. It reports whether s is good.
 func (c *Command) checkText(method, what, s string) bool {
@@ -240,7 +192,7 @@ func (c *Command) SetKillMode(m KillMode) *Command {
 	if m < KillProcess || m > KillTree {
 		c.fail("SetKillMode", "%d is not a kill mode", int(m))
 	}
-	c.killMode = m
+	c.killMode = killMode(m)
 	return c
 }
 
@@ -254,81 +206,92 @@ func (c *Command) SetGracePeriod(d time.Duration) *Command {
 	return c
 }
 
+// SetIgnoredSignals has the program start with these signals ignored, instead of those set before; all others have their default action.
+// That is the default for all, whatever this process ignores. SIGKILL and SIGSTOP cannot be ignored.
+// (signal(7), systemd's IgnoreSIGPIPE=)
+func (c *Command) SetIgnoredSignals(sigs ...os.Signal) *Command {
+	c.attrs.ignored = nil
+	for _, sig := range sigs {
+		n, err := signalNumber(sig)
+		switch {
+		case err != nil:
+			c.failErr("SetIgnoredSignals", err)
+		case n == 0 || n == sigKill || n == sigStop:
+			c.fail("SetIgnoredSignals", "the signal %d cannot be ignored", n)
+		}
+		c.attrs.ignored = append(c.attrs.ignored, n)
+	}
+	return c
+}
+
+// SetParentDeathSignal sends the program this signal when this process ends, however it ends. It does not matter which thread of this
+// process started it and whether that thread still lives: such children are started by a thread that never ends. If this process
+// ends before the program runs, the program never does. The default is none.
+//
+// The kernel forgets the signal when the program executes a setuid or setgid file, or one with capabilities.
+// (PR_SET_PDEATHSIG in prctl(2), [syscall.SysProcAttr].Pdeathsig)
+func (c *Command) SetParentDeathSignal(sig os.Signal) *Command {
+	n, err := signalNumber(sig)
+	switch {
+	case err != nil:
+		c.failErr("SetParentDeathSignal", err)
+	case n == 0:
+		c.fail("SetParentDeathSignal", "0 is not a signal")
+	}
+	c.attrs.deathSignal = n
+	return c
+}
+
+// signalNumber returns the number of a signal; 0 is none, but a way to ask whether a process is there.
+func signalNumber(sig os.Signal) (int, error) {
+	n, ok := sig.(syscall.Signal)
+	if !ok || n < 0 || n > maxSignal {
+		return 0, fmt.Errorf("%v is not a signal", sig)
+	}
+	return int(n), nil
+}
+
 // Clone returns an independent copy: changing one does not change the other. Readers, writers, files and variables
 // that were registered are shared. A command that could not run, because of a bad call, gives a copy that
 // cannot either.
 func (c *Command) Clone() *Command {
 	d := *c
-	d.args = slices.Clone(c.args)
-	d.env.vars = slices.Clone(c.env.vars)
-	d.passed = slices.Clone(c.passed)
-	d.listen = slices.Clone(c.listen)
-	d.rlimits = slices.Clone(c.rlimits)
-	d.ids.groups = slices.Clone(c.ids.groups)
-	d.namespaces = c.namespaces.clone()
-	d.confinement = c.confinement.clone()
-	d.sched = c.sched.clone()
-	d.attrs = c.attrs.clone()
+	d.wanted = *c.wanted.clone()
 	return &d
 }
 
 // String returns the command as a line for a POSIX shell: the environment, if it was set, the program and the
 // arguments, quoted where needed, secrets as ***. Errors, logs and events leave out the environment, of which not everything that is nobody else's
 // business is marked as a secret. Nothing in this package runs the line. (virCommandToString)
-func (c *Command) String() string {
-	var b strings.Builder
-	for _, v := range c.variables() {
-		b.WriteString(shellQuote(v.name))
-		b.WriteByte('=')
-		b.WriteString(v.value.quoted())
-		b.WriteByte(' ')
+func (c *Command) String() string { return c.wanted.String() }
+
+// Path returns the program. In a function of [SetPolicy] it is the absolute path that will be executed, as found in PATH, or seen from this process's
+// working directory, or in the new root directory after [Command.SetChroot]; in a dry run, and everywhere else, it is as it was given to [New].
+// It is not cleaned and symbolic links are not followed: /usr/sbin/../bin/sh is possible, and what a link leads to may change. A rule about directories compares
+// with [path/filepath.Clean], and allows only directories in which nobody else can write.
+func (c *Command) Path() string {
+	if c.options.path != "" {
+		return c.options.path
 	}
-	return b.String() + c.line().String()
+	return c.name
 }
 
-// commandLine is what errors, logs and events show of a command. Later changes to the command do not reach it.
-type commandLine struct {
-	name string
-	args []text
+// Args returns the arguments as the program gets them, from argument 0 on, secrets too. For a log, see [Command.String].
+func (c *Command) Args() []string {
+	args, _ := c.argv()
+	return args
 }
 
-func (c *Command) line() commandLine { return commandLine{c.name, c.args} }
-
-func (l commandLine) String() string {
-	var b strings.Builder
-	if name := shellQuote(l.name); slices.Contains(shellWords, name) {
-		b.WriteString("'" + name + "'")
-	} else {
-		b.WriteString(name)
-	}
-	for _, a := range l.args {
-		b.WriteByte(' ')
-		b.WriteString(a.quoted())
-	}
-	return b.String()
+// Env returns the environment as the program gets it, as name=value: all of this process's variables as long as nothing was said about it. Secrets
+// are there too. LISTEN_PID (see [Command.AddListenFD]) is not, because the pid is not known.
+func (c *Command) Env() []string {
+	var env []string
+	c.eachVariable(func(pair string, _, _ bool) { env = append(env, pair) })
+	return env
 }
 
-// quoted returns the text for a shell, *** for a secret.
-func (t text) quoted() string {
-	if t.secret {
-		return "***"
-	}
-	return shellQuote(t.s)
-}
-
-// shellWords mean something else than a program where a command begins, unless they are quoted. (Bash's, and so POSIX's)
-var shellWords = []string{
-	"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while",
-}
-
-// shellQuote quotes s, where needed, so that a POSIX shell takes it as one word with no special meaning.
-func shellQuote(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:@_"
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+// Dir returns what was given to [Command.SetWorkingDirectory], empty for this process's own.
+func (c *Command) Dir() string { return c.dir }
 
 // Run runs a program to its end, with the whole environment of this process. It is short for
 // New(name, args...).Run(ctx). (virRun)

@@ -39,12 +39,12 @@ func TestStringShowsTheNameAndNotArgument0(t *testing.T) {
 
 func TestTheGracePeriodIsFiveSecondsUnlessSaid(t *testing.T) {
 	require.Equal(t, 5*time.Second, DefaultGracePeriod)
-	require.Equal(t, 5*time.Second, New("x").grace)
+	require.Equal(t, 5*time.Second, wantedOf(New("x")).grace)
 }
 
 func TestALineThatWasTakenDoesNotChangeWithTheCommand(t *testing.T) {
 	c := New("x", "a")
-	l := c.line()
+	l := wantedOf(c).line()
 	c.AddArg("b")
 	require.Equal(t, "x a", l.String())
 }
@@ -87,13 +87,14 @@ func FuzzShellQuote(f *testing.F) {
 			t.Skip("too long")
 		}
 		words := strings.Split(input, "\x00")
-		c := &Command{name: words[0]}
+		c := New("x")
+		wantedOf(c).name = words[0]
 		c.AddArg(words[1:]...)
 		if i := len(words) / 2; words[i] != "" && !strings.Contains(words[i], "=") {
 			c.AddEnv(words[i], words[len(words)-1])
 			words = append([]string{words[i] + "=" + words[len(words)-1]}, words...)
 		}
-		require.NoError(t, c.firstFail)
+		require.NoError(t, firstFailOf(c))
 		out, err := shellOutput(t, "set -- "+c.String()+"\nprintf '%s\\0' \"$@\"")
 		require.NoError(t, err)
 		require.Equal(t, strings.Join(words, "\x00")+"\x00", out)
@@ -113,8 +114,8 @@ func TestACloneIsIndependent(t *testing.T) {
 		PassFDAs(f, 100).PassFDAs(f, 101).PassFDAs(f, 102)
 	original := c.String()
 	// With room behind the ends: what both append would meet there, did they share it.
-	c.args, c.env.vars = slices.Grow(c.args, 9), slices.Grow(c.env.vars, 9)
-	c.passed, c.rlimits = slices.Grow(c.passed, 9), slices.Grow(c.rlimits, 9)
+	wantedOf(c).args, wantedOf(c).env.vars = slices.Grow(wantedOf(c).args, 9), slices.Grow(wantedOf(c).env.vars, 9)
+	wantedOf(c).passed, wantedOf(c).rlimits = slices.Grow(wantedOf(c).passed, 9), slices.Grow(wantedOf(c).rlimits, 9)
 	d := c.Clone()
 	c.AddArg("c").AddEnv("E", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
 	require.Equal(t, original, d.String())
@@ -122,15 +123,15 @@ func TestACloneIsIndependent(t *testing.T) {
 
 	require.Equal(t, "A=1 B=2 C=3 E=c x 1 2 3 c", c.String())
 	require.Equal(t, "A=d B=2 C=3 F=d x 1 2 3 d", d.String())
-	require.Equal(t, []rlimit{{0, 2, 2}, {1, 1, 1}, {2, 1, 1}, {3, 2, 2}}, c.rlimits)
-	require.Equal(t, []rlimit{{0, 3, 3}, {1, 1, 1}, {2, 1, 1}, {4, 3, 3}}, d.rlimits)
-	require.Equal(t, []passedFD{{fd: 100, file: f, close: true}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 103, file: g}}, c.passed)
-	require.Equal(t, []passedFD{{fd: 100, file: f}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 104, file: h}}, d.passed)
+	require.Equal(t, []rlimit{{0, 2, 2}, {1, 1, 1}, {2, 1, 1}, {3, 2, 2}}, wantedOf(c).rlimits)
+	require.Equal(t, []rlimit{{0, 3, 3}, {1, 1, 1}, {2, 1, 1}, {4, 3, 3}}, wantedOf(d).rlimits)
+	require.Equal(t, []passedFD{{fd: 100, file: f, close: true}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 103, file: g}}, wantedOf(c).passed)
+	require.Equal(t, []passedFD{{fd: 100, file: f}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 104, file: h}}, wantedOf(d).passed)
 
-	c.ids.groups[0] = 7
-	require.Equal(t, []uint32{1, 2, 3}, d.ids.groups)
-	require.NoError(t, c.firstFail)
-	require.NoError(t, d.firstFail)
+	wantedOf(c).ids.groups[0] = 7
+	require.Equal(t, []uint32{1, 2, 3}, wantedOf(d).ids.groups)
+	require.NoError(t, firstFailOf(c))
+	require.NoError(t, firstFailOf(d))
 }
 
 func TestACloneHasEveryAttribute(t *testing.T) {
@@ -160,7 +161,7 @@ func TestTheCallersSliceOfArgumentsIsCopied(t *testing.T) {
 // badCommands returns commands with one bad call each, by the error that is expected. Were they started, the program would
 // leave the marker behind.
 func badCommands(t *testing.T, marker string) map[string]*Command {
-	c := func() *Command { return New("/bin/sh", "-c", "echo started >"+shellQuote(marker)+"; exit 1") }
+	c := func() *Command { return New("/bin/sh", "-c", "echo started >"+marker+"; exit 1") }
 	open, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	t.Cleanup(func() { open.Close() })

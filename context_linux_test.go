@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,103 +20,6 @@ import (
 )
 
 func init() { helpers["context-leave-group"] = leaveGroup }
-
-// calls are the ways to run a command to its end, each with what it returned of the standard output.
-var calls = map[string]func(c *Command, ctx context.Context) (out string, err error){
-	"Run": func(c *Command, ctx context.Context) (s string, err error) {
-		err = c.SetOutputBuffer(&s).Run(ctx)
-		return s, err
-	},
-	"Run with a writer": func(c *Command, ctx context.Context) (string, error) {
-		var b bytes.Buffer
-		err := c.SetStdout(&b).Run(ctx)
-		return b.String(), err
-	},
-	"RunStatus": func(c *Command, ctx context.Context) (s string, err error) {
-		status, err := c.SetOutputBuffer(&s).RunStatus(ctx)
-		if err == nil && !status.Success() {
-			err = &ExitError{Status: status} // for tests that are the same for all
-		}
-		return s, err
-	},
-	"Output": func(c *Command, ctx context.Context) (string, error) {
-		out, err := c.Output(ctx)
-		return string(out), err
-	},
-	"CombinedOutput": func(c *Command, ctx context.Context) (string, error) {
-		out, err := c.CombinedOutput(ctx)
-		return string(out), err
-	},
-	"Lines": func(c *Command, ctx context.Context) (out string, err error) {
-		for line, e := range c.Lines(ctx) {
-			if e == nil {
-				out += line + "\n"
-			}
-			err = e
-		}
-		return out, err
-	},
-	"Records": func(c *Command, ctx context.Context) (out string, err error) {
-		for record, e := range c.Records(ctx, '\n') {
-			if e == nil {
-				out += record + "\n"
-			}
-			err = e
-		}
-		return out, err
-	},
-	"RunRegex": func(c *Command, ctx context.Context) (out string, err error) {
-		err = c.RunRegex(ctx, anyLine, func(groups []string) error {
-			out += groups[0] + "\n"
-			return nil
-		})
-		return out, err
-	},
-	"Start and Wait": func(c *Command, ctx context.Context) (s string, err error) {
-		p, err := c.SetOutputBuffer(&s).Start(ctx)
-		if err != nil {
-			return s, err
-		}
-		err = p.Wait()
-		return s, err
-	},
-}
-
-// forEachCall runs a test for every way to run a command.
-func forEachCall(t *testing.T, f func(t *testing.T, call func(*Command, context.Context) (string, error))) {
-	for name, call := range calls {
-		if testing.Short() && name != "Run" && name != "Lines" && name != "Start and Wait" {
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
-			f(t, call)
-		})
-	}
-}
-
-// during makes a call, and something happen while it lasts.
-func during(call func(*Command, context.Context) (string, error), c *Command, ctx context.Context, event func()) (string, error) {
-	type result struct {
-		out string
-		err error
-	}
-	results := make(chan result, 1)
-	go func() {
-		out, err := call(c, ctx)
-		results <- result{out, err}
-	}()
-	event()
-	r := <-results
-	return r.out, r.err
-}
-
-// passPipe passes the end of a new pipe that the program writes to, for this run only, and returns the other end.
-func passPipe(t testing.TB, c *Command, fd int) *os.File {
-	r, w := newPipe(t)
-	c.PassFDAs(w, fd, CloseParent)
-	return r
-}
 
 // readyAt3 is like trap and says on descriptor 3 that it is ready.
 var readyAt3 = strings.Replace(trap, "echo ready", "echo ready >&3", 1)
@@ -218,14 +120,6 @@ func TestTheEndOfTheContextKillsAfterTheGracePeriod(t *testing.T) {
 			requireSignal(t, err, unix.SIGKILL)
 		})
 	})
-}
-
-func requireAnySignal(t testing.TB, err error) unix.Signal {
-	t.Helper()
-	var exit *ExitError
-	require.ErrorAs(t, err, &exit)
-	require.NotZero(t, exit.Status.Signal, "%v", err)
-	return exit.Status.Signal
 }
 
 func TestTheEndOfTheContextKillsAtOnceWithoutAGracePeriod(t *testing.T) {
@@ -377,10 +271,6 @@ func children(t testing.TB) (n int) {
 	}
 	return n
 }
-
-// grandchild is a script that leaves a process behind, which keeps the standard streams: once there is a line to read from
-// descriptor 3 it writes to both outputs, and says on descriptor 4 that it still lives.
-const grandchild = `echo started >&4; { read x <&3; echo late; echo late >&2; echo alive >&4; } & echo early; exit 3`
 
 // startGrandchild returns the command and the ends of the pipes to the grandchild.
 func startGrandchild(t testing.TB) (c *Command, to, from *os.File) {
@@ -665,7 +555,7 @@ func TestKillGroupMakesTheChildLeadAGroup(t *testing.T) {
 		require.Equal(t, p.PID(), group)
 		session, err := unix.Getsid(p.PID())
 		require.NoError(t, err)
-		require.Equal(t, c.session, session == p.PID())
+		require.Equal(t, wantedOf(c).session, session == p.PID())
 		require.NoError(t, p.Abort())
 		requireSignal(t, p.Wait(), unix.SIGTERM)
 		require.NoError(t, p.Stdin().Close())
@@ -741,17 +631,17 @@ func TestKillGroupEndsGrandchildrenWheneverTheStatusIsTaken(t *testing.T) {
 			for range 10 { // the first few would do
 				c := with(shell(`(trap '' TERM; echo ready >&4; exec sleep 1000 4>&-) & wait`)).SetKillMode(KillGroup).SetGracePeriod(time.Hour)
 				alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
-				c, err := c.withExecutor(helperForced())
+				call := callOf(c)
+				call.streams, call.options.executor = streams{}, automatic
+				r, err := cloneChild(context.Background(), call, watched)
 				require.NoError(t, err)
-				pl, p, err := c.cloneChild(context.Background(), [3]stream{}, watched)
-				require.NoError(t, err)
-				pl.handOver(p)
-				require.NoError(t, pl.waitExec(p))
+				r.handOver()
+				require.NoError(t, r.waitExec())
 				require.Equal(t, "ready", readLine(t, ready))
-				go func() { _ = p.end(errAborted) }()
-				for !p.reap() { // as often as it can
+				go func() { _ = r.process().abort() }()
+				for !r.reap() { // as often as it can
 				}
-				p.handle.close()
+				r.closeHandle()
 				_, err = alive.Read(make([]byte, 1))
 				require.ErrorIs(t, err, io.EOF, "both have ended")
 			}

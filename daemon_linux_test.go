@@ -38,7 +38,7 @@ func daemonKinds() map[string]func(*Command) *Command {
 		"shared memory": func(c *Command) *Command { return c },
 		"other ids":     otherIDs,
 		"own memory":    func(c *Command) *Command { return c.SetCoredumpFilter(0x7f) },
-		"forked helper": func(c *Command) *Command { return c.by(forkedHelper) },
+		"forked helper": func(c *Command) *Command { return by(c, forkedHelper) },
 	}
 }
 
@@ -136,10 +136,10 @@ func TestADaemonStandsAlone(t *testing.T) {
 	_, err = unix.FcntlInt(extra.Fd(), unix.F_SETFD, 0) // inheritable
 	require.NoError(t, err)
 	forEachDaemon(t, func(t *testing.T, with func(*Command) *Command) {
-		flag, filter := getDumpable(), readFile(t, "/proc/self/coredump_filter")
+		flag, filter := dumpableFlag(), readFile(t, "/proc/self/coredump_filter")
 		c := startCat(t, with(New("/bin/cat")))
 		requireNoChild(t)
-		require.Equal(t, flag, getDumpable())
+		require.Equal(t, flag, dumpableFlag())
 		require.Equal(t, filter, readFile(t, "/proc/self/coredump_filter"))
 
 		_, err := c.input.WriteString("text\n")
@@ -297,9 +297,10 @@ func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
 	readLine(t, c.output)
 	errs := make(chan error)
 	signal := func(sig unix.Signal) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.signalGroup(sig)
+		p := runOf(c.Process)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return childOf(c.Process).signalGroup(sig)
 	}
 	go func() {
 		runtime.LockOSThread() // the filter stays with the thread, which ends
@@ -667,7 +668,7 @@ func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
 	}
 	confined := func() *Command {
 		c := confine(New("/bin/cat"))
-		c.attrs.deathSignal = 0
+		wantedOf(c).attrs.deathSignal = 0
 		return c.SetMaxFiles(50).SetUmask(0o27).SetKeyring(KeyringPrivate)
 	}
 	commands := map[string]func() *Command{
@@ -698,7 +699,7 @@ func TestADaemonHasTheAttributesOfAnyCommand(t *testing.T) {
 			for file, text := range own {
 				require.Equal(t, text, readFile(t, "/proc/self/"+file), file)
 			}
-			require.Equal(t, 1, getDumpable())
+			require.Equal(t, 1, dumpableFlag())
 		})
 	}
 }
@@ -768,7 +769,7 @@ func requireDaemonIn(t *testing.T, command *Command, kind Namespace, pidFile, wh
 func TestAHelpersDaemonHasNamespacesOfItsOwn(t *testing.T) {
 	needRoot(t, "for namespaces without one of users")
 	forEachNamespace(t, func(t *testing.T, kind Namespace, path string) {
-		command := shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path).by(forkedHelper)
+		command := by(shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path), forkedHelper)
 		if kind == UserNamespace {
 			_, err := command.Daemonize().Start(context.Background())
 			require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -789,12 +790,12 @@ func TestADaemonJoinsNamespaces(t *testing.T) {
 	})
 }
 
-func daemonJoins(t *testing.T, by executor, lists [][]Namespace) {
+func daemonJoins(t *testing.T, executor executor, lists [][]Namespace) {
 	needRoot(t, "to join namespaces")
 	checkLeaks(t)
 	for _, kinds := range lists {
 		target := waitingIn(t, New("/bin/cat").SetNamespaces(kinds...))
-		c := shell("echo $$; cat").by(by)
+		c := by(shell("echo $$; cat"), executor)
 		for _, kind := range kinds {
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", target.PID(), allKinds[kind]))
 			require.NoError(t, err)
@@ -916,21 +917,22 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 			go func() {
 				runtime.LockOSThread()
 				// The thread that has the filter must not be held itself, so it does nothing but clone.
-				c, err := New("/bin/true").PassFDAs(w, 3).Daemonize().withExecutor(false)
-				require.NoError(t, err)
-				pl, p, err := newDaemon(c)
+				run := callOf(New("/bin/true").PassFDAs(w, 3).Daemonize())
+				run.options.executor = automatic
+				require.NoError(t, run.chooseExecutor(false))
+				r, err := newDaemon(run)
 				if err == nil {
 					var fd int
 					fd, err = notifyOf(call)
 					listener <- fd
 				}
 				if err == nil {
-					err = pl.clone(p)
+					err = r.clone()
 				}
 				go func() {
 					if err == nil {
-						pl.doPart(p)
-						err = pl.startWaiting(context.Background(), p)
+						r.doParentWork()
+						err = r.startWaiting(context.Background())
 					}
 					started <- err
 				}()
@@ -956,9 +958,12 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 }
 
 // newDaemon prepares the start of a daemon.
-func newDaemon(c *Command) (*plan, *Process, error) {
-	pl, err := c.prepare(context.Background(), c.streams, watched)
-	return pl, c.newProcess(), err
+func newDaemon(c runCall) (*run, error) {
+	r, err := prepare(context.Background(), c, watched)
+	if err == nil {
+		r.newProcess()
+	}
+	return r, err
 }
 
 // startDaemons starts daemons one after the other until it is killed, and prints a line for each.
@@ -1048,7 +1053,7 @@ func TestManyDaemonsAtOnce(t *testing.T) {
 
 func TestExplainShowsTheDoubleFork(t *testing.T) {
 	checkLeaks(t)
-	text, err := New("/bin/true").Daemonize().by(forkedHelper).Explain()
+	text, err := by(New("/bin/true").Daemonize(), forkedHelper).Explain()
 	require.NoError(t, err)
 	require.Contains(t, text, "\nclone(CLONE_VM|CLONE_VFORK) = 0\n")
 	require.Equal(t, []string{"setsid", "clone", "read", "write"}, callNames(text)[:4])

@@ -1,10 +1,12 @@
 package spawn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 )
@@ -43,6 +45,7 @@ type DryRunCall struct {
 	// input, [Process.Wait] returns it; after [Command.RequireHandshake], [Process.HandshakeNotify] does too.
 	Err error
 
+	cmd                              *Command // a copy, which nobody changes
 	run                              *dryRun
 	secretArgs, secretEnv, passedEnv []bool
 	stdin                            *string // once read
@@ -101,12 +104,12 @@ func dryRunFunc(ctx context.Context) DryRunFunc {
 }
 
 // String returns the command as [Command.String] does, secrets as ***.
-func (c *DryRunCall) String() string { return c.run.cmd.String() }
+func (c *DryRunCall) String() string { return c.cmd.String() }
 
 // Explain returns the program that a child would run, as [Command.Explain] does, but also where the program is not there. It is an error where this
 // machine cannot tell, because it lacks a security module that the command needs for example; on other systems than Linux it wraps
 // [errors.ErrUnsupported]. No pid file is made. After the call it shows what is possible then, without files that have been closed since.
-func (c *DryRunCall) Explain() (string, error) { return c.run.cmd.explain(c.run.streams) }
+func (c *DryRunCall) Explain() (string, error) { return c.cmd.explain(c.run.streams, true) }
 
 // Stdin returns the whole standard input, or what [DryRunCall.Input] has left of it. It can be called again. Where that comes from a reader, a file or a
 // pipe, [Command.Start] returns first, and Stdin waits for the end of it: until the caller of [Process.Stdin] has closed the pipe. When the program is
@@ -126,14 +129,9 @@ func (c *DryRunCall) Input() io.Reader { return c.run.input }
 // Flush says that the program runs, and writes what Stdout and Stderr hold, in this order, and empties them. [Command.Start] and
 // [Process.HandshakeNotify] return then if they have not yet.
 func (c *DryRunCall) Flush() {
-	c.flush(false)
-}
-
-func (c *DryRunCall) flush(last bool) {
-	c.run.start()
 	stdout, stderr := c.Stdout, c.Stderr
 	c.Stdout, c.Stderr = "", ""
-	c.run.write(stdout, stderr, last)
+	c.run.flush(stdout, stderr)
 }
 
 // Context returns a context that ends when the program is to end, because the context of the running call has ended or on [Process.Abort], or has
@@ -146,11 +144,7 @@ func (c *DryRunCall) Context() context.Context { return c.run.ctx }
 func (c *DryRunCall) Signals() <-chan os.Signal { return c.run.startHandling() }
 
 // Signalled reports whether the program has got a signal so far, from [Process.Signal] or because it is to end.
-func (c *DryRunCall) Signalled() bool {
-	c.run.p.mu.Lock()
-	defer c.run.p.mu.Unlock()
-	return c.run.signalled
-}
+func (c *DryRunCall) Signalled() bool { return c.run.gotSignal() }
 
 // SecretArg reports whether Args[i] is a secret, by [Command.AddSecretArg].
 func (c *DryRunCall) SecretArg(i int) bool { return c.secretArgs[i] }
@@ -177,7 +171,7 @@ func (c *DryRunCall) RunReal() {
 	if streams[stdin].kind != streamInherit {
 		streams[stdin] = stream{streamData, []byte(c.Stdin())}
 	}
-	merged := c.run.outputs[stderr] == c.run.outputs[stdout]
+	merged := c.run.merged()
 	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
 		streams[stdout] = stream{streamBytes, &out}
 	}
@@ -187,7 +181,7 @@ func (c *DryRunCall) RunReal() {
 	case k != streamDefault && k != streamNull && k != streamMerge:
 		streams[stderr] = stream{streamBytes, &errs}
 	}
-	p, err := r.startStreams(ctx, streams, nil)
+	p, err := begun{Command: r}.start(ctx, streams)
 	if err != nil {
 		c.Err = err
 		return
@@ -203,8 +197,9 @@ func (c *DryRunCall) RunReal() {
 
 // realCommand returns the command to run after all. The dry run is observed already.
 func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
-	r := c.run.cmd.Clone().keepFiles() // what this process has left after the call, as far as it is open
-	r.dry, r.handshake, r.attrs.pty, r.observed, r.found = false, false, nil, nil, ""
+	r := c.cmd.Clone()
+	r.keepFiles() // what this process has left after the call, as far as it is open
+	r.handshake, r.attrs.pty, r.options.path = false, nil, ""
 	if fn := processPolicy.Load(); fn != nil {
 		return r.ask(ctx, *fn, false)
 	}
@@ -224,4 +219,50 @@ func (c *DryRunCall) forward(p *Process) {
 			return
 		}
 	}
+}
+
+// program returns what dry.Program calls in place of the program that c would
+// have run.
+func (fn DryRunFunc) program(c *Command) dryFunc {
+	return func(run *dryRun) func() dryResult {
+		call := newCall(c, run)
+		return func() dryResult {
+			fn(call)
+			return call.result()
+		}
+	}
+}
+
+// newCall says what would have run.
+func newCall(c *Command, run *dryRun) *DryRunCall {
+	call := &DryRunCall{Path: c.name, Dir: c.dir, cmd: c, run: run}
+	call.Args, call.secretArgs = c.argv()
+	addEnv := func(pair string, secret, passed bool) {
+		call.Env = append(call.Env, pair)
+		call.secretEnv = append(call.secretEnv, secret)
+		call.passedEnv = append(call.passedEnv, passed)
+	}
+	c.eachVariable(addEnv)
+	if c.listen != nil {
+		addEnv(listenPID+"="+strconv.Itoa(run.pid()), false, false)
+	}
+	for i := range c.passed {
+		if p := &c.passed[i]; p.file == nil {
+			if call.Buffers == nil {
+				call.Buffers = map[int][]byte{}
+			}
+			call.Buffers[p.fd] = bytes.Clone(p.data)
+		}
+	}
+	return call
+}
+
+// result says what the program has done, once the function has returned.
+func (c *DryRunCall) result() dryResult {
+	err := c.Err
+	var start *StartError
+	if err != nil && !errors.As(err, &start) {
+		err = &StartError{Op: "start", Path: c.cmd.name, Err: err}
+	}
+	return dryResult{stdout: c.Stdout, stderr: c.Stderr, exitCode: c.ExitCode, signal: c.Signal, err: err}
 }

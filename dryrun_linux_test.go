@@ -125,8 +125,8 @@ func TestDryRunFailsAsARealRunDoes(t *testing.T) {
 
 // withProgram changes the program to one that is there. A program that is not is reported first; that is what a dry run does without.
 func withProgram(c *Command) *Command {
-	if c.attrs.chroot == "" {
-		c.name = "/bin/true"
+	if wantedOf(c).attrs.chroot == "" {
+		wantedOf(c).name = "/bin/true"
 	}
 	return c
 }

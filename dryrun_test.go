@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,21 +19,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/syndtr/gocapability/capability"
 )
 
 // These tests need no program, no privilege and no Linux.
-
-// missing is a program that is on no machine: a dry run does without.
-const missing = "no-such-program"
-
-// dry returns a context in which fn stands in for programs.
-func dry(fn DryRunFunc) context.Context { return WithDryRun(context.Background(), fn) }
-
-// says returns a function whose program writes and exits.
-func says(stdout, stderr string, code int) DryRunFunc {
-	return func(c *DryRunCall) { c.Stdout, c.Stderr, c.ExitCode = stdout, stderr, code }
-}
 
 // untilEnded is a program that writes a line and runs until it is ended.
 func untilEnded(c *DryRunCall) {
@@ -130,16 +117,6 @@ func TestDryRunShowsACommandAsItWasWhenItStarted(t *testing.T) {
 	go1 <- true
 	require.Equal(t, missing+" a", <-line)
 	require.NoError(t, p.Wait())
-}
-
-// tempFile returns an open file with a content, to be read from its start.
-func tempFile(t *testing.T, content string) *os.File {
-	path := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
 }
 
 func content(t *testing.T, f *os.File) string {
@@ -304,40 +281,6 @@ func TestDryRunEndsAsTheFunctionSays(t *testing.T) {
 	require.NoError(t, New(missing).Run(dry(says("", "", 0))))
 }
 
-// firstError ranges over records up to an error.
-func firstError(records iter.Seq2[string, error]) error {
-	for _, err := range records {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ways are the calls that run a command.
-var ways = map[string]func(context.Context, *Command) error{
-	"Run":            func(ctx context.Context, c *Command) error { return c.Run(ctx) },
-	"RunStatus":      func(ctx context.Context, c *Command) error { _, err := c.RunStatus(ctx); return err },
-	"Output":         func(ctx context.Context, c *Command) error { _, err := c.Output(ctx); return err },
-	"CombinedOutput": func(ctx context.Context, c *Command) error { _, err := c.CombinedOutput(ctx); return err },
-	"Lines":          func(ctx context.Context, c *Command) error { return firstError(c.Lines(ctx)) },
-	"Records":        func(ctx context.Context, c *Command) error { return firstError(c.Records(ctx, 0)) },
-	"RunRegex": func(ctx context.Context, c *Command) error {
-		return c.RunRegex(ctx, anyLine, func([]string) error { return nil })
-	},
-	"Start": func(ctx context.Context, c *Command) error {
-		p, err := c.Start(ctx)
-		if err == nil {
-			<-p.Done()
-			err = &notAStart{p.Wait()}
-		}
-		return err
-	},
-}
-
-// notAStart marks an error of Wait.
-type notAStart struct{ error }
-
 func TestANilContextPanicsBeforeAnythingStarts(t *testing.T) {
 	checkDryLeaks(t)
 	defer SetDryRun(func(*DryRunCall) { t.Error("called") })()
@@ -347,7 +290,7 @@ func TestANilContextPanicsBeforeAnythingStarts(t *testing.T) {
 		require.PanicsWithValue(t, "spawn: nil Context", func() { _ = run(none, New(missing)) }, name)
 	}
 	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = Run(none, missing) })
-	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = (&Process{gate: newGate()}).HandshakeWait(none) })
+	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = (&Process{}).HandshakeWait(none) })
 	require.Empty(t, n.told())
 }
 
@@ -383,22 +326,7 @@ func TestDryRunWhoseFunctionEndsItsGoroutineCannotStart(t *testing.T) {
 	for name, run := range ways {
 		var start *StartError
 		require.ErrorAs(t, run(dry(func(*DryRunCall) { runtime.Goexit() }), New(missing)), &start, name)
-		require.ErrorIs(t, start, errNotReturned)
-	}
-}
-
-// badWholes are commands that are refused whatever the machine, when they are to run.
-func badWholes(t *testing.T) map[string]func() *Command {
-	closed := tempFile(t, "")
-	closed.Close()
-	return map[string]func() *Command{
-		"SetChroot":       func() *Command { return New(missing).SetChroot("/x") },
-		"SetUIDMap":       func() *Command { return New(missing).SetUIDMap(IDMap{0, 1000, 1}) },
-		"SetAmbientCaps":  func() *Command { return New(missing).ClearCaps().SetAmbientCaps(capability.CAP_NET_RAW) },
-		"SetStdin closed": func() *Command { return New(missing).SetStdin(closed) },
-		"SetStdout":       func() *Command { return New(missing).SetStdout(closed) },
-		"SetStderr":       func() *Command { return New(missing).SetStderr(closed) },
-		"PassFDAs":        func() *Command { return New(missing).PassFDAs(closed, 5) },
+		require.EqualError(t, start.Err, "the DryRunFunc has ended its goroutine")
 	}
 }
 
@@ -449,9 +377,6 @@ func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
 	}
 	require.EqualError(t, last, "spawn: no-such-program: exit status 2: why")
 }
-
-// anyLine matches every line.
-var anyLine = regexp.MustCompile(".*")
 
 func TestDryRunYieldsRecords(t *testing.T) {
 	checkDryLeaks(t)
@@ -713,7 +638,7 @@ func TestDryRunEndsWithItsContext(t *testing.T) {
 			}), New(missing))
 			var start *notAStart
 			if errors.As(err, &start) {
-				err = start.error
+				err = start.err
 			}
 			require.ErrorIs(t, err, context.Canceled, what)
 			require.ErrorIs(t, err, cause, what)
@@ -765,7 +690,7 @@ func TestDryRunIsEndedWhileItReadsOrWrites(t *testing.T) {
 		require.NoError(t, err, name)
 		time.AfterFunc(10*time.Millisecond, cancel) // most likely it reads or writes by then
 		require.ErrorIs(t, p.Wait(), context.Canceled, name)
-		for _, e := range p.pipes {
+		for _, e := range runOf(p).pipes {
 			if e != nil {
 				e.Close()
 			}
@@ -868,16 +793,17 @@ func TestDryRunClosesFilesThatItWasGiven(t *testing.T) {
 }
 
 func TestDryRunOfExecReturns(t *testing.T) {
+	const tooLong = "spawn: Exec: more data to read than a pipe holds, and nobody would be left to write it"
 	f := tempFile(t, "")
 	restore := SetDryRun(func(d *DryRunCall) { d.Stdout = d.Stdin() + d.Args[1] })
 	require.NoError(t, New(missing, "a").SetInput([]byte("in ")).SetStdout(f).Exec())
 	require.Equal(t, "in a", content(t, f))
 	require.ErrorContains(t, New(missing).SetStdout(io.Discard).Exec(), "nobody would be left")
-	require.Equal(t, errTooLong, New(missing).SetInput(make([]byte, 64<<10+1)).Exec())
+	require.EqualError(t, New(missing).SetInput(make([]byte, 64<<10+1)).Exec(), tooLong)
 	require.NoError(t, New(missing, "a").SetInput(make([]byte, 64<<10)).Exec())
 	c := New(missing)
 	c.SetSendBuffer(make([]byte, 64<<10+1))
-	require.Equal(t, errTooLong, c.Exec())
+	require.EqualError(t, c.Exec(), tooLong)
 	require.ErrorContains(t, New(missing).SetNamespaces(NetworkNamespace).Exec(), "namespaces are for a child")
 	require.ErrorContains(t, New("").Exec(), "empty")
 	restore()
@@ -966,7 +892,7 @@ func BenchmarkDryRunOff(b *testing.B) {
 			old := anyDryContext.Swap(any)
 			defer anyDryContext.Store(old)
 			for range b.N {
-				if dryRunFunc(ctx) != nil {
+				if inDryRun(ctx) {
 					b.Fatal("on")
 				}
 			}

@@ -4,36 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/virspawn/spawn/internal/secure"
 )
-
-// environment is what the program gets: everything, until the first call about it; then only what was added.
-type environment struct {
-	set  bool
-	vars []variable
-}
-
-type variable struct {
-	name   string
-	value  text
-	passed bool // it is this process's
-}
-
-// put adds a variable, or changes it where it stands: a name occurs once and the last value wins.
-func (e *environment) put(v variable) {
-	e.set = true
-	for i := range e.vars {
-		if e.vars[i].name == v.name {
-			e.vars = slices.Clone(e.vars) // a running process may show the old ones
-			e.vars[i] = v
-			return
-		}
-	}
-	e.vars = append(e.vars, v)
-}
 
 // addEnv checks a variable and adds it.
 func (c *Command) addEnv(method, name string, value text) {

@@ -235,7 +235,7 @@ func FuzzEnvironment(f *testing.F) {
 		}
 		if m.bad {
 			_, err := c.Output(context.Background())
-			require.ErrorAs(t, err, new(*badCall))
+			require.ErrorAs(t, err, new(*CallError))
 			return
 		}
 		require.Equal(t, m.environ(), childEnviron(t, c))

@@ -11,12 +11,12 @@ import (
 // added returns the variables that were added to c, in order, and whether any call about the environment was made.
 func added(t testing.TB, c *Command) ([]string, bool) {
 	t.Helper()
-	require.NoError(t, c.firstFail)
+	require.NoError(t, firstFailOf(c))
 	vars := []string{}
-	for _, v := range c.env.vars {
+	for _, v := range wantedOf(c).env.vars {
 		vars = append(vars, v.name+"="+v.value.s)
 	}
-	return vars, c.env.set
+	return vars, wantedOf(c).env.set
 }
 
 func requireAdded(t *testing.T, c *Command, want ...string) {
@@ -24,11 +24,6 @@ func requireAdded(t *testing.T, c *Command, want ...string) {
 	vars, set := added(t, c)
 	require.True(t, set)
 	require.Equal(t, append([]string{}, want...), vars)
-}
-
-func unsetenv(t testing.TB, name string) {
-	t.Setenv(name, "") // puts it back in the end
-	require.NoError(t, os.Unsetenv(name))
 }
 
 func TestAnyEnvironmentCallEndsTheInheritance(t *testing.T) {
@@ -141,9 +136,9 @@ func TestABadVariableIsRefusedByEveryMethodThatTakesOne(t *testing.T) {
 		`spawn: AddEnvXDG: the directory "x" is not absolute`:                         New("x").AddEnvXDG("x"),
 		`spawn: AddEnvXDG: the directory "" is not absolute`:                          New("x").AddEnvXDG(""),
 	} {
-		require.EqualError(t, c.firstFail, want)
+		require.EqualError(t, firstFailOf(c), want)
 	}
-	require.ErrorContains(t, New("x").AddEnvXDG("/a\x00b").firstFail, "has a NUL byte")
+	require.ErrorContains(t, firstFailOf(New("x").AddEnvXDG("/a\x00b")), "has a NUL byte")
 }
 
 func TestNamesMayBeWhatAShellWouldNotTake(t *testing.T) {
@@ -155,7 +150,7 @@ func TestSecretVariablesAreNotShown(t *testing.T) {
 	require.Equal(t, "TOKEN=*** OPEN=seen x", c.String())
 	require.Equal(t, "TOKEN=seen x", New("x").AddSecretEnv("TOKEN", "hush").AddEnv("TOKEN", "seen").String())
 	require.Equal(t, "TOKEN=*** x", New("x").AddEnv("TOKEN", "seen").AddSecretEnv("TOKEN", "hush").String())
-	require.NotContains(t, New("x").AddSecretEnv("TOKEN", "hush\x00").firstFail.Error(), "hush")
+	require.NotContains(t, firstFailOf(New("x").AddSecretEnv("TOKEN", "hush\x00")).Error(), "hush")
 }
 
 func TestAddEnvPassAllPassesEverythingSoThatMoreCanBeAdded(t *testing.T) {

@@ -1,9 +1,6 @@
 package spawn
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,11 +24,27 @@ type StartError struct {
 
 // Error shows the program, the step, and its error.
 func (e *StartError) Error() string {
-	return "spawn: cannot start " + quoteForError(e.Path) + ": " + e.Op + ": " + e.Err.Error()
+	return "spawn: cannot start " + strconv.Quote(e.Path) + ": " + e.Op + ": " + e.Err.Error()
 }
 
 // Unwrap returns Err.
 func (e *StartError) Unwrap() error { return e.Err }
+
+// CallError is a bad call of a method: an argument that cannot be used, or calls
+// that do not go together. It is the first one of the command, and the running
+// call returns it before anything is started.
+type CallError struct {
+	// Method is the name of the method, such as SetUmask.
+	Method string
+	// Err says what is wrong, with the value.
+	Err error
+}
+
+// Error shows the method and what is wrong.
+func (e *CallError) Error() string { return "spawn: " + e.Method + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *CallError) Unwrap() error { return e.Err }
 
 // ExitError says how a program that was started ended, when that was not with exit code 0 or when something
 // outside it went wrong.
@@ -84,23 +97,10 @@ type Status struct {
 }
 
 // Success reports whether the process exited with code 0.
-func (s Status) Success() bool { return s.ExitCode == 0 && s.Signal == 0 }
-
-// isKnown reports whether there is a status: of a daemon only its parent gets it.
-func (s Status) isKnown() bool { return s.ExitCode >= 0 || s.Signal != 0 }
+func (s Status) Success() bool { return status(s).success() }
 
 // String returns "exit status 1" or "signal: killed (core dumped)", as os.ProcessState does.
-func (s Status) String() string {
-	switch {
-	case s.Signal != 0 && s.CoreDumped:
-		return "signal: " + s.Signal.String() + " (core dumped)"
-	case s.Signal != 0:
-		return "signal: " + s.Signal.String()
-	case s.ExitCode < 0:
-		return "exit status unknown"
-	}
-	return fmt.Sprintf("exit status %d", s.ExitCode)
-}
+func (s Status) String() string { return status(s).String() }
 
 // maxLine is how much of a line Error shows, in bytes.
 const maxLine = 512
@@ -126,19 +126,37 @@ func lastLine(text []byte) string {
 	return b.String()
 }
 
-func quoteForError(path string) string { return fmt.Sprintf("%q", path) }
-
-// contextError returns what ended ctx, with its cause where that says more.
-func contextError(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == nil || errors.Is(err, cause) {
-		return err
-	}
-	return &causedError{err, cause}
+// severalCauses is an error that is several others to errors.Is.
+type severalCauses struct {
+	Text string
+	Errs []error
 }
 
-// causedError is a context's error with its cause.
-type causedError struct{ err, cause error }
+func (e *severalCauses) Error() string   { return e.Text }
+func (e *severalCauses) Unwrap() []error { return e.Errs }
 
-func (e *causedError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
-func (e *causedError) Unwrap() []error { return []error{e.err, e.cause} }
+// public gives an error of the rooms below the type that users know. That is no
+// copy: the fields are the same.
+func public(err error) error {
+	switch e := err.(type) {
+	case *startFailure:
+		if c, ok := e.Err.(*causes); ok {
+			e.Err = (*severalCauses)(c)
+		}
+		return (*StartError)(e)
+	case *badCall:
+		return (*CallError)(e)
+	}
+	return err
+}
+
+// failure returns the error of a command that has ended, nil when all went well.
+func failure(line line, o *outcome) error {
+	switch {
+	case o.never != nil:
+		return public(o.never)
+	case o.err != nil || o.status.isKnown() && !o.status.success():
+		return &ExitError{Command: line.String(), Status: Status(o.status), Stderr: o.tail, Err: o.err}
+	}
+	return nil
+}

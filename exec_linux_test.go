@@ -31,7 +31,7 @@ func init() {
 func makeAMess() error {
 	unix.Umask(0)
 	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.Signal(40)} {
-		setAction(sig, sigaction{handler: sigIgn})
+		ignoreSignal(sig)
 	}
 	for _, flags := range []int{unix.O_RDONLY, unix.O_RDONLY | unix.O_CLOEXEC} {
 		if _, err := unix.Open("/", flags, 0); err != nil {
@@ -52,14 +52,6 @@ func tidy(c *Command, dir string) *Command {
 		c.SetUID(65534).SetGID(65533).SetGroups(1, 2)
 	}
 	return c
-}
-
-// publicDir returns a new directory that other users may enter.
-func publicDir(t testing.TB) string {
-	dir := t.TempDir()
-	require.NoError(t, os.Chmod(dir, 0o755))
-	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
-	return dir
 }
 
 func TestExecReplacesThisProcessByWhatAChildWouldBe(t *testing.T) {
@@ -105,16 +97,6 @@ func TestExecBecomesAnotherUser(t *testing.T) {
 	require.Equal(t, "65533\t65533\t65533\t65533", statusField(status, "Gid"))
 	require.Equal(t, "1 2", statusField(status, "Groups"))
 	require.Equal(t, "0000000000000000", statusField(status, "CapEff"))
-}
-
-// statusField returns a field of proc_pid_status(5).
-func statusField(status, name string) string {
-	for line := range strings.Lines(status) {
-		if field, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(field)
-		}
-	}
-	return ""
 }
 
 // execFromAMess runs the program args[2:] in the directory args[1], as a child or in place of this process.
@@ -165,12 +147,12 @@ func TestExecConfinesTheProgramAsAChild(t *testing.T) {
 				needRoot(t, "to have capabilities")
 			}
 			checkLeaks(t)
-			inPlace, err := status(helperCommand(t, "exec-confined", name))
+			inPlace, err := statusOf(helperCommand(t, "exec-confined", name))
 			require.NoError(t, err)
 			for field, want := range x.want {
 				require.Equal(t, want, inPlace[field], field)
 			}
-			child, err := status(x.change(catStatus()))
+			child, err := statusOf(x.change(catStatus()))
 			require.NoError(t, err)
 			for _, field := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn"} {
 				require.Equal(t, child[field], inPlace[field], field)
@@ -411,7 +393,7 @@ func describeSelf() (string, error) {
 		return "", fmt.Errorf("threads differ:\n%s", strings.Join(all, "\n"))
 	}
 	limits, err := os.ReadFile("/proc/self/limits")
-	return all[0] + string(limits) + fmt.Sprint("dumpable ", getDumpable()), err
+	return all[0] + string(limits) + fmt.Sprint("dumpable ", dumpableFlag()), err
 }
 
 // openNumbersOf returns the descriptors of a thread, but not those of this function.

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +24,7 @@ func TestExplainStartsAndOpensNothing(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	s := "untouched"
 	c := shell(`echo >"$1"`, ran).SetInput([]byte("text")).SetOutputBuffer(new(string)).SetStderr(io.Discard)
-	c.streams[stdout].v = &s
+	wantedOf(c).streams[stdout].v = &s
 	before := openFDs(t)
 	first, err := c.Explain()
 	require.NoError(t, err)
@@ -62,24 +61,15 @@ func TestExplainAndStringHideSecretsAndData(t *testing.T) {
 	require.NotContains(t, text, "hidden")
 	require.Equal(t, "A=shown B=*** /bin/true shown ***", c.String())
 
-	c.name = "/nonexistent/program"
+	wantedOf(c).name = "/nonexistent/program"
 	for _, err := range []error{c.Run(context.Background()), c.Exec()} {
 		require.ErrorIs(t, err, os.ErrNotExist)
 		require.NotContains(t, err.Error(), "hidden")
 	}
-	c.name = "/bin/false"
+	wantedOf(c).name = "/bin/false"
 	err = c.Run(context.Background())
 	requireExit(t, err, 1)
 	require.NotContains(t, err.Error(), "hidden")
-}
-
-// callNames returns the names of the system calls in a text of Explain, each run of the same one once.
-func callNames(text string) (names []string) {
-	for line := range strings.Lines(text) {
-		name, _, _ := strings.Cut(line, "(")
-		names = append(names, name)
-	}
-	return slices.Compact(names)
 }
 
 func TestExplainListsTheStepsInTheirOrder(t *testing.T) {

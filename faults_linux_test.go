@@ -3,7 +3,6 @@ package spawn
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -43,17 +42,6 @@ func init() {
 	helpers["faults-in-place"] = failInPlace
 }
 
-// requireNotStarted checks that nothing was started because of this step and this error.
-func requireNotStarted(t testing.TB, err error, op string, is error) *StartError {
-	t.Helper()
-	var start *StartError
-	require.ErrorAs(t, err, &start)
-	require.Equal(t, op, start.Op)
-	require.ErrorIs(t, err, is)
-	requireNoChild(t)
-	return start
-}
-
 func TestBadInputIsReportedByEveryCallAndStartsNothing(t *testing.T) {
 	closed, err := os.Open("/dev/null")
 	require.NoError(t, err)
@@ -75,7 +63,7 @@ func TestBadInputIsReportedByEveryCallAndStartsNothing(t *testing.T) {
 		"SetUID: the uid -1 is not in":                     New("/bin/echo").SetUID(-1),
 		"PassFDAs: the file /dev/null is closed":           New("/bin/echo").PassFDAs(closed, 5),
 		"PassFDAs: two descriptors for the number 5":       New("/bin/echo").PassFDAs(os.Stdin, 5).PassFDAs(os.Stdout, 5),
-		"SetMaxFiles: the soft limit":                      New("/bin/echo").setRlimit("SetMaxFiles", rlimitNofile, 2, 1),
+		"SetRlimit: the soft limit 2":                      New("/bin/echo").SetRlimit(unix.RLIMIT_NOFILE, 2, 1),
 	}
 	check := func(t *testing.T, text string, err error) {
 		t.Helper()
@@ -178,7 +166,7 @@ func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
 			if tries == 3 {
 				require.NoError(t, f.Close())
 			}
-			_, err := c.runOnce(context.Background(), c.streams)
+			_, err := runOnce(context.Background(), callOf(c))
 			return err
 		}))
 		require.Equal(t, 3, tries)
@@ -187,7 +175,7 @@ func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
 
 func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {
 	tries := 0
-	busy := &StartError{Err: unix.ETXTBSY}
+	busy := &startFailure{Err: unix.ETXTBSY}
 	require.Same(t, busy, again(func() error { tries++; return busy }))
 	require.Equal(t, busyTries, tries)
 
@@ -200,7 +188,7 @@ func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {
 	}))
 	require.Equal(t, 3, tries)
 
-	for _, err := range []error{&StartError{Err: unix.ENOENT}, &ExitError{Err: unix.ETXTBSY}} {
+	for _, err := range []error{&startFailure{Err: unix.ENOENT}, &ExitError{Err: unix.ETXTBSY}} {
 		tries = 0
 		require.Same(t, err, again(func() error { tries++; return err }))
 		require.Equal(t, 1, tries)
@@ -463,8 +451,8 @@ func TestAUserOverTheLimitOfProcessesIsReportedByExecve(t *testing.T) {
 	requireNotStarted(t, startErr, `execve("/bin/true")`, unix.EAGAIN)
 }
 
-// starts are runs that need more and more descriptors.
-var starts = map[string]func() error{
+// startsOf are runs that need more and more descriptors.
+var startsOf = map[string]func() error{
 	"Run": func() error { return New("/bin/true").Run(context.Background()) },
 	"Output with input": func() error {
 		out, err := New("/bin/cat").SetInput(make([]byte, 100<<10)).Output(context.Background())
@@ -500,7 +488,7 @@ var starts = map[string]func() error{
 	"SetSendBuffer": func() error {
 		c := New("/bin/cat", "/dev/fd/3")
 		data := make([]byte, 100<<10)
-		c.passed = append(c.passed, passedFD{fd: 3, data: data}) // it would itself look for a number below the limit
+		wantedOf(c).passed = append(wantedOf(c).passed, passedFD{fd: 3, data: data}) // it would itself look for a number below the limit
 		out, err := c.Output(context.Background())
 		if err == nil && !bytes.Equal(out, data) {
 			err = fmt.Errorf("%d bytes", len(out))
@@ -525,8 +513,20 @@ var starts = map[string]func() error{
 	},
 }
 
+func init() {
+	if hasTerminals() {
+		startsOf["SetPTY"] = func() error {
+			p, err := New("/bin/true").SetPTY(1, 2).Start(context.Background())
+			if err != nil {
+				return err
+			}
+			return errors.Join(p.Wait(), p.PTY().Close())
+		}
+	}
+}
+
 func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
-	for name := range starts {
+	for name := range startsOf {
 		for _, state := range []string{"warm", "cold"} {
 			t.Run(name+", "+state, func(t *testing.T) {
 				checkLeaks(t)
@@ -555,20 +555,10 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 	}
 }
 
-// openNumbers returns this process's descriptors, without opening one.
-func openNumbers() (open []int) {
-	for fd := range 1024 {
-		if isOpen(fd) {
-			open = append(open, fd)
-		}
-	}
-	return open
-}
-
-// withoutDescriptors starts a program with no descriptor left, with one, and so on, until it can be started. It prints what failed
+// withoutDescriptors startsOf a program with no descriptor left, with one, and so on, until it can be started. It prints what failed
 // each time.
 func withoutDescriptors(args []string) int {
-	start, warm := starts[args[0]], args[1] == "warm"
+	start, warm := startsOf[args[0]], args[1] == "warm"
 	if warm { // what the library and the runtime open once is open
 		if err := start(); err != nil {
 			return fail(err)
@@ -614,36 +604,6 @@ func withoutDescriptors(args []string) int {
 	return fail(errors.New("a program needs more than 100 descriptors"))
 }
 
-// leftBehind looks for what a start that failed may have left.
-func leftBehind(open []int, warm bool) error {
-	now := openNumbers()
-	if warm && !slices.Equal(now, open) || len(now) > len(open)+2 { // Go's poller has two
-		return fmt.Errorf("open descriptors: %v, before: %v", now, open)
-	}
-	if n := program.InUse(); n != 0 {
-		return fmt.Errorf("%d programs in use", n)
-	}
-	var info unix.Siginfo
-	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil); err != unix.ECHILD {
-		return fmt.Errorf("a child is left: %w", err)
-	}
-	return nil
-}
-
-// needClone skips a test that is about the child which this process clones, where only helpers can run programs.
-func needClone(t testing.TB) {
-	t.Helper()
-	if !canClone() {
-		t.Skip("needs a child that is cloned directly, which there is none of on " + runtime.GOARCH)
-	}
-}
-
-// fail ends a helper.
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
 func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
 	for _, call := range []string{"clone3", "clone"} {
 		t.Run(call, func(t *testing.T) {
@@ -655,10 +615,10 @@ func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
 	}
 }
 
-// forkCall begins the name of what starts a helper without a child that is cloned directly.
+// forkCall begins the name of what startsOf a helper without a child that is cloned directly.
 const forkCall = "fork and execve("
 
-// withoutProcesses starts programs where this process's user may have no more processes, by the call args[0]: where that is clone there
+// withoutProcesses startsOf programs where this process's user may have no more processes, by the call args[0]: where that is clone there
 // is no clone3.
 func withoutProcesses(args []string) int {
 	call, step := args[0], args[0]+"("
@@ -701,7 +661,7 @@ func withoutProcesses(args []string) int {
 	}
 	open := openNumbers()
 	for range 3 {
-		for name, start := range starts {
+		for name, start := range startsOf {
 			if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: limit.Max}); err != nil {
 				return fail(err)
 			}
@@ -756,7 +716,7 @@ func TestASystemCallThatASeccompFilterDeniesIsNamed(t *testing.T) {
 	}
 }
 
-// withDeniedCall denies system call args[0] to this process with errno args[1] and then starts programs. The error must begin with
+// withDeniedCall denies system call args[0] to this process with errno args[1] and then startsOf programs. The error must begin with
 // args[2]; where that is empty there must be none.
 func withDeniedCall(args []string) int {
 	nr, _ := strconv.ParseUint(args[0], 10, 32)
@@ -793,60 +753,6 @@ func withDeniedCall(args []string) int {
 		}
 	}
 	return 0
-}
-
-// deny makes a system call of this process fail, on every thread. (seccomp(2))
-func deny(nr, errno uint64) error { return denyFlags(nr, 0, errno) }
-
-// denyFlags is deny for a call whose first argument has one of these flags, or any call without flags.
-func denyFlags(nr, flags, errno uint64) error {
-	const (
-		load, jumpIfEqual, jumpIfSet, ret = 0x20, 0x15, 0x45, 0x06 // BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JSET|BPF_K, BPF_RET|BPF_K
-		retErrno, retAllow                = 0x0005_0000, 0x7fff_0000
-		setModeFilter, tsync              = 1, 1
-		architecture, firstArgument       = 4, 16
-	)
-	// struct sock_filter: code, jt, jf and k, of 16, 8, 8 and 32 bits.
-	instruction := func(code, jf, k uint64) uint64 { return code | jf<<24 | k<<32 }
-	memory, err := program.New(1024)
-	if err != nil {
-		return err
-	}
-	defer memory.Free()
-	filter := []uint64{
-		instruction(load, 0, 0), // the number of the system call
-		instruction(jumpIfEqual, 1, nr),
-		instruction(ret, 0, retErrno|errno),
-		instruction(ret, 0, retAllow),
-	}
-	if flags != 0 {
-		filter = []uint64{
-			instruction(load, 0, 0),
-			instruction(jumpIfEqual, 3, nr),
-			instruction(load, 0, firstArgument),
-			instruction(jumpIfSet, 1, flags),
-			instruction(ret, 0, retErrno|errno),
-			instruction(ret, 0, retAllow),
-		}
-	}
-	filter = append([]uint64{
-		instruction(load, 0, architecture),
-		instruction(jumpIfEqual, 0, uint64(nativeArch)) | 1<<16, // jt
-		instruction(ret, 0, retAllow),
-	}, filter...)
-	fprog := memory.Pointers(1)
-	binary.NativeEndian.PutUint16(memory.Bytes(fprog, 2), uint16(len(filter)))
-	memory.SetPointer(fprog, 1, memory.Words(filter...))
-
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, tsync, fprog); errno != 0 {
-		return os.NewSyscallError("seccomp", errno)
-	}
-	return nil
 }
 
 // everyAttribute returns a command that uses all that there is, and three files, and still succeeds.
@@ -921,10 +827,10 @@ func threeFiles(t testing.TB) (files [3]*os.File) {
 const noSyscall = 1 << 20
 
 // runStreams returns the streams of a run, or of the start of a daemon.
-func runStreams(c *Command) [3]stream {
-	streams := c.onTerminal(c.streams)
-	if !c.daemon {
-		keepTail(&streams)
+func runStreams(c *Command) streams {
+	streams := wantedOf(c).onTerminal(wantedOf(c).streams)
+	if !wantedOf(c).daemon {
+		streams.keepTail()
 	}
 	return streams
 }
@@ -933,35 +839,36 @@ func runStreams(c *Command) [3]stream {
 func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (op string, err error) {
 	t.Helper()
 	if !canClone() {
-		c = c.by(forkedHelper)
+		c = by(c, forkedHelper)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	streams := runStreams(c)
-	pl, err := c.prepare(ctx, streams, m)
+	call := callOf(c)
+	call.streams = runStreams(c)
+	r, err := prepare(ctx, call, m)
 	require.NoError(t, err)
-	op = pl.prog.Step(i)
-	good := *pl.prog.At(i)
-	spoil(pl.prog.At(i))
-	p := c.newProcess()
-	p.gate = nil
-	if err := pl.clone(p); err != nil {
-		pl.release()
+	op = r.prog.Step(i)
+	good := *r.prog.At(i)
+	spoil(r.prog.At(i))
+	r.newProcess()
+	r.process().gate = nil
+	if err := r.clone(); err != nil {
+		r.release()
 		require.NoError(t, err)
 	}
-	*pl.prog.At(i) = good // the child, or the helper, goes by a copy
-	if c.daemon {
-		pl.doPart(p)
-	} else if pl.gateW >= 0 {
-		_, err := unix.Write(pl.gateW, []byte{1})
+	*r.prog.At(i) = good // the child, or the helper, goes by a copy
+	if wantedOf(c).daemon {
+		r.doParentWork()
+	} else if r.gateW >= 0 {
+		_, err := unix.Write(r.gateW, []byte{1})
 		require.NoError(t, err)
 	}
-	pl.unwatch = p.watch(ctx)
-	if pl.mode == unwatched {
+	r.watchContext(ctx)
+	if r.mode == unwatched {
 		require.True(t, tryBlock())
-		return op, pl.wait(p)
+		return op, asPublic(r.wait())
 	}
-	return op, pl.startWaiting(ctx, p)
+	return op, asPublic(r.startWaiting(ctx))
 }
 
 // opsOf returns the places of a command's ops. Most stand in rows of the same
@@ -969,19 +876,20 @@ func failOp(t testing.TB, c *Command, m mode, i int, spoil func(*program.Op)) (o
 // helper, it returns a fifth of them unless SPAWN_TEST_LONG is set.
 func opsOf(t testing.TB, c *Command, m mode) (places []int) {
 	if !canClone() {
-		c = c.by(forkedHelper)
+		c = by(c, forkedHelper)
 	}
-	streams := runStreams(c)
-	pl, err := c.prepare(context.Background(), streams, m)
+	call := callOf(c)
+	call.streams = runStreams(c)
+	r, err := prepare(context.Background(), call, m)
 	require.NoError(t, err)
-	defer pl.release()
+	defer r.release()
 	every := 1
-	if c.executor != direct && rounds(2, 1) == 1 {
+	if call.options.executor != direct && rounds(2, 1) == 1 {
 		every = 5
 	}
 	last := uintptr(noSyscall)
-	for i := range pl.prog.Len() {
-		nr := pl.prog.At(i).Nr
+	for i := range r.prog.Len() {
+		nr := r.prog.At(i).Nr
 		if nr != last || !testing.Short() && i%every == 0 {
 			places = append(places, i)
 		}
@@ -991,26 +899,26 @@ func opsOf(t testing.TB, c *Command, m mode) (places []int) {
 }
 
 func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
-	dumpableBefore := getDumpable()
+	dumpableBefore := dumpableFlag()
 	named := map[string]bool{}
 	for name, c := range someAttributes(threeFiles(t)) {
 		for mode, how := range map[string]struct {
-			mode
-			executor
+			mode mode
+			by   executor
 		}{
 			"watched": {watched, direct}, "piped": {piped, direct}, "unwatched": {unwatched, direct},
 			"helper": {piped, childAndHelper}, "forked helper": {piped, forkedHelper},
 		} {
-			startOnly := c.checkStartOnly("Run") != nil
-			if (c.handshake || c.daemon) && how.mode != piped {
+			startOnly := wantedOf(c).checkStartOnly("Run") != nil
+			if w := wantedOf(c); (w.handshake || w.daemon) && how.mode != piped {
 				continue
 			}
 			t.Run(name+", "+mode, func(t *testing.T) {
-				if how.executor != forkedHelper {
+				if how.by != forkedHelper {
 					needClone(t)
 				}
 				checkLeaks(t)
-				c, m := c.by(how.executor), how.mode
+				c, m := by(c, how.by), how.mode
 				if !startOnly {
 					require.NoError(t, c.Run(context.Background()))
 				}
@@ -1022,11 +930,11 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 					require.NotContains(t, err.Error(), "hidden")
 					require.Zero(t, program.InUse())
 					require.Equal(t, before, openFDs(t), op)
-					require.Equal(t, dumpableBefore, getDumpable(), op)
+					require.Equal(t, dumpableBefore, dumpableFlag(), op)
 					call, _, _ := strings.Cut(op, "(")
 					named[call] = true
 				}
-				require.Zero(t, blockedWaits.Load())
+				require.Zero(t, waitsThatBlock())
 			})
 		}
 	}
@@ -1049,21 +957,53 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
+	for name, stale := range map[string]bool{"none": false, "stale": true} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t)
+			dir := t.TempDir()
+			path := filepath.Join(dir, "pid")
+			c := New("/bin/true").SetPidFile(path)
+			for _, m := range []mode{watched, piped} {
+				renamed := false
+				for _, i := range opsOf(t, c, m) {
+					if stale {
+						require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
+					}
+					op, err := failOp(t, c, m, i, func(op *program.Op) { op.Nr = noSyscall })
+					requireNotStarted(t, err, op, unix.ENOSYS)
+					text, err := os.ReadFile(path)
+					if stale && !renamed {
+						require.NoError(t, err, op)
+						require.Equal(t, "1\n", string(text), op)
+						require.NoError(t, os.Remove(path))
+					}
+					entries, err := os.ReadDir(dir)
+					require.NoError(t, err)
+					require.Empty(t, entries, op)
+					renamed = renamed || strings.HasPrefix(op, "renameat2(")
+				}
+				require.True(t, renamed)
+			}
+		})
+	}
+}
+
 // TestAProgramThatMayHaveNoDescriptorIsStarted: whatever is to be opened in the child is, before its limit is set.
 func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
 	tiny := tinyProgram(t)
 	commands := someAttributes(threeFiles(t))
 	delete(commands, "other id") // whose may not be to run it
 	for name, c := range commands {
-		for how, by := range map[string]executor{"direct": direct, "helper": childAndHelper, "forked helper": forkedHelper} {
+		for how, executor := range map[string]executor{"direct": direct, "helper": childAndHelper, "forked helper": forkedHelper} {
 			t.Run(name+", "+how, func(t *testing.T) {
 				checkLeaks(t)
 				ctx := context.Background()
-				c := c.Clone().SetMaxFiles(0).by(by)
-				c.name = tiny
+				c := by(c.Clone().SetMaxFiles(0), executor)
+				wantedOf(c).name = tiny
 				p, err := c.Start(ctx)
 				require.NoError(t, err)
-				if c.handshake {
+				if wantedOf(c).handshake {
 					require.NoError(t, errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify()))
 				}
 				require.NoError(t, p.Wait())
@@ -1137,7 +1077,7 @@ func failInPlace(args []string) int {
 	open := openNumbers()
 	n := -1
 	for i := 0; i != n; i++ {
-		pl, err := c.prepare(context.Background(), c.streams, inPlace)
+		pl, err := prepare(context.Background(), callOf(c), inPlace)
 		if err != nil {
 			return fail(err)
 		}
@@ -1156,4 +1096,36 @@ func failInPlace(args []string) int {
 		}
 	}
 	return 0
+}
+
+func init() {
+	helpers["dies-at-the-gate"] = func([]string) int {
+		c := New("/bin/sh", "-c", "echo ran >&3").SetNamespaces(UserNamespace).SetUIDMap(IDMap{0, os.Geteuid(), 1})
+		c.PassFDAs(os.NewFile(3, "out"), 3)
+		r, err := prepare(context.Background(), callOf(c), watched)
+		if err == nil {
+			r.newProcess()
+			err = r.clone()
+		}
+		if err != nil {
+			return fail(err)
+		}
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // while the child waits for its maps
+		select {}
+	}
+}
+
+func TestAChildWhoseParentDiesAtTheGateNeverRunsTheProgram(t *testing.T) {
+	needClone(t) // package syscall does not tell when it waits
+	needUserNamespaces(t)
+	checkLeaks(t)
+	for range rounds(20, 3) {
+		p, out := sleepFor(t, helperCommand(t, "dies-at-the-gate").InheritStdio())
+		var exit *ExitError
+		require.ErrorAs(t, p.Wait(), &exit)
+		require.Equal(t, unix.SIGKILL, exit.Status.Signal)
+		text, err := io.ReadAll(out) // to the end: the child has ended too
+		require.NoError(t, err)
+		require.Empty(t, string(text))
+	}
 }

@@ -3,6 +3,7 @@ package spawn
 import (
 	"math"
 	"os"
+	"strings"
 )
 
 // PassFDFlag changes how a descriptor is passed.
@@ -11,14 +12,6 @@ type PassFDFlag int
 // CloseParent gives the file to the library: the running call closes it in this process when it returns, whether
 // the program could be started or not. The command can then run only once. (VIR_COMMAND_PASS_FD_CLOSE_PARENT)
 const CloseParent PassFDFlag = 1
-
-// passedFD is a descriptor beyond the standard streams.
-type passedFD struct {
-	fd    int // in the child
-	file  *os.File
-	data  []byte // instead of a file: what the child reads from a pipe
-	close bool
-}
 
 // PassFD passes f to the program under the number that it has in this process, and returns that number; -1 when f
 // is not open. The file stays the caller's, who must keep it open until the running call has returned or
@@ -73,13 +66,6 @@ func (c *Command) pass(method string, f *os.File, fd int, flags []PassFDFlag) {
 	c.passed = append(c.passed, p)
 }
 
-func (p *passedFD) name() string {
-	if p.file == nil {
-		return "that of SetSendBuffer"
-	}
-	return p.file.Name()
-}
-
 // SetSendBuffer passes the program a further descriptor, from which it reads data and then the end of the file, and
 // returns its number, to be named in an argument. It suits secrets, which then appear neither among the
 // arguments nor in the environment. The number is below 1024, and free in this process now. A program that does not
@@ -97,32 +83,6 @@ func (c *Command) SetSendBuffer(data []byte) int {
 	return -1
 }
 
-// passes reports whether something is passed under the number fd.
-func (c *Command) passes(fd int) bool {
-	for i := range c.passed {
-		if c.passed[i].fd == fd {
-			return true
-		}
-	}
-	return false
-}
-
-// fileNumber returns f's descriptor, without the change to blocking mode that f.Fd makes; -1 when f is not open.
-func fileNumber(f *os.File) int {
-	if f == nil {
-		return -1
-	}
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return -1
-	}
-	n := -1
-	if conn.Control(func(fd uintptr) { n = int(fd) }) != nil {
-		return -1
-	}
-	return n
-}
-
 func notOpen(f *os.File) string {
 	if f == nil {
 		return "is nil"
@@ -130,20 +90,34 @@ func notOpen(f *os.File) string {
 	return f.Name() + " is closed"
 }
 
-// closeParents closes the files that were given with CloseParent.
-func (c *Command) closeParents() {
-	for i := range c.passed {
-		if c.passed[i].close {
-			// A file that is closed already is what was asked for.
-			_ = c.passed[i].file.Close()
-		}
-	}
-}
+// maxListenName is the longest name that sd_listen_fds_with_names(3) knows, in bytes.
+const maxListenName = 255
 
-// keepFiles makes CloseParent nothing.
-func (c *Command) keepFiles() *Command {
-	for i := range c.passed {
-		c.passed[i].close = false
+// AddListenFD passes a socket as systemd does to a service that it activates: as the next descriptor from 3 on, with LISTEN_FDS, the
+// number of sockets, LISTEN_FDNAMES, their names, and LISTEN_PID, the program's own pid, in its environment. Values of these variables
+// that this process has, or that were added, are replaced, and LISTEN_PIDFDID is left out; all else of the environment is as without.
+//
+// [net.TCPListener.File] and [net.UnixListener.File] give a file of a listener's socket. It stays the caller's, who keeps it open until
+// the running call has returned or [Command.Start] has. The listener is another descriptor of the same socket, which is non-blocking and
+// stays so for both processes (NonBlocking=), so that this one can go on to use it. For a program that wants a blocking socket,
+// call [os.File.Fd] before; to close the listener then waits for an Accept. A socket can be added twice, under two names.
+//
+// A name is up to 255 printable ASCII characters without a colon, "unknown" if empty. A number under which [Command.PassFD] or
+// [Command.PassFDAs] passes another file is an error. (sd_listen_fds(3), systemd's Sockets= and FileDescriptorName=)
+func (c *Command) AddListenFD(f *os.File, name string) *Command {
+	const method = "AddListenFD"
+	if fileNumber(f) < 0 {
+		c.fail(method, "the file %s", notOpen(f))
+		return c
 	}
+	if name == "" {
+		name = "unknown"
+	}
+	bad := func(r rune) bool { return r < ' ' || r > '~' || r == ':' }
+	if len(name) > maxListenName || strings.ContainsFunc(name, bad) {
+		c.fail(method, "the name %q is not up to %d printable ASCII characters without a colon", name, maxListenName)
+	}
+	c.pass(method, f, stderr+1+len(c.listen), nil)
+	c.listen = append(c.listen, name)
 	return c
 }

@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -28,135 +27,6 @@ func init() {
 	helpers["fds-lock-owner"] = printLockOwner
 }
 
-// waiting is a command whose program is up when it has written a line, and then waits for the end of its standard input. It
-// has no descriptors but those that it was given.
-func waiting() *Command {
-	return New("/bin/sh", "-c", "echo; read x; exit 0").PipeStdin().PipeStdout()
-}
-
-// live starts a command made by waiting, and returns when the program is up.
-func live(t testing.TB, c *Command) *Process {
-	t.Helper()
-	p, err := startLive(c)
-	require.NoError(t, err)
-	return p
-}
-
-func startLive(c *Command) (*Process, error) {
-	p, err := c.Start(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	_, err = bufio.NewReader(p.Stdout()).ReadString('\n')
-	return p, err
-}
-
-// stop ends a process that was started by live.
-func stop(t testing.TB, p *Process) {
-	t.Helper()
-	require.NoError(t, stopLive(p))
-}
-
-func stopLive(p *Process) error {
-	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
-}
-
-// readProc reads a file about a process.
-func readProc(t testing.TB, pid int, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
-	require.NoError(t, err)
-	return b
-}
-
-// inode says which file a descriptor refers to.
-type inode struct{ dev, ino uint64 }
-
-func inodeOf(t testing.TB, f *os.File) inode {
-	t.Helper()
-	var st unix.Stat_t
-	require.NoError(t, unix.Fstat(fileNumber(f), &st))
-	return inode{uint64(st.Dev), st.Ino}
-}
-
-func inodeAt(path string) (inode, error) {
-	var st unix.Stat_t
-	err := unix.Stat(path, &st)
-	return inode{uint64(st.Dev), st.Ino}, err
-}
-
-// table returns what a live process's descriptors refer to.
-func table(pid int) (map[int]inode, error) {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	fds := map[int]inode{}
-	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if err != nil {
-			return nil, err
-		}
-		if fds[n], err = inodeAt(filepath.Join(dir, e.Name())); err != nil {
-			return nil, err
-		}
-	}
-	return fds, nil
-}
-
-func liveTable(t testing.TB, p *Process) map[int]inode {
-	t.Helper()
-	fds, err := table(p.PID())
-	require.NoError(t, err)
-	return fds
-}
-
-// requireTable starts a command made by waiting and checks that its program has exactly these descriptors, and the
-// standard streams.
-func requireTable(t testing.TB, c *Command, want map[int]inode) {
-	t.Helper()
-	p := live(t, c)
-	defer stop(t, p)
-	got := liveTable(t, p)
-	require.Equal(t, fifo(t, p.Stdin()), got[0], "stdin")
-	require.Equal(t, fifo(t, p.Stdout()), got[1], "stdout")
-	all := map[int]inode{0: got[0], 1: got[1], 2: nullInode(t)}
-	maps.Copy(all, want)
-	require.Equal(t, all, got)
-}
-
-func fifo(t testing.TB, end any) inode { return inodeOf(t, end.(*pipeEnd).File) }
-
-func nullInode(t testing.TB) inode {
-	t.Helper()
-	null, err := inodeAt(os.DevNull)
-	require.NoError(t, err)
-	return null
-}
-
-// memfd returns a file of its own with the lowest free number from min on.
-func memfd(t testing.TB, name string, min int) *os.File {
-	t.Helper()
-	f, err := newMemfd(name, min)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-func newMemfd(name string, min int) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, min)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(n), name), nil
-}
-
 // openMany opens n descriptors, every other one without close-on-exec.
 func openMany(t testing.TB, n int) {
 	t.Helper()
@@ -176,19 +46,6 @@ func manyDescriptors(t testing.TB) int {
 		t.Skipf("the limit of open descriptors is %d; the test needs %d", l.Cur, n+500)
 	}
 	return n
-}
-
-// rounds returns how often a test tries what goes wrong only now and then: short
-// with -short, long with SPAWN_TEST_LONG in the environment, as .ci/full sets it,
-// and a fifth of long otherwise.
-func rounds(long, short int) int {
-	switch {
-	case testing.Short():
-		return short
-	case os.Getenv("SPAWN_TEST_LONG") != "":
-		return long
-	}
-	return max(short, long/5)
 }
 
 func TestAChildHasTheStandardStreamsAndNothingElse(t *testing.T) {
@@ -350,37 +207,6 @@ func TestPassFDAsGivesTheNumber(t *testing.T) {
 	}
 }
 
-func TestDescriptorsMayHaveTheNumbersThatTheLibraryUses(t *testing.T) {
-	checkLeaks(t)
-	// A change of credentials, be it to the same ones, is reported through a pipe.
-	command := func(c *Command) *Command { return c.SetUID(os.Getuid()) }
-	c0 := command(waiting())
-	pl, err := c0.prepare(context.Background(), c0.streams, watched)
-	require.NoError(t, err)
-	status := pl.childEnds[0]
-	pl.release()
-	require.Less(t, status, 70)
-
-	f := memfd(t, "f", 100)
-	requireTable(t, command(waiting()).PassFDAs(f, status), map[int]inode{status: inodeOf(t, f)})
-	c, d, want := waiting(), command(waiting()), map[int]inode{}
-	for n := 3; n < 80; n++ {
-		c.PassFDAs(f, n)
-		d.PassFDAs(f, n)
-		want[n] = inodeOf(t, f)
-	}
-	requireTable(t, c, want)
-	requireTable(t, d, want)
-
-	// A failure is reported in spite of that.
-	c, d = New("/nonexistent").PassFDAs(f, status), command(New("/nonexistent").PassFDAs(f, status))
-	require.ErrorIs(t, c.Run(context.Background()), unix.ENOENT)
-	require.ErrorIs(t, d.Run(context.Background()), unix.ENOENT)
-	p, err := d.Start(context.Background())
-	require.Nil(t, p)
-	require.ErrorIs(t, err, unix.ENOENT)
-}
-
 func TestHighNumbersArePassed(t *testing.T) {
 	checkLeaks(t)
 	n := manyDescriptors(t)
@@ -502,17 +328,6 @@ func TestAPassedFileBlocks(t *testing.T) {
 	require.Zero(t, openFlags(t, p, 2)&unix.O_NONBLOCK)
 }
 
-// openFlags returns the flags of a descriptor of a live process.
-func openFlags(t testing.TB, p *Process, fd int) int {
-	t.Helper()
-	info := string(readProc(t, p.PID(), fmt.Sprintf("fdinfo/%d", fd)))
-	m := regexp.MustCompile(`(?m)^flags:\s*([0-7]+)$`).FindStringSubmatch(info)
-	require.NotNil(t, m, info)
-	flags, err := strconv.ParseInt(m[1], 8, 64)
-	require.NoError(t, err)
-	return int(flags)
-}
-
 func TestNothingThatTheLibraryOpensIsInheritable(t *testing.T) {
 	checkLeaks(t)
 	before := flagsAndOffsets(t)
@@ -612,10 +427,10 @@ func TestCloseParentClosesTheFileWhenTheRunningCallReturns(t *testing.T) {
 		"Records":                  func(c *Command) error { return recordsError(c) },
 		"RunRegex":                 func(c *Command) error { return matchAll(c) },
 		"Start":                    func(c *Command) error { p, err := c.Start(ctx); return errors.Join(err, p.Wait()) },
-		"no program":               func(c *Command) error { c.name = "/nonexistent"; return c.Run(ctx) },
-		"no program, Start":        func(c *Command) error { c.name = "/nonexistent"; _, err := c.Start(ctx); return err },
-		"no program, Lines":        func(c *Command) error { c.name = "/nonexistent"; return lastError(c) },
-		"no program, Exec":         func(c *Command) error { c.name = "/nonexistent"; return c.Exec() },
+		"no program":               func(c *Command) error { wantedOf(c).name = "/nonexistent"; return c.Run(ctx) },
+		"no program, Start":        func(c *Command) error { wantedOf(c).name = "/nonexistent"; _, err := c.Start(ctx); return err },
+		"no program, Lines":        func(c *Command) error { wantedOf(c).name = "/nonexistent"; return lastError(c) },
+		"no program, Exec":         func(c *Command) error { wantedOf(c).name = "/nonexistent"; return c.Exec() },
 		"a context that has ended": func(c *Command) error { return c.Run(ended) },
 		"a bad call":               func(c *Command) error { return c.SetUmask(-1).Run(ctx) },
 		"a bad call, Start":        func(c *Command) error { _, err := c.SetUmask(-1).Start(ctx); return err },
@@ -721,33 +536,6 @@ func TestASendBufferWithoutAFreeNumberIsAnError(t *testing.T) {
 	}
 	require.Equal(t, -1, c.SetSendBuffer(nil))
 	require.EqualError(t, c.Run(context.Background()), "spawn: SetSendBuffer: no number below 1024 is free")
-}
-
-// withStreamsClosed runs a helper for every set of standard streams of its own to close.
-func withStreamsClosed(t *testing.T, helper string) {
-	t.Setenv("GORACE", "atexit_sleep_ms=0")
-	for _, closed := range []string{"0", "1", "2", "01", "02", "12", "012"} {
-		t.Run(closed, func(t *testing.T) {
-			report := memfd(t, "report", 3)
-			status, err := helperCommand(t, helper, closed).InheritStdio().PassFDAs(report, 100).RunStatus(context.Background())
-			require.NoError(t, err)
-			text, err := io.ReadAll(io.NewSectionReader(report, 0, 1<<20))
-			require.NoError(t, err)
-			require.True(t, status.Success(), "%v: %s", status, text)
-		})
-	}
-}
-
-// closeStreams closes what the argument names and returns where to report what is wrong.
-func closeStreams(args []string) *os.File {
-	if r, w, err := os.Pipe(); err == nil { // Go's poller must not take the numbers
-		r.Close()
-		w.Close()
-	}
-	for _, n := range args[0] {
-		unix.Close(int(n - '0'))
-	}
-	return os.NewFile(100, "report")
 }
 
 func TestAProcessWithoutStandardStreamsGivesItsChildrenProperOnes(t *testing.T) {

@@ -23,46 +23,6 @@ func init() {
 	helpers["many-gated"] = manyGated
 }
 
-// gated starts a command with a handshake and returns when it has stopped at its gate.
-func gated(t testing.TB, c *Command) *Process {
-	t.Helper()
-	p, err := c.RequireHandshake().Start(context.Background())
-	require.NoError(t, err)
-	require.NoError(t, p.HandshakeWait(context.Background()))
-	return p
-}
-
-// requireNeverRan checks what every method says of a process whose program never ran, and returns the error.
-func requireNeverRan(t testing.TB, p *Process) *StartError {
-	t.Helper()
-	<-p.Done()
-	err := p.Wait()
-	var start *StartError
-	require.ErrorAs(t, err, &start)
-	require.Equal(t, err, p.HandshakeWait(context.Background()))
-	require.Equal(t, Status{ExitCode: -1}, p.Status())
-	require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
-	require.NoError(t, p.Abort())
-	return start
-}
-
-// handshakeKinds are the ways in which a child with a handshake is made: in this process's memory, and in a copy of it.
-func handshakeKinds() map[string]func(*Command) *Command {
-	return map[string]func(*Command) *Command{
-		"shared memory": func(c *Command) *Command { return c },
-		"own memory":    func(c *Command) *Command { return otherIDs(c) },
-	}
-}
-
-func forEachHandshake(t *testing.T, f func(t *testing.T, with func(*Command) *Command)) {
-	for name, with := range handshakeKinds() {
-		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
-			f(t, with)
-		})
-	}
-}
-
 func TestAtTheGateEverythingIsApplied(t *testing.T) {
 	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
 		dir := publicDir(t)
@@ -76,11 +36,11 @@ func TestAtTheGateEverythingIsApplied(t *testing.T) {
 		status := procText(t, p, "status")
 		require.Equal(t, "0027", statusField(status, "Umask"))
 		require.Equal(t, "0000000000000001", statusField(status, "SigIgn"))
-		require.Equal(t, fmt.Sprintf("%[1]d\t%[1]d\t%[1]d\t%[1]d", c.uidOr(os.Getuid())), statusField(status, "Uid"))
+		require.Equal(t, fmt.Sprintf("%[1]d\t%[1]d\t%[1]d\t%[1]d", uidOf(c)), statusField(status, "Uid"))
 		session, err := unix.Getsid(p.PID())
 		require.NoError(t, err)
 		require.Equal(t, p.PID(), session)
-		if os.Geteuid() == 0 || !c.ids.setUID {
+		if os.Geteuid() == 0 || !wantedOf(c).ids.setUID {
 			wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID()))
 			require.NoError(t, err)
 			require.Equal(t, dir, wd)
@@ -97,12 +57,12 @@ func TestAtTheGateEverythingIsApplied(t *testing.T) {
 	})
 }
 
-// uidOr returns the child's uid.
-func (c *Command) uidOr(uid int) int {
-	if c.ids.setUID {
-		return int(c.ids.uid)
+// uidOf returns the child's uid.
+func uidOf(c *Command) int {
+	if wantedOf(c).ids.setUID {
+		return wantedOf(c).ids.uid
 	}
-	return uid
+	return os.Getuid()
 }
 
 func TestANotificationMayComeBeforeTheWait(t *testing.T) {
@@ -145,7 +105,7 @@ func TestAChildThatIsNotNotifiedEnds(t *testing.T) {
 		end  func(t *testing.T, p *Process, cancel func())
 		want string
 	}{
-		"Wait":    {func(t *testing.T, p *Process, _ func()) { require.Error(t, p.Wait()) }, errUnnotified.Error()},
+		"Wait":    {func(t *testing.T, p *Process, _ func()) { require.Error(t, p.Wait()) }, "Wait was called before HandshakeNotify"},
 		"Abort":   {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Abort()) }, "aborted"},
 		"context": {func(_ *testing.T, _ *Process, cancel func()) { cancel() }, context.Canceled.Error()},
 		"SIGKILL": {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Signal(unix.SIGKILL)) }, "before HandshakeNotify: signal: killed"},
@@ -342,14 +302,14 @@ func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 // TestAChildAtItsGateHoldsUpNobody: neither children that change credentials nor those with a copy of the memory.
 func TestAChildAtItsGateHoldsUpNobody(t *testing.T) {
 	checkLeaks(t)
-	flag := getDumpable()
+	flag := dumpableFlag()
 	var ps []*Process
 	for _, c := range []*Command{otherIDs(New("/bin/true")), New("/bin/true").SetOOMScoreAdj(1000), New("/bin/true"), New("/bin/true").SetCoredumpFilter(1)} {
 		ps = append(ps, gated(t, c))
 		require.NoError(t, otherIDs(New("/bin/true")).Run(context.Background()))
 		require.NoError(t, New("/bin/true").SetCoredumpFilter(1).Run(context.Background()))
 		require.NoError(t, New("/bin/true").SetOOMScoreAdj(1000).Run(context.Background()))
-		require.Equal(t, flag, getDumpable())
+		require.Equal(t, flag, dumpableFlag())
 		runtime.GC() // which waits for every thread that runs Go code
 	}
 	for _, p := range ps {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,14 +41,14 @@ func barrenCgroup(t testing.TB) string {
 }
 
 // inBothTrees runs a test for each way. It gets a function that makes a command one of that way, and checks that it is.
-func inBothTrees(t *testing.T, f func(t *testing.T, tree func(*Command) *Command)) {
+func inBothTrees(t *testing.T, f func(t *testing.T, with func(*Command) *Command)) {
 	for name, way := range treeWays {
 		t.Run(name, func(t *testing.T) {
 			p, err := way(t, New("/bin/cat").SetKillMode(KillTree).PipeStdin()).Start(context.Background())
 			require.NoError(t, err)
-			p.mu.Lock()
-			uses := p.tree.usesCgroup()
-			p.mu.Unlock()
+			runOf(p).mu.Lock()
+			uses := treeOf(p).usesCgroup()
+			runOf(p).mu.Unlock()
 			require.NoError(t, p.Stdin().Close())
 			require.NoError(t, p.Wait())
 			if uses && name != "cgroup" {
@@ -95,11 +96,11 @@ func TestKillTreeEndsDaemonsToo(t *testing.T) {
 		"the program is killed":     {ignore, "trap 'kill -9 $$' TERM", time.Hour, 0, unix.SIGKILL},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+			inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
 				forEachCall(t, func(t *testing.T, call func(*Command, context.Context) (string, error)) {
 					ctx, cancel := context.WithCancel(context.Background())
 					defer cancel()
-					c := tree(newDynasty(test.descendants, test.program)).SetGracePeriod(test.grace)
+					c := with(newDynasty(test.descendants, test.program)).SetGracePeriod(test.grace)
 					alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
 					_, err := during(call, c, ctx, func() {
 						require.Equal(t, "ready", readLine(t, ready))
@@ -119,10 +120,10 @@ func TestKillTreeEndsDaemonsToo(t *testing.T) {
 }
 
 func TestAStoppedTreeIsEnded(t *testing.T) {
-	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+	inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
 		checkLeaks(t)
 		for _, grace := range []time.Duration{0, time.Hour} {
-			c := tree(newDynasty(":", ":").SetProcessGroup()).SetGracePeriod(grace)
+			c := with(newDynasty(":", ":").SetProcessGroup()).SetGracePeriod(grace)
 			alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
 			p, err := c.Start(context.Background())
 			require.NoError(t, err)
@@ -136,11 +137,11 @@ func TestAStoppedTreeIsEnded(t *testing.T) {
 }
 
 func TestKillTreeHandlesManyAtOnce(t *testing.T) {
-	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+	inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
 		checkLeaks(t)
 		var wg sync.WaitGroup
 		for i := range 20 {
-			c := tree(newDynasty("trap '' TERM", ":")).SetGracePeriod(time.Duration(i%2) * time.Hour)
+			c := with(newDynasty("trap '' TERM", ":")).SetGracePeriod(time.Duration(i%2) * time.Hour)
 			alive, ready := passPipe(t, c, 3), passPipe(t, c, 4)
 			wg.Add(1)
 			go func() {
@@ -290,7 +291,7 @@ func startForking(t testing.TB, ctx context.Context, c *Command) (p *Process, al
 
 func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 	program := forkingProgram(t)
-	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+	inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
 		for name, attributes := range map[string]func(*Command) *Command{
 			"with SIGTERM":           func(c *Command) *Command { return c.SetGracePeriod(time.Hour) },
 			"without a grace period": func(c *Command) *Command { return c.SetGracePeriod(0) },
@@ -304,7 +305,7 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 				came := 0
 				for range 10 {
 					ctx, cancel := context.WithCancel(context.Background())
-					p, alive := startForking(t, ctx, attributes(tree(New(program))))
+					p, alive := startForking(t, ctx, attributes(with(New(program))))
 					start := time.Now()
 					cancel()
 					require.ErrorIs(t, p.Wait(), context.Canceled)
@@ -321,14 +322,20 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 	})
 }
 
+// withoutKillFile makes the tree of a process as one before Linux 5.14.
+func withoutKillFile(p *Process) {
+	runOf(p).mu.Lock()
+	defer runOf(p).mu.Unlock()
+	t := treeOf(p)
+	closeFD(t.kill)
+	t.kill = -1
+}
+
 func TestKillTreeWithoutCgroupKillFreezes(t *testing.T) {
 	checkLeaks(t)
 	c := New(forkingProgram(t)).SetKillMode(KillTree).SetCgroup(newCgroup(t)).SetGracePeriod(0)
 	p, alive := startForking(t, context.Background(), c)
-	p.mu.Lock()
-	closeFD(p.tree.kill)
-	p.tree.kill = -1 // as before Linux 5.14
-	p.mu.Unlock()
+	withoutKillFile(p)
 	require.NoError(t, p.Abort())
 	require.True(t, hasEnded(alive))
 }
@@ -337,9 +344,9 @@ func TestKillTreeWithoutCgroupKillFreezes(t *testing.T) {
 const abandoned = `(setsid sh -c 'echo $$ >&4; read x' <&3 & exec 3<&-); exit 3`
 
 func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
-	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
+	inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
 		checkLeaks(t)
-		c := tree(shell(abandoned))
+		c := with(shell(abandoned))
 		r, to := newPipe(t)
 		from := passPipe(t, c.PassFDAs(r, 3, CloseParent), 4)
 		p, err := c.Start(context.Background())
@@ -350,13 +357,13 @@ func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
 		require.NoError(t, p.Abort()) // too late
 		require.NotZero(t, processState(pid))
 		require.False(t, hasEnded(from))
-		require.Len(t, transient(c), len(leftCgroups.dirs))
+		require.Len(t, transient(c), len(cgroupsLeft()))
 
 		require.NoError(t, to.Close())
 		requireAllEnded(t, from)
 		eventually(t, "a later command removes the cgroup", func() bool {
 			later := New("/bin/true").SetKillMode(KillTree)
-			later.attrs = c.attrs
+			wantedOf(later).attrs = wantedOf(c).attrs
 			require.NoError(t, later.Run(context.Background()))
 			return len(transient(c)) == 0
 		})
@@ -365,10 +372,10 @@ func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
 
 // transient returns the cgroups that were made for the runs of a command that has a cgroup.
 func transient(c *Command) []string {
-	if c.attrs.cgroup == "" {
+	if wantedOf(c).attrs.cgroup == "" {
 		return nil
 	}
-	dirs, err := filepath.Glob(c.attrs.cgroup + "/spawn-*")
+	dirs, err := filepath.Glob(wantedOf(c).attrs.cgroup + "/spawn-*")
 	if err != nil {
 		panic(err)
 	}
@@ -422,7 +429,7 @@ func TestKillTreeLeavesNoCgroup(t *testing.T) {
 			}
 			_, _ = c.Clone().Explain()
 			require.Empty(t, transient(c))
-			require.Empty(t, leftCgroups.dirs)
+			require.Empty(t, cgroupsLeft())
 		})
 	}
 }
@@ -437,10 +444,7 @@ func TestKillTreeEndsWhatIsInCgroupsBelow(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "ready", readLine(t, ready))
 		if !kill {
-			p.mu.Lock()
-			closeFD(p.tree.kill)
-			p.tree.kill = -1 // as before Linux 5.14
-			p.mu.Unlock()
+			withoutKillFile(p)
 		}
 		require.NoError(t, p.Abort())
 		require.True(t, hasEnded(alive))
@@ -463,8 +467,8 @@ func TestKillTreeRemovesOnlyStaleCgroups(t *testing.T) {
 
 func TestTheChildIsASubreaperOnlyWithoutACgroup(t *testing.T) {
 	const op = "prctl(PR_SET_CHILD_SUBREAPER, 1)"
-	inBothTrees(t, func(t *testing.T, tree func(*Command) *Command) {
-		c := tree(New("/bin/true"))
+	inBothTrees(t, func(t *testing.T, with func(*Command) *Command) {
+		c := with(New("/bin/true"))
 		text, err := c.Explain()
 		require.NoError(t, err)
 		require.Equal(t, strings.HasSuffix(t.Name(), "subreaper"), strings.Contains(text, op))
@@ -476,20 +480,26 @@ func TestTheChildIsASubreaperOnlyWithoutACgroup(t *testing.T) {
 
 func TestAnotherProcessWithTheSamePIDIsSpared(t *testing.T) {
 	p := waitingIn(t, New("/bin/cat"))
-	s, err := readStat(p.PID())
+	ppid, start, err := memberStat(p.PID())
 	require.NoError(t, err)
-	require.Equal(t, os.Getpid(), s.ppid)
-	require.True(t, member{pid: p.PID(), start: s.start}.isSame())
-	m := member{pid: p.PID(), start: s.start + "1"}
-	require.False(t, m.isSame())
-	require.True(t, m.hasEnded())
-	m.signal(unix.SIGKILL) // waitingIn wants it to succeed
+	require.Equal(t, os.Getpid(), ppid)
+	require.True(t, isSameProcess(p.PID(), start))
+	require.False(t, isSameProcess(p.PID(), start+"1"))
+	require.True(t, hasEndedSince(p.PID(), start+"1"))
+	signalIfSame(p.PID(), start+"1", unix.SIGKILL) // waitingIn wants it to succeed
 	// Nor does one become a member that is no child of one.
 	q := waitingIn(t, New("/bin/cat"))
-	tr := &tree{members: []member{{pid: p.PID()}}, seen: map[int]bool{}}
-	tr.add(p, q.PID())
-	require.Len(t, tr.members, 1)
+	tr := newTree(p.PID())
+	tr.addFor(theChild{p}, q.PID())
+	require.Len(t, tr.memberPIDs(), 1)
 }
+
+// theChild is a process as a tree sees it.
+type theChild struct{ *Process }
+
+func (c theChild) childPID() int { return c.PID() }
+
+func (c theChild) signal(sig syscall.Signal) error { return c.Process.Signal(sig) }
 
 // TestTheNewestProcessIsStopped although its parent is no member, but only below one; not if it is below none.
 func TestTheNewestProcessIsStopped(t *testing.T) {
@@ -503,14 +513,14 @@ func TestTheNewestProcessIsStopped(t *testing.T) {
 		pid, err := strconv.Atoi(readLine(t, output))
 		require.NoError(t, err)
 
-		tr := &tree{members: []member{{pid: other.PID()}}, seen: map[int]bool{}}
-		tr.hunt(other)
-		require.Len(t, tr.members, 1)
-		tr = &tree{members: []member{{pid: p.PID()}}, seen: map[int]bool{}}
-		tr.hunt(p)
-		found := len(tr.members) > 1
+		tr := newTree(other.PID())
+		tr.huntFor(theChild{other})
+		require.Len(t, tr.memberPIDs(), 1)
+		tr = newTree(p.PID())
+		tr.huntFor(theChild{p})
+		found := len(tr.memberPIDs()) > 1
 		if found {
-			require.Equal(t, pid, tr.members[1].pid)
+			require.Equal(t, pid, tr.memberPIDs()[1])
 			eventually(t, "it has stopped", func() bool { return processState(pid) == 'T' })
 		}
 		require.NoError(t, p.Abort())
@@ -521,7 +531,7 @@ func TestTheNewestProcessIsStopped(t *testing.T) {
 }
 
 func TestMountsAndOwnCgroup(t *testing.T) {
-	require.Equal(t, "a b\\c", unescapeMount.Replace(`a\040b\134c`))
+	require.Equal(t, "a b\\c", mountPath(`a\040b\134c`))
 	needRoot(t, "to be in the root of a cgroup v2")
 	own := ownCgroup()
 	if own == "" {
@@ -542,7 +552,7 @@ func treeOfNobody(args []string) int {
 		return 1
 	}
 	_, _ = ready.Read(make([]byte, 8))
-	dir := p.tree.cgroup
+	dir := treeOf(p).cgroup
 	if err := p.Abort(); err != nil || !hasEnded(alive) {
 		fmt.Println("not all have ended", err)
 		return 1

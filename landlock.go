@@ -1,7 +1,5 @@
 package spawn
 
-import "slices"
-
 // LandlockRights are actions on files, with the kernel's numbers. (landlock(7))
 type LandlockRights uint64
 
@@ -69,9 +67,6 @@ type Landlock struct {
 	BestEffort bool
 }
 
-// maxLandlock is the newest version that this package knows.
-const maxLandlock = 6
-
 // SetLandlock confines the program, and all its descendants, to these files and ports, instead of those set before. It is done before
 // the seccomp filter, so it binds execve itself: the program, its interpreter and its libraries must be allowed to be executed and read. It
 // implies [Command.SetNoNewPrivs] and needs no privilege. The default is not to confine.
@@ -79,7 +74,7 @@ const maxLandlock = 6
 // A kernel that has less than asked for is an error, unless best effort is asked for. Neither are what was open already, or passed,
 // nor other ways to talk to other programs subject to it. (landlock(7), Linux 5.13)
 func (c *Command) SetLandlock(l Landlock) *Command {
-	l.Paths, l.Ports = slices.Clone(l.Paths), slices.Clone(l.Ports)
+	want := &landlock{version: l.Version, bestEffort: l.BestEffort}
 	if l.Version < 0 || l.Version > maxLandlock {
 		c.fail("SetLandlock", "the version %d is not in 0 to %d", l.Version, maxLandlock)
 	}
@@ -88,68 +83,22 @@ func (c *Command) SetLandlock(l Landlock) *Command {
 		switch {
 		case p.Path == "":
 			c.fail("SetLandlock", "a path is empty")
-		case p.Rights == 0 || p.Rights&^landlockRights(maxLandlock) != 0:
+		case p.Rights == 0 || uint64(p.Rights)&^landlockRights(maxLandlock) != 0:
 			c.fail("SetLandlock", "%#x are no rights for the path %s", uint64(p.Rights), p.Path)
-		case l.Version != 0 && p.Rights&^landlockRights(l.Version) != 0:
+		case l.Version != 0 && uint64(p.Rights)&^landlockRights(l.Version) != 0:
 			c.fail("SetLandlock", "version %d has no rights %#x for the path %s", l.Version, uint64(p.Rights), p.Path)
 		}
+		want.paths = append(want.paths, pathRule{p.Path, uint64(p.Rights)})
 	}
 	for _, p := range l.Ports {
 		switch {
-		case p.Rights == 0 || p.Rights&^landlockPortRights(maxLandlock) != 0:
+		case p.Rights == 0 || uint64(p.Rights)&^landlockPortRights(maxLandlock) != 0:
 			c.fail("SetLandlock", "%#x are no rights for the port %d", uint64(p.Rights), p.Port)
-		case l.Version != 0 && p.Rights&^landlockPortRights(l.Version) != 0:
+		case l.Version != 0 && uint64(p.Rights)&^landlockPortRights(l.Version) != 0:
 			c.fail("SetLandlock", "version %d has no rights for ports", l.Version)
 		}
+		want.ports = append(want.ports, portRule{p.Port, uint64(p.Rights)})
 	}
-	c.confinement.landlock = &l
+	c.confinement.landlock = want
 	return c
-}
-
-// needed is the oldest version that has the rights asked for.
-func (l *Landlock) needed() int {
-	version := max(l.Version, 1)
-	for _, p := range l.Paths {
-		for p.Rights&^landlockRights(version) != 0 {
-			version++
-		}
-	}
-	for _, p := range l.Ports {
-		for p.Rights&^landlockPortRights(version) != 0 {
-			version++
-		}
-	}
-	return version
-}
-
-// landlockRights are those on files that a version knows.
-func landlockRights(version int) LandlockRights {
-	rights := LandlockReadWrite
-	if version >= 2 {
-		rights |= LandlockRefer
-	}
-	if version >= 3 {
-		rights |= LandlockTruncate
-	}
-	if version >= 5 {
-		rights |= LandlockIoctlDev
-	}
-	return rights
-}
-
-// landlockPortRights are those on ports that a version knows.
-func landlockPortRights(version int) LandlockPortRights {
-	if version < 4 {
-		return 0
-	}
-	return LandlockBindTCP | LandlockConnectTCP
-}
-
-// landlockScopes are the kinds of other programs' things that a version keeps the program from.
-func landlockScopes(version int) uint64 {
-	const abstractUnixSocket, signal = 1 << 0, 1 << 1
-	if version < 6 {
-		return 0
-	}
-	return abstractUnixSocket | signal
 }

@@ -34,25 +34,6 @@ func tryLandlock(args []string) int {
 	return 0
 }
 
-// say returns a word for an error.
-func say(err error) string {
-	switch {
-	case err == nil:
-		return "good"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return "refused"
-	}
-	return err.Error()
-}
-
-// needLandlock skips where the kernel does not have this version.
-func needLandlock(t testing.TB, version int) {
-	t.Helper()
-	if have := landlockVersion(); have < version {
-		t.Skipf("needs version %d of Landlock, and the kernel has %d", version, have)
-	}
-}
-
 // landlockPlace returns a directory with in/text, out and other/text, which every user may use, and a command that tries what it may do
 // there.
 func landlockPlace(t testing.TB, args ...string) (dir string, c *Command) {
@@ -94,7 +75,7 @@ func TestLandlockAllowsWhatIsAskedForAndNoMore(t *testing.T) {
 	paths[len(paths)-2] = LandlockPath{dir + "/in/text", LandlockReadWrite}
 	require.Equal(t, "good refused good\n", outputOf(t, c.Clone().SetLandlock(Landlock{Paths: paths, Version: 1})))
 
-	fields, err := status(catStatus().SetLandlock(Landlock{Paths: ownFiles(t), Version: 1}))
+	fields, err := statusOf(catStatus().SetLandlock(Landlock{Paths: ownFiles(t), Version: 1}))
 	require.NoError(t, err)
 	require.Equal(t, "1", fields["NoNewPrivs"])
 }
@@ -186,7 +167,7 @@ func TestWhatRulesNeed(t *testing.T) {
 		5: {Ports: []LandlockPort{{1, LandlockBindTCP}}, Paths: []LandlockPath{{"/", LandlockIoctlDev}}},
 		6: {Version: 6},
 	} {
-		require.Equal(t, want, l.needed())
+		require.Equal(t, want, wantedOf(New("/bin/true").SetLandlock(l)).confinement.landlock.needed())
 	}
 }
 
@@ -210,14 +191,7 @@ func TestBadRulesAreBadCalls(t *testing.T) {
 	for want, l := range cases {
 		err := New("/bin/true").SetLandlock(l).Run(context.Background())
 		require.ErrorContains(t, err, want)
-		var bad *badCall
+		var bad *CallError
 		require.True(t, errors.As(err, &bad), "%v", err)
 	}
-}
-
-func outputOf(t testing.TB, c *Command) string {
-	t.Helper()
-	out, err := c.Output(context.Background())
-	require.NoError(t, err)
-	return string(out)
 }

@@ -264,7 +264,7 @@ func TestNumbersOfSocketsAreForNothingElse(t *testing.T) {
 // sendBufferAs3 is a command with a buffer that has got the number 3, as it does where there is no other.
 func sendBufferAs3() *Command {
 	c := New("x")
-	c.passed = append(c.passed, passedFD{fd: 3, data: []byte("data")})
+	wantedOf(c).passed = append(wantedOf(c).passed, passedFD{fd: 3, data: []byte("data")})
 	return c
 }
 

@@ -30,11 +30,6 @@ func TestNumbersAreReservedWhileOtherStartsBorrow(t *testing.T) {
 			}()
 		}
 		starts.Wait()
-		for _, fd := range l.free {
-			closeFD(fd)
-		}
-		if l.free != nil {
-			closeFD(l.base)
-		}
+		l.closeAll()
 	}
 }

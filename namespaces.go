@@ -1,7 +1,6 @@
 package spawn
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -32,25 +31,6 @@ type IDMap struct {
 	Size        int // how many ids follow each other, 1 or more
 }
 
-// namespaces are those that the child gets new, and those that it joins.
-type namespaces struct {
-	fresh            Namespace
-	joined           []joinedNamespace
-	uidMaps, gidMaps []IDMap
-}
-
-type joinedNamespace struct {
-	kind Namespace
-	file *os.File
-}
-
-func (n namespaces) clone() namespaces {
-	n.joined = slices.Clone(n.joined)
-	n.uidMaps = slices.Clone(n.uidMaps)
-	n.gidMaps = slices.Clone(n.gidMaps)
-	return n
-}
-
 // SetNamespaces starts the program in new namespaces of these kinds, instead of those set before. The default is to share this
 // process's.
 //
@@ -72,10 +52,10 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 		if k&^allNamespaces != 0 || k == 0 {
 			c.fail("SetNamespaces", "%#x is not a kind of namespace", uint32(k))
 		}
-		if c.namespaces.joins(k) {
+		if c.namespaces.joins(uint32(k)) {
 			c.fail("SetNamespaces", "the namespace %#x is joined already", uint32(k))
 		}
-		c.namespaces.fresh |= k
+		c.namespaces.fresh |= uint32(k)
 	}
 	return c
 }
@@ -90,10 +70,10 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 		c.fail("JoinNamespace", "%#x is not one kind of namespace", uint32(kind))
 	case f == nil:
 		c.fail("JoinNamespace", "the file is nil")
-	case c.namespaces.joins(kind) || c.namespaces.fresh&kind != 0:
+	case c.namespaces.joins(uint32(kind)) || c.namespaces.fresh&uint32(kind) != 0:
 		c.fail("JoinNamespace", "there is a namespace of this kind already: %#x", uint32(kind))
 	}
-	joined := joinedNamespace{kind, f}
+	joined := joinedNamespace{uint32(kind), f}
 	if kind == UserNamespace {
 		c.namespaces.joined = slices.Insert(c.namespaces.joined, 0, joined)
 	} else {
@@ -108,7 +88,7 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 // This process writes the maps while the child waits. (user_namespaces(7), [syscall.SysProcAttr].UidMappings)
 func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetUIDMap", maps)
-	c.namespaces.uidMaps = slices.Clone(maps)
+	c.namespaces.uidMaps = wantedMaps(maps)
 	return c
 }
 
@@ -117,8 +97,16 @@ func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 // [syscall.SysProcAttr].GidMappings)
 func (c *Command) SetGIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetGIDMap", maps)
-	c.namespaces.gidMaps = slices.Clone(maps)
+	c.namespaces.gidMaps = wantedMaps(maps)
 	return c
+}
+
+func wantedMaps(maps []IDMap) []idMap {
+	wanted := make([]idMap, len(maps))
+	for i, m := range maps {
+		wanted[i] = idMap(m)
+	}
+	return wanted
 }
 
 // maxMaps is the kernel's limit. (user_namespaces(7), Linux 4.15)
@@ -149,18 +137,27 @@ func overlap(a, aSize, b, bSize int) bool {
 	return uint64(a) < uint64(b)+uint64(bSize) && uint64(b) < uint64(a)+uint64(aSize)
 }
 
-func (n *namespaces) joins(kind Namespace) bool {
-	return slices.ContainsFunc(n.joined, func(j joinedNamespace) bool { return j.kind&kind != 0 })
+// SetChroot makes dir the root directory of the program. The program's name must then be an absolute path: it is the one in the new root.
+// There too is the working directory, the new root unless [Command.SetWorkingDirectory] says otherwise; a relative one starts from
+// the new root. A relative dir is taken from this process's working directory. It needs CAP_SYS_CHROOT. Alone it confines nobody
+// who is root. (chroot(2), [syscall.SysProcAttr].Chroot, systemd's RootDirectory=)
+func (c *Command) SetChroot(dir string) *Command {
+	if dir == "" {
+		c.fail("SetChroot", "the directory is empty")
+	}
+	c.checkText("SetChroot", "directory", dir)
+	c.attrs.chroot = dir
+	return c
 }
 
-// isMapped reports whether ids of a new user namespace are to be written.
-func (n *namespaces) isMapped() bool { return len(n.uidMaps)+len(n.gidMaps) > 0 }
-
-// text is what the kernel reads.
-func mapText(maps []IDMap) string {
-	var b []byte
-	for _, m := range maps {
-		b = fmt.Appendf(b, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+// SetCgroup starts the program in this directory of a cgroup v2 file system: the child is born there, and no moment of it counts in this
+// process's group. This process must be allowed to write the cgroup.procs of the directory and of the common ancestor. The default is
+// this process's cgroup. (CLONE_INTO_CGROUP in clone(2), Linux 5.7; [syscall.SysProcAttr].CgroupFD)
+func (c *Command) SetCgroup(dir string) *Command {
+	if dir == "" {
+		c.fail("SetCgroup", "the directory is empty")
 	}
-	return string(b)
+	c.checkText("SetCgroup", "directory", dir)
+	c.attrs.cgroup = dir
+	return c
 }

@@ -3,58 +3,16 @@ package spawn
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"math"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
-
-// allKinds has the name of each kind in /proc/PID/ns.
-var allKinds = map[Namespace]string{
-	TimeNamespace: "time", MountNamespace: "mnt", CgroupNamespace: "cgroup", UTSNamespace: "uts", IPCNamespace: "ipc",
-	UserNamespace: "user", PIDNamespace: "pid", NetworkNamespace: "net",
-}
-
-// needUserNamespaces skips where an ordinary user may make none.
-func needUserNamespaces(t testing.TB) {
-	t.Helper()
-	if !hasUserNamespaces() {
-		t.Skip("needs user namespaces")
-	}
-}
-
-func hasUserNamespaces() bool {
-	c := exec.Command("/bin/true")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
-	return c.Run() == nil
-}
-
-func readlink(t testing.TB, path string) string {
-	t.Helper()
-	s, err := os.Readlink(path)
-	require.NoError(t, err)
-	return s
-}
-
-// waitingIn starts cat, which waits for the end of its input, and returns it with what to call at its end.
-func waitingIn(t testing.TB, c *Command) *Process {
-	t.Helper()
-	p, err := c.PipeStdin().Start(context.Background())
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		require.NoError(t, p.Stdin().Close())
-		require.NoError(t, p.Wait())
-	})
-	return p
-}
 
 func TestSetNamespacesGivesEachKindAndNoOther(t *testing.T) {
 	needUserNamespaces(t)
@@ -140,7 +98,7 @@ func TestJoinNamespaceEntersAnotherProcesss(t *testing.T) {
 			defer f.Close()
 			c := New("/bin/cat").JoinNamespace(kind, f)
 			if kind == UserNamespace && !helperForced() {
-				err := c.by(forkedHelper).Run(context.Background())
+				err := by(c, forkedHelper).Run(context.Background())
 				require.ErrorIs(t, err, errors.ErrUnsupported)
 				require.ErrorContains(t, err, "JoinNamespace: ")
 				needClone(t)
@@ -203,7 +161,7 @@ func TestBadNamespacesAreBadCalls(t *testing.T) {
 	for want, c := range commands {
 		err := c.Run(context.Background())
 		require.ErrorContains(t, err, want)
-		var bad *badCall
+		var bad *CallError
 		require.True(t, errors.As(err, &bad), "%v", err)
 	}
 }
@@ -224,36 +182,5 @@ func TestAFailureInACopyOfTheMemoryIsReported(t *testing.T) {
 			require.ErrorAs(t, run(New("/bin/true").SetNamespaces(UserNamespace).SetWorkingDirectory("/none")), &start)
 			require.Equal(t, `chdir("/none")`, start.Op)
 		}
-	}
-}
-
-func init() {
-	helpers["dies-at-the-gate"] = func([]string) int {
-		c := New("/bin/sh", "-c", "echo ran >&3").SetNamespaces(UserNamespace).SetUIDMap(IDMap{0, os.Geteuid(), 1})
-		c.PassFDAs(os.NewFile(3, "out"), 3)
-		pl, err := c.prepare(context.Background(), c.streams, watched)
-		if err == nil {
-			err = pl.clone(&Process{})
-		}
-		if err != nil {
-			return fail(err)
-		}
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // while the child waits for its maps
-		select {}
-	}
-}
-
-func TestAChildWhoseParentDiesAtTheGateNeverRunsTheProgram(t *testing.T) {
-	needClone(t) // package syscall does not tell when it waits
-	needUserNamespaces(t)
-	checkLeaks(t)
-	for range rounds(20, 3) {
-		p, out := sleepFor(t, helperCommand(t, "dies-at-the-gate").InheritStdio())
-		var exit *ExitError
-		require.ErrorAs(t, p.Wait(), &exit)
-		require.Equal(t, unix.SIGKILL, exit.Status.Signal)
-		text, err := io.ReadAll(out) // to the end: the child has ended too
-		require.NoError(t, err)
-		require.Empty(t, string(text))
 	}
 }

@@ -146,7 +146,7 @@ func (c *Command) observation(ctx context.Context, dry bool) *observation {
 	if o != nil {
 		obs.observers[0] = *o
 	}
-	path := c.found
+	path := c.options.path
 	if path == "" {
 		path = c.name
 	}

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,34 +22,6 @@ func init() {
 	helpers["pid-file-without-streams"] = pidFileWithoutStreams
 	helpers["keeps-its-lock"] = keepItsLock
 	helpers["exec-with-pid-file"] = func(args []string) int { return fail(New("/bin/cat").SetPidFile(args[0]).InheritStdio().Exec()) }
-}
-
-// requirePidFile checks a pid file and who holds it; 0 is nobody.
-func requirePidFile(t testing.TB, path string, pid, holder int) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.Equal(t, fmt.Sprintln(pid), string(text))
-	info, err := os.Lstat(path)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode())
-	require.Equal(t, holder, lockedBy(t, path))
-	entries, err := os.ReadDir(filepath.Dir(path))
-	require.NoError(t, err)
-	require.Len(t, entries, 1, "a temporary file is left")
-}
-
-// lockedBy returns the process that has locked a file.
-func lockedBy(t testing.TB, path string) int {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer f.Close()
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock))
-	if lock.Type == unix.F_UNLCK {
-		return 0
-	}
-	return int(lock.Pid)
 }
 
 func TestThePidFileIsTheChildsAndStaysLocked(t *testing.T) {
@@ -376,7 +347,7 @@ func killBeforeRename() error {
 func killAndWait(pid int) {
 	if pidfd, err := unix.PidfdOpen(pid, 0); err == nil {
 		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // it is alive
-		waitEnd(pidfd)
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
 		closeFD(pidfd)
 	}
 }
@@ -434,46 +405,14 @@ func TestAPidFileThatIsBeingTakenOverIsNotRemoved(t *testing.T) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer closeFD(fd)
-	ours := &pidFile{path: path, fd: fd}
+	ours := pidFileAt(path, fd)
 	theirs, err := lockStale(path)
 	require.NoError(t, err)
-	ours.remove()
+	ours.removeIfOurs()
 	require.FileExists(t, path)
 	closeFD(theirs)
-	ours.remove()
+	ours.removeIfOurs()
 	require.NoFileExists(t, path)
-}
-
-func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
-	for name, stale := range map[string]bool{"none": false, "stale": true} {
-		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
-			dir := t.TempDir()
-			path := filepath.Join(dir, "pid")
-			c := New("/bin/true").SetPidFile(path)
-			for _, m := range []mode{watched, piped} {
-				renamed := false
-				for _, i := range opsOf(t, c, m) {
-					if stale {
-						require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
-					}
-					op, err := failOp(t, c, m, i, func(op *program.Op) { op.Nr = noSyscall })
-					requireNotStarted(t, err, op, unix.ENOSYS)
-					text, err := os.ReadFile(path)
-					if stale && !renamed {
-						require.NoError(t, err, op)
-						require.Equal(t, "1\n", string(text), op)
-						require.NoError(t, os.Remove(path))
-					}
-					entries, err := os.ReadDir(dir)
-					require.NoError(t, err)
-					require.Empty(t, entries, op)
-					renamed = renamed || strings.HasPrefix(op, "renameat2(")
-				}
-				require.True(t, renamed)
-			}
-		})
-	}
 }
 
 func TestAPidFileInADirectoryThatCannotBeWritten(t *testing.T) {

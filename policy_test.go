@@ -59,7 +59,7 @@ func TestPolicySeesTheCommand(t *testing.T) {
 		called = 0
 		err := run(dry(says("", "", 0)), c)
 		if started := (*notAStart)(nil); errors.As(err, &started) {
-			err = started.error
+			err = started.err
 		}
 		require.NoError(t, err, name)
 		require.Equal(t, 1, called, name)
@@ -129,7 +129,7 @@ func TestPolicyWithABadCallRefuses(t *testing.T) {
 		require.EqualError(t, run(dry(func(*DryRunCall) { t.Error("called") }), c),
 			`spawn: cannot start "no-such-program": SetPolicy: spawn: SetUmask: the mask -01 is not in 0 to 0777`, name)
 	}
-	require.NoError(t, c.firstFail)
+	require.NoError(t, firstFailOf(c))
 }
 
 func TestPolicyIsNotAskedAboutWhatCannotRun(t *testing.T) {

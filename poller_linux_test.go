@@ -95,13 +95,6 @@ const lasting = "sleep 0.2; "
 // large is more than any pipe holds.
 var large = sync.OnceValue(func() []byte { return pattern(1<<20 + 1) })
 
-// polled returns what poll(2) says of the file without waiting: which of these events there are, and POLLHUP or POLLERR.
-func polled(f *os.File, events int16) int16 {
-	fds := []unix.PollFd{{Fd: int32(fileNumber(f)), Events: events}}
-	_, _ = unix.Poll(fds, 0) // EINTR at worst, and there is nothing
-	return fds[0].Revents
-}
-
 func same(got []byte, err error) error {
 	if err == nil && !bytes.Equal(got, large()) {
 		err = fmt.Errorf("%d bytes differ from those expected", len(got))
@@ -189,7 +182,7 @@ var pollerUses = map[string]func() error{
 			_, err := p.PTY().Write(large())
 			written <- err
 		}()
-		for polled(p.pty.in.File, unix.POLLOUT)&unix.POLLOUT != 0 { // until it is full
+		for polled(runOf(p).pty.in.File, unix.POLLOUT)&unix.POLLOUT != 0 { // until it is full
 			runtime.Gosched()
 		}
 		if err := p.Abort(); err != nil {

@@ -1,71 +1,58 @@
 package spawn
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 	"strconv"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Process is a program that [Command.Start] has started. Its methods may be called from any goroutine. The library waits
 // for the child by itself: a Process that is forgotten leaves no zombie.
 type Process struct {
-	line     commandLine
-	pid      int
-	killMode KillMode
-	grace    time.Duration
-	pipes    [3]*pipeEnd
-	pty      *terminal     // nil without
-	done     chan struct{} // closed when all below is final; nil where nobody can wait for it
-	ended    chan struct{} // closed by end; nil where nobody calls it
-	gate     *gate         // nil without a handshake
-	dry      *dryRun       // nil for a child
-	daemon   bool
+	run      *running
+	line     line
 	observed *observation
 
-	mu       sync.Mutex
-	handle   handle      // to signal the child
-	tree     *tree       // to signal its descendants; nil unless KillTree, and when all has ended
-	starting stillInside // nil once it is known to have exec'ed
-	killed   bool        // ended before it had exec'ed, without a grace period
-	dead     bool        // waited for: nobody may signal it any more
-	reason   error       // of the first call of end
-	ending   error       // the same, if the child was still alive
-	kill     *time.Timer // sends SIGKILL after the grace period
-
+	// Final once Done is closed.
 	status Status
-	lost   error // why there is no status
 	err    error // what Wait returns
 }
 
-// stillInside tells whether a child has left this process's memory, by exec or by its end.
-type stillInside interface{ LeftMemory() bool }
+// watching is a Process that is told what becomes of its program.
+type watching Process
 
-// errAborted is the reason for the end of a process by Abort.
-var errAborted = errors.New("aborted")
+func (w *watching) started(path string, pid int) { w.observed.start(path, pid) }
+
+func (w *watching) failed(err error) {
+	w.status, w.err = Status{ExitCode: -1}, public(err)
+	w.observed.fail(w.err)
+}
+
+func (w *watching) over(o *outcome) {
+	w.status, w.err = Status(o.status), failure(w.line, o)
+	w.observed.exit(w.status, w.err)
+}
 
 // PID returns the process id of the child, or of the daemon after [Command.Daemonize].
-func (p *Process) PID() int { return p.pid }
+func (p *Process) PID() int { return p.run.pid }
 
 // String returns the program and its arguments as [Command.String] does, secrets as *** and without the environment, the pid, and what has become of it:
 // "/bin/cat (pid 4711): running", or what [Process.Status] says when [Process.Done] is closed. After [Command.RequireHandshake] it
 // may also be "waiting for HandshakeNotify" or "never ran".
 func (p *Process) String() string {
-	return p.line.String() + " (pid " + strconv.Itoa(p.pid) + "): " + p.state()
+	return p.line.String() + " (pid " + strconv.Itoa(p.run.pid) + "): " + p.state()
 }
 
 func (p *Process) state() string {
 	var start *StartError
 	switch {
-	case isClosed(p.done) && errors.As(p.err, &start):
+	case isClosed(p.run.done) && errors.As(p.err, &start):
 		return "never ran"
-	case isClosed(p.done):
+	case isClosed(p.run.done):
 		return p.status.String()
-	case p.gate != nil && !p.gate.open():
+	case p.run.atGate():
 		return "waiting for HandshakeNotify"
 	}
 	return "running"
@@ -73,7 +60,7 @@ func (p *Process) state() string {
 
 // Done returns a channel that is closed when the program has ended and its output, as far as the library handles it, is
 // complete.
-func (p *Process) Done() <-chan struct{} { return p.done }
+func (p *Process) Done() <-chan struct{} { return p.run.done }
 
 // Wait waits for the end of the program and of the transfers to and from it. It returns nil when the program exited with
 // code 0, otherwise an [*ExitError], which wraps the error of a reader or writer that failed. It can be called any number of
@@ -86,10 +73,10 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // After [Command.RequireHandshake] it ends a child that was not notified; see [Process.Done] for a wait that does not. When
 // the program never ran, the error is the [*StartError] of [Process.HandshakeWait] or [Process.HandshakeNotify].
 func (p *Process) Wait() error {
-	if p.gate != nil && !p.gate.open() {
-		_ = p.end(errUnnotified) // there is none when it has ended already
+	if p.run.atGate() {
+		_ = p.run.endUnnotified() // there is none when it has ended already
 	}
-	<-p.done
+	<-p.run.done
 	return p.err
 }
 
@@ -105,12 +92,10 @@ func (p *Process) cutShort(cause error) error {
 
 // Status returns how the program ended. As long as [Process.Done] is open its exit code is -1, and its text "exit status unknown".
 func (p *Process) Status() Status {
-	select {
-	case <-p.done:
+	if isClosed(p.run.done) {
 		return p.status
-	default:
-		return Status{ExitCode: -1}
 	}
+	return Status{ExitCode: -1}
 }
 
 // Signal sends a signal to the program, and to no other process that may have its pid by now (pidfd_send_signal(2)).
@@ -118,104 +103,30 @@ func (p *Process) Status() Status {
 func (p *Process) Signal(sig os.Signal) error {
 	n, err := signalNumber(sig)
 	if err != nil {
-		return &badCall{"Signal", err}
+		return &CallError{"Signal", err}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		return os.ErrProcessDone
-	}
-	if p.dry != nil {
-		return p.dry.deliver(syscall.Signal(n))
-	}
-	return p.handle.signal(syscall.Signal(n))
+	return p.run.signal(syscall.Signal(n))
 }
 
 // Abort ends the program as the end of its context would: SIGTERM, the grace period, SIGKILL, to what
 // [Command.SetKillMode] says. It returns when the program has ended, nil also when it had ended before. [Process.Wait]
 // then tells how it ended. (virCommandAbort)
 func (p *Process) Abort() error {
-	err := p.end(errAborted)
+	err := p.run.abort()
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-p.done
+	<-p.run.done
 	return nil
-}
-
-// watch ends the process when ctx ends. The function that it returns stops that; it is nil for a context that never ends.
-func (p *Process) watch(ctx context.Context) (stop func() bool) {
-	if ctx.Done() == nil {
-		return nil
-	}
-	if p.ended == nil {
-		p.ended = make(chan struct{})
-	}
-	return context.AfterFunc(ctx, func() { _ = p.end(contextError(ctx)) })
-}
-
-// end ends the process for this reason, as its options say, and lets go of pipes that others keep open.
-func (p *Process) end(reason error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.daemon && p.starting == nil && !errors.Is(reason, errAborted) {
-		return nil // the context was that of the start
-	}
-	if p.reason == nil {
-		p.reason = reason
-		close(p.ended)
-	}
-	if p.ending != nil {
-		return nil
-	}
-	if p.dead {
-		if p.killLeftBehind() { // what holds up the caller
-			p.ending = reason
-		}
-		return nil
-	}
-	p.ending = reason
-	p.killed = p.starting != nil && !p.starting.LeftMemory()
-	if p.killed || p.grace == 0 {
-		return p.signalAll(syscall.SIGKILL)
-	}
-	p.kill = time.AfterFunc(p.grace, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if !p.dead {
-			_ = p.signalAll(syscall.SIGKILL) // there is nothing harder to try
-		}
-	})
-	err := p.signalAll(syscall.SIGTERM)
-	_ = p.signalAll(sigContinue) // a stopped process would not see it
-	return err
-}
-
-// conclude says how it all ended, once the status is known: err is what went wrong with a transfer, and cut that an output was given up on
-// because the context had ended.
-func (p *Process) conclude(tail []byte, err error, cut bool) {
-	p.mu.Lock()
-	if p.ending != nil && !errors.Is(p.ending, errAborted) {
-		err = p.ending
-	} else if cut && !errors.Is(p.reason, errAborted) {
-		err = p.reason
-	}
-	p.mu.Unlock()
-	if err != nil || p.status.isKnown() && !p.status.Success() {
-		p.err = &ExitError{Command: p.line.String(), Status: p.status, Stderr: tail, Err: err}
-	}
 }
 
 // Stdin returns this process's end of the pipe that [Command.PipeStdin] asked for, nil without. The caller closes it, for the
 // program to see the end of the file.
 func (p *Process) Stdin() io.WriteCloser {
-	if p.pipes[stdin] == nil {
-		return nil
+	if e := p.run.pipes[stdin]; e != nil {
+		return e.writer()
 	}
-	if p.pipes[stdin].await != nil {
-		return onlyWriter{p.pipes[stdin]}
-	}
-	return p.pipes[stdin]
+	return nil
 }
 
 // Stdout returns this process's end of the pipe that [Command.PipeStdout] asked for, nil without. The caller reads it to the
@@ -227,48 +138,36 @@ func (p *Process) Stdout() io.ReadCloser { return p.output(stdout) }
 func (p *Process) Stderr() io.ReadCloser { return p.output(stderr) }
 
 func (p *Process) output(n int) io.ReadCloser {
-	if p.pipes[n] == nil {
+	if e := p.run.pipes[n]; e != nil {
+		return e.reader()
+	}
+	return nil
+}
+
+// PTY returns this process's end of the terminal that [Command.SetPTY] asked for, nil without. What is written to it is what the program's
+// user types; what the program writes, and the echo, is read from it. A program whose output nobody reads stops after some 10 KB, and a
+// Write blocks when the program has left as much unread.
+//
+// A Read returns [io.EOF] when nobody has the terminal open any more, which is EIO for the kernel, and not before all has been read. Usually
+// that is when the program has ended; its foreground process group gets SIGHUP then. What stays in the background keeps the terminal open:
+// [Process.Done] tells of the program's end whatever that does. Once the program has ended a Write fails with EIO.
+//
+// The caller closes it, which hangs up: the program, if it still runs, gets SIGHUP and SIGCONT, and others lose the terminal. So it is when
+// this process ends. Once the program has ended and its context too, it is closed after a moment, as [Process.Stdout] is. It can be read,
+// written and closed from several goroutines at once. It is a [syscall.Conn], for ioctls that turn off the echo for example.
+func (p *Process) PTY() io.ReadWriteCloser {
+	if p.run.pty == nil {
 		return nil
 	}
-	if p.pipes[n].await != nil {
-		return onlyReader{p.pipes[n]}
+	return p.run.pty
+}
+
+// Resize sets the size of the terminal that [Command.SetPTY] asked for, in characters. If that changes it, the terminal's foreground process
+// group gets SIGWINCH. After [Process.PTY] was closed, the error is [os.ErrClosed]; for a command without SetPTY there is one too; the end of the
+// program is none. (TIOCSWINSZ in ioctl_tty(2))
+func (p *Process) Resize(rows, cols uint16) error {
+	if p.run.pty == nil {
+		return &CallError{"Resize", errors.New("the command has no SetPTY")}
 	}
-	return p.pipes[n]
-}
-
-// pipeEnd is a pipe's end in the caller's hands.
-type pipeEnd struct {
-	pipeFile
-	stop func() bool // ends the watch of the context for this pipe; nil without
-}
-
-// Read reads, and ends the watch at the end of the file.
-func (e *pipeEnd) Read(b []byte) (int, error) {
-	n, err := e.pipeFile.Read(b)
-	if err != nil {
-		e.unwatch()
-	}
-	return n, err
-}
-
-// Close closes the end.
-func (e *pipeEnd) Close() error {
-	e.unwatch()
-	return e.File.Close()
-}
-
-func (e *pipeEnd) unwatch() {
-	if e.stop != nil {
-		e.stop()
-	}
-}
-
-// isClosed reports whether c is closed; nil is not.
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+	return p.run.pty.resize(rows, cols)
 }

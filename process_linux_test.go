@@ -30,66 +30,6 @@ func init() {
 	os.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
 }
 
-// newPipe returns a pipe that is closed when the test ends. What hangs in a Read fails in the end.
-func newPipe(t testing.TB) (r, w *os.File) {
-	r, w, err := os.Pipe()
-	require.NoError(t, err)
-	require.NoError(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
-	t.Cleanup(func() {
-		r.Close()
-		w.Close()
-	})
-	return r, w
-}
-
-// readLine reads up to a line feed, and no further.
-func readLine(t testing.TB, r io.Reader) string {
-	t.Helper()
-	var line []byte
-	for b := make([]byte, 1); ; {
-		_, err := io.ReadFull(r, b)
-		require.NoError(t, err, "after %q", line)
-		if b[0] == '\n' {
-			return string(line)
-		}
-		line = append(line, b[0])
-	}
-}
-
-// startReady starts a script that says on its standard output when it is ready.
-func startReady(t testing.TB, c *Command) *Process {
-	t.Helper()
-	p, err := c.PipeStdout().Start(context.Background())
-	require.NoError(t, err)
-	t.Cleanup(func() { p.Stdout().Close() })
-	require.Equal(t, "ready", readLine(t, p.Stdout()))
-	return p
-}
-
-// trap is a script that handles a signal, $1, with the commands in $2, and waits for it.
-const trap = `trap 'kill $s; '"$2" $1; sleep 1000 </dev/null >/dev/null 2>&1 3>&- 4>&- & s=$!; echo ready; wait $s; exit 99`
-
-// ignoreTERM is a script that can be ended by SIGKILL only.
-const ignoreTERM = `trap '' TERM; echo ready; exec sleep 1000`
-
-func requireExit(t testing.TB, err error, code int) *ExitError {
-	t.Helper()
-	var exit *ExitError
-	require.ErrorAs(t, err, &exit)
-	require.Equal(t, code, exit.Status.ExitCode, "%v", err)
-	require.Zero(t, exit.Status.Signal)
-	return exit
-}
-
-func requireSignal(t testing.TB, err error, sig syscall.Signal) *ExitError {
-	t.Helper()
-	var exit *ExitError
-	require.ErrorAs(t, err, &exit)
-	require.Equal(t, sig, exit.Status.Signal, "%v", err)
-	require.Equal(t, -1, exit.Status.ExitCode)
-	return exit
-}
-
 func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
 	inBothWaits(t, func(t *testing.T) {
 		checkLeaks(t)
@@ -481,19 +421,9 @@ func TestAStoppedChildIsEnded(t *testing.T) {
 	})
 }
 
-// processState returns the state of a process as proc_pid_stat(5) has it, and 0 when there is no such process.
-func processState(pid int) byte {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, here without a parenthesis
-	return rest[0]
-}
-
 // A host program that waits for every child itself, by the disposition of SIGCHLD or by a loop around wait4.
 var hosts = map[string]func(){
-	"ignores SIGCHLD": func() { setAction(unix.SIGCHLD, sigaction{handler: sigIgn}) },
+	"ignores SIGCHLD": func() { ignoreSignal(unix.SIGCHLD) },
 	"calls wait4":     func() { go reapForever(0) },
 	"calls wait4 all": func() { go reapForever(unix.WALL) },
 }
@@ -592,15 +522,15 @@ func useHost(always bool) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock() // the library takes the status under this lock
+	runOf(p).mu.Lock() // the library takes the status under this lock
 	err = p.Stdin().Close()
 	for {
 		var info unix.Siginfo
-		if unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD {
+		if unix.Waitid(unix.P_PID, p.PID(), &info, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD {
 			break
 		}
 	}
-	p.mu.Unlock()
+	runOf(p).mu.Unlock()
 	if err := p.Wait(); !lost(err) {
 		return fmt.Errorf("Wait: unexpected error %v", err)
 	}
@@ -687,7 +617,7 @@ func TestHundredsOfChildrenAtOnce(t *testing.T) {
 		}()
 	}
 	g.await(t, n)
-	eventually(t, "no wait blocks a thread", func() bool { return blockedWaits.Load() == 0 })
+	eventually(t, "no wait blocks a thread", func() bool { return waitsThatBlock() == 0 })
 	g.open(t)
 	wg.Wait()
 }
@@ -718,7 +648,7 @@ func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
 			p, err := g.hold(script).SetOutputBuffer(&s).SetErrorBuffer(&e).Start(context.Background())
 			require.NoError(t, err)
 			g.await(t, 2)
-			eventually(t, "no wait blocks a thread", func() bool { return blockedWaits.Load() == 0 })
+			eventually(t, "no wait blocks a thread", func() bool { return waitsThatBlock() == 0 })
 			g.open(t)
 
 			r := <-run

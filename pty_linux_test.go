@@ -29,31 +29,6 @@ func init() {
 	helpers["window"] = window
 	helpers["terminals-left"] = terminalsLeft
 	helpers["leads-without-terminal"] = leadsWithoutTerminal
-	if hasTerminals() {
-		starts["SetPTY"] = func() error {
-			p, err := New("/bin/true").SetPTY(1, 2).Start(context.Background())
-			if err != nil {
-				return err
-			}
-			return errors.Join(p.Wait(), p.PTY().Close())
-		}
-	}
-}
-
-// hasTerminals reports whether this machine has pseudo-terminals.
-func hasTerminals() bool {
-	f, err := os.OpenFile(ptmx, os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return false
-	}
-	return f.Close() == nil
-}
-
-func needTerminals(t testing.TB) {
-	t.Helper()
-	if !hasTerminals() {
-		t.Skip("needs terminals")
-	}
 }
 
 // window prints the size of its terminal, now and after each SIGWINCH, until a line comes.
@@ -91,7 +66,7 @@ func onPTYIn(t testing.TB, ctx context.Context, c *Command) (*Process, *bufio.Re
 	p, err := c.Start(ctx)
 	require.NoError(t, err)
 	t.Cleanup(func() { p.PTY().Close() })
-	require.NoError(t, p.pty.out.SetReadDeadline(time.Now().Add(time.Minute)))
+	require.NoError(t, runOf(p).pty.out.SetReadDeadline(time.Now().Add(time.Minute)))
 	return p, bufio.NewReader(p.PTY())
 }
 
@@ -153,7 +128,7 @@ func leadsWithoutTerminal([]string) int {
 	if f, err := os.Open("/dev/tty"); !errors.Is(err, unix.ENXIO) {
 		return fail(fmt.Errorf("/dev/tty: %v, %w", f, err))
 	}
-	fd := fileNumber(p.pty.out.File)
+	fd := fileNumber(runOf(p).pty.out.File)
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd <= stderr || err != nil || flags != unix.FD_CLOEXEC {
 		return fail(fmt.Errorf("the descriptor %d has the flags %#x, %w", fd, flags, err))
 	}
@@ -370,14 +345,14 @@ func TestAPTYGoesWithEverythingElse(t *testing.T) {
 		},
 		"with ignored signals":   func(c *Command) *Command { return c.SetIgnoredSignals(unix.SIGPIPE) },
 		"with a handshake":       func(c *Command) *Command { return c.RequireHandshake() },
-		"by a helper":            func(c *Command) *Command { return c.by(childAndHelper) },
-		"by a forked helper":     func(c *Command) *Command { return c.by(forkedHelper) },
+		"by a helper":            func(c *Command) *Command { return by(c, childAndHelper) },
+		"by a forked helper":     func(c *Command) *Command { return by(c, forkedHelper) },
 		"with a hook":            func(c *Command) *Command { return c.SetPreExecHook(hookTerminal, "") },
 		"in a working directory": func(c *Command) *Command { return c.SetWorkingDirectory("/") },
 	} {
 		t.Run(what, func(t *testing.T) {
 			p, r := onPTY(t, change(New("/bin/sh", "-c", "stty size && read a </dev/tty && echo $a").SetPTY(7, 8)))
-			if p.gate != nil {
+			if runOf(p).gate != nil {
 				require.NoError(t, p.HandshakeNotify())
 			}
 			requireLine(t, "7 8", r)
@@ -469,7 +444,7 @@ func TestAPTYIsClosedWhenItCannotBeUsed(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, p.Wait(), context.Canceled)
 	// A moment later the end is closed, which nobody has read.
-	eventually(t, "closed", func() bool { return fileNumber(p.pty.out.File) < 0 })
+	eventually(t, "closed", func() bool { return fileNumber(runOf(p).pty.out.File) < 0 })
 }
 
 // TestNoTerminalIsLeft looks at a file system of terminals of its own.
@@ -500,7 +475,7 @@ func terminalsLeft(args []string) int {
 	for _, err := range []error{
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666"),
-		unix.Mount("/dev/pts/ptmx", ptmx, "", unix.MS_BIND, ""),
+		unix.Mount("/dev/pts/ptmx", "/dev/ptmx", "", unix.MS_BIND, ""),
 	} {
 		if err != nil {
 			fmt.Println("cannot mount:", err)
@@ -563,7 +538,7 @@ func terminalsLeft(args []string) int {
 	// Where /dev/ptmx belongs to another file system than /dev/pts there is no way to another's terminal.
 	for _, err := range []error{
 		unix.Mount("devpts", args[0], "devpts", 0, "newinstance,ptmxmode=0666"),
-		unix.Mount(filepath.Join(args[0], "ptmx"), ptmx, "", unix.MS_BIND, ""),
+		unix.Mount(filepath.Join(args[0], "ptmx"), "/dev/ptmx", "", unix.MS_BIND, ""),
 	} {
 		if err != nil {
 			return fail(err)

@@ -261,14 +261,6 @@ func TestReadmeCodeRuns(t *testing.T) {
 	require.GreaterOrEqual(t, tests, 6)
 }
 
-// steps returns the names of the steps of a child, in their order. It reads no more of the order table than the names, which any list can replace.
-func steps() (names []string) {
-	for _, s := range &order {
-		names = append(names, s.name)
-	}
-	return names
-}
-
 // The list of steps in docs/design.md has all of those that there are, in their order.
 func TestReadmeStepsAreThoseOfTheOrderTable(t *testing.T) {
 	const design = "docs/design.md"

@@ -120,15 +120,6 @@ func TestRecordsYieldsTheErrorLast(t *testing.T) {
 	require.ErrorContains(t, err, "name is empty")
 }
 
-// allocated returns how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
-
 func TestALongRecordTakesTwiceItsLength(t *testing.T) {
 	checkLeaks(t)
 	const n = 32 << 20

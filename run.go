@@ -46,53 +46,137 @@ func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "CombinedOutput", true)
 }
 
-// runStatus runs the program to its end. Unless out is nil it takes standard output there, with standard error in between where merged.
+// begun is a running call of a command, once the policy has been asked.
+type begun struct {
+	*Command              // to run; it may be a copy
+	observed *observation // nil: nobody observes it
+	dry      DryRunFunc   // what stands in for the program; nil when it runs
+}
+
+// begin is what every running call does first: it asks the policy, and finds out
+// who observes. On an error the files of [CloseParent] have been closed.
+func (c *Command) begin(ctx context.Context, exec bool) (b begun, err error) {
+	needContext(ctx)
+	b = begun{Command: c, dry: dryRunFunc(ctx)}
+	if fn := processPolicy.Load(); fn != nil {
+		b.Command, err = c.ask(ctx, *fn, b.dry != nil)
+	}
+	b.observed = b.observation(ctx, b.dry != nil)
+	if b.observed != nil {
+		b.observed.event.Exec = exec
+		if err != nil {
+			b.observed.fail(err)
+		}
+	}
+	return b, err
+}
+
+// needContext panics where the caller has given no context: a mistake in the
+// program, which would show itself deep inside, or only sometimes.
+func needContext(ctx context.Context) {
+	if ctx == nil {
+		panic("spawn: nil Context")
+	}
+}
+
+// call is the running call for the rooms below.
+func (b begun) call(method string, streams streams) runCall {
+	return runCall{command: &b.wanted, streams: streams, options: b.options, method: method}
+}
+
+// dryCall is the same where a function stands in for the program.
+func (b begun) dryCall(streams streams) dryCall {
+	d := b.Clone() // the caller may change his when Start has returned
+	return dryCall{command: &d.wanted, streams: streams, program: b.dry.program(d)}
+}
+
+// starts tells of the start of a program whose end the running call tells of.
+type starts struct{ of *observation }
+
+func (s starts) started(path string, pid int) { s.of.start(path, pid) }
+func (s starts) failed(error)                 {}
+func (s starts) over(*outcome)                {}
+
+// watcher returns who is to be told of the start; nil if nobody observes it.
+func (b begun) watcher() watcher {
+	if b.observed == nil {
+		return nil
+	}
+	return starts{b.observed}
+}
+
+// runStatus runs the program to its end. Unless out is nil it takes standard
+// output there, with standard error in between where merged.
 func (c *Command) runStatus(ctx context.Context, method string, out *[]byte, merged bool) (Status, error) {
-	c, dry, err := c.begin(ctx, false)
+	b, err := c.begin(ctx, false)
 	if err != nil {
 		return Status{ExitCode: -1}, err
 	}
-	defer c.closeParents()
-	status, err := c.runStreams(ctx, method, dry, out, merged)
-	if err != nil {
-		c.observed.fail(err)
-	}
+	defer b.closeParents()
+	o := b.runStreams(ctx, method, out, merged)
+	status, err := Status(o.status), failure(b.line(), &o)
+	b.observed.exit(status, err)
 	return status, err
 }
 
-func (c *Command) runStreams(ctx context.Context, method string, dry DryRunFunc, out *[]byte, merged bool) (Status, error) {
-	streams := c.streams
-	err := c.takeOutput(method, &streams, out, merged)
+func (b begun) runStreams(ctx context.Context, method string, out *[]byte, merged bool) outcome {
+	streams := b.streams
+	err := b.takeOutput(method, &streams, out, merged)
 	if err == nil {
-		err = c.checkCall(method, streams)
+		err = b.checkCall(method, &streams)
+	}
+	if err == nil {
+		streams.empty()
+		err = b.ready(ctx)
 	}
 	if err != nil {
-		return Status{ExitCode: -1}, err
+		return outcome{status: unknown, never: err}
 	}
-	empty(streams)
-	keepTail(&streams)
-	if dry != nil {
-		return c.runDry(ctx, streams, dry)
+	streams.keepTail()
+	if b.dry != nil {
+		call := b.dryCall(streams)
+		call.watcher = b.watcher()
+		return runDry(ctx, call)
 	}
-	return c.runChild(ctx, method, streams)
+	call := b.call(method, streams)
+	call.watcher = b.watcher()
+	return runChild(ctx, call)
 }
 
 // start starts the program.
-func (c *Command) start(ctx context.Context, streams [3]stream, dry DryRunFunc) (*Process, error) {
-	p, err := c.startStreams(ctx, streams, dry)
+func (b begun) start(ctx context.Context, streams streams) (*Process, error) {
+	p, err := b.startStreams(ctx, streams)
 	if err != nil {
-		c.observed.fail(err)
+		err = public(err)
+		b.observed.fail(err)
+		return nil, err
 	}
-	return p, err
+	return p, nil
 }
 
-func (c *Command) startStreams(ctx context.Context, streams [3]stream, dry DryRunFunc) (*Process, error) {
-	empty(streams)
-	streams = c.onTerminal(streams)
-	if dry != nil {
-		return c.startDry(ctx, streams, dry)
+func (b begun) startStreams(ctx context.Context, streams streams) (*Process, error) {
+	streams.empty()
+	streams = b.onTerminal(streams)
+	if err := b.ready(ctx); err != nil {
+		b.closeParents()
+		return nil, err
 	}
-	return c.startChild(ctx, streams)
+	p := &Process{line: b.line(), observed: b.observed}
+	var err error
+	if b.dry != nil {
+		defer b.closeParents()
+		call := b.dryCall(streams)
+		call.watcher = (*watching)(p)
+		p.run, err = startDry(ctx, call)
+	} else {
+		call := b.call("Start", streams)
+		call.watcher = (*watching)(p)
+		p.run, err = startChild(ctx, call)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (c *Command) output(ctx context.Context, method string, merged bool) ([]byte, error) {
@@ -102,7 +186,7 @@ func (c *Command) output(ctx context.Context, method string, merged bool) ([]byt
 }
 
 // takeOutput directs standard output to out, unless that is nil or the command directs it elsewhere.
-func (c *Command) takeOutput(method string, streams *[3]stream, out *[]byte, merged bool) error {
+func (c *Command) takeOutput(method string, streams *streams, out *[]byte, merged bool) error {
 	if out == nil {
 		return nil
 	}
@@ -111,7 +195,7 @@ func (c *Command) takeOutput(method string, streams *[3]stream, out *[]byte, mer
 	}
 	if merged {
 		if k := streams[stderr].kind; k != streamDefault && k != streamMerge {
-			return &badCall{method, errTaken(stderr)}
+			return &CallError{method, errTaken(stderr)}
 		}
 		streams[stderr] = stream{kind: streamMerge}
 	}
@@ -119,15 +203,15 @@ func (c *Command) takeOutput(method string, streams *[3]stream, out *[]byte, mer
 }
 
 // takeStdout directs standard output to s, unless the command directs it elsewhere.
-func (c *Command) takeStdout(method string, streams *[3]stream, s stream) error {
+func (c *Command) takeStdout(method string, streams *streams, s stream) error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
 	if err := c.checkStartOnly(method); err != nil {
-		return err
+		return public(err)
 	}
 	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
-		return &badCall{method, errTaken(stdout)}
+		return &CallError{method, errTaken(stdout)}
 	}
 	streams[stdout] = s
 	return nil
@@ -169,9 +253,9 @@ func (c *Command) RunRegex(ctx context.Context, re *regexp.Regexp, fn func(group
 	var bad error
 	switch {
 	case re == nil:
-		bad = &badCall{"RunRegex", errors.New("the regular expression is nil")}
+		bad = &CallError{"RunRegex", errors.New("the regular expression is nil")}
 	case fn == nil:
-		bad = &badCall{"RunRegex", errors.New("the function is nil")}
+		bad = &CallError{"RunRegex", errors.New("the function is nil")}
 	}
 	if bad != nil {
 		c.closeParents()
@@ -205,34 +289,34 @@ func (c *Command) each(ctx context.Context, method string, sep byte) iter.Seq2[s
 
 // records runs the program and gives take the records of its standard output. An error from take ends the program.
 func (c *Command) records(ctx context.Context, method string, sep byte, take func(record string) error) error {
-	c, dry, err := c.begin(ctx, false)
+	b, err := c.begin(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer c.closeParents()
-	streams := c.streams
-	err = c.takeStdout(method, &streams, stream{})
+	defer b.closeParents()
+	streams := b.streams
+	err = b.takeStdout(method, &streams, stream{})
 	if err == nil {
-		err = c.checkCall(method, streams) // the other pipes' ends would be in nobody's hands
+		err = b.checkCall(method, &streams) // the other pipes' ends would be in nobody's hands
 	}
 	if err != nil {
-		c.observed.fail(err)
+		b.observed.fail(err)
 		return err
 	}
 	streams[stdout] = stream{kind: streamPipe}
-	keepTail(&streams)
-	p, err := c.start(ctx, streams, dry)
+	streams.keepTail()
+	p, err := b.start(ctx, streams)
 	if err != nil {
 		return err
 	}
-	defer p.pipes[stdout].Close()
+	defer p.run.pipes[stdout].Close()
 	returned := false // take may panic
 	defer func() {
 		if !returned {
 			_ = p.leave(errLeft) // nobody is there to hear of it
 		}
 	}()
-	refused, err := readRecords(p.pipes[stdout], sep, take)
+	refused, err := readRecords(p.run.pipes[stdout], sep, take)
 	returned = true
 	if refused != nil {
 		return p.leave(refused)
@@ -245,7 +329,7 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 
 // leave ends a program of which nothing more is wanted, because of cause, and returns that as the error of the program.
 func (p *Process) leave(cause error) error {
-	p.pipes[stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
+	p.run.pipes[stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
 	if err := p.Abort(); err != nil {
 		cause = fmt.Errorf("%w; it runs on: %w", cause, err)
 		return &ExitError{Command: p.line.String(), Status: Status{ExitCode: -1}, Err: cause}
@@ -281,18 +365,11 @@ func readRecords(r io.Reader, sep byte, take func(record string) error) (refused
 // Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise, or to the terminal of [Command.SetPTY].
 // (virCommandRunAsync)
 func (c *Command) Start(ctx context.Context) (*Process, error) {
-	c, dry, err := c.begin(ctx, false)
+	b, err := c.begin(ctx, false)
 	if err != nil {
 		return nil, err
 	}
-	return c.start(ctx, c.streams, dry)
-}
-
-// keepTail keeps the end of standard error for the error, unless the command directs it elsewhere.
-func keepTail(streams *[3]stream) {
-	if streams[stderr].kind == streamDefault {
-		streams[stderr].kind = streamTail
-	}
+	return b.start(ctx, b.streams)
 }
 
 // Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
@@ -301,39 +378,43 @@ func keepTail(streams *[3]stream) {
 // groups, may have happened when there is an error. A program that is being written (ETXTBSY) is tried a few times, as by the other calls, but not by
 // a command with [Command.SetSession]. (virCommandExec, execve(2))
 func (c *Command) Exec() error {
-	c, dry, err := c.begin(context.Background(), true)
+	b, err := c.begin(context.Background(), true)
 	if err != nil {
 		return err
 	}
-	defer c.closeParents()
-	err = c.execChecked(dry)
+	defer b.closeParents()
+	err = public(b.exec())
 	if err != nil {
-		c.observed.fail(err)
+		b.observed.fail(err)
 	}
 	return err
 }
 
-func (c *Command) execChecked(dry DryRunFunc) error {
-	if c.firstFail != nil {
-		return c.firstFail
+func (b begun) exec() error {
+	if b.firstFail != nil {
+		return b.firstFail
 	}
-	if err := c.checkStartOnly("Exec"); err != nil {
+	if err := b.checkStartOnly("Exec"); err != nil {
 		return err
 	}
-	if c.hook.name != "" {
-		return &badCall{"Exec", errors.New("a hook is for a child; what it does can be done before Exec")}
+	if b.hook != "" {
+		return &CallError{"Exec", errors.New("a hook is for a child; what it does can be done before Exec")}
 	}
-	if err := checkAlone("Exec", c.streams); err != nil {
+	if err := b.streams.checkAlone("Exec"); err != nil {
 		return err
 	}
-	if dry != nil {
-		return c.execDry(dry)
+	if b.dry != nil {
+		call := b.dryCall(b.streams)
+		call.watcher = b.watcher()
+		o := execDry(call)
+		err := failure(b.line(), &o)
+		b.observed.exit(Status(o.status), err)
+		return err
 	}
-	return c.exec()
+	call := b.call("Exec", b.streams)
+	call.watcher = b.watcher()
+	return execute(call)
 }
-
-// errTooLong is the error for data that Exec cannot leave to the program.
-var errTooLong = &badCall{"Exec", errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
 
 // Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
 // shown as ***. Nothing is started, no file is made or closed, and a command that could not run, because of a bad call for example, has the error that
@@ -343,11 +424,49 @@ func (c *Command) Explain() (string, error) {
 		return "", c.firstFail
 	}
 	if fn := processPolicy.Load(); fn != nil {
-		asked, err := c.Clone().keepFiles().ask(context.Background(), *fn, false)
+		asked := c.Clone()
+		asked.keepFiles()
+		asked, err := asked.ask(context.Background(), *fn, false)
 		if err != nil {
 			return "", err
 		}
 		c = asked
 	}
-	return c.explain(c.onTerminal(c.streams))
+	return c.explain(c.onTerminal(c.streams), false)
+}
+
+// explain returns the program for these streams. Where it is only to be looked
+// at it need not be there.
+func (c *Command) explain(streams streams, look bool) (string, error) {
+	call := begun{Command: c}.call("Explain", streams)
+	call.options.look = look
+	text, err := explain(call)
+	return text, public(err)
+}
+
+// ready refuses a command that cannot run, or not any more.
+func (c *Command) ready(ctx context.Context) error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	if ctx.Err() != nil {
+		return &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
+	}
+	return nil
+}
+
+// checkCall refuses what the running call, which returns no Process, cannot serve.
+func (c *Command) checkCall(method string, streams *streams) error {
+	if c.firstFail != nil {
+		return c.firstFail
+	}
+	if err := c.checkStartOnly(method); err != nil {
+		return public(err)
+	}
+	for n, s := range streams {
+		if s.kind == streamPipe {
+			return &CallError{method, errors.New("the pipe for " + streamNames[n] + " has its other end on a Process; use Start")}
+		}
+	}
+	return nil
 }

@@ -5,23 +5,10 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/syndtr/gocapability/capability"
 )
-
-// credentials are the user and the groups that the child changes to.
-type credentials struct {
-	uid, gid                  int
-	groups                    []uint32
-	setUID, setGID, setGroups bool
-}
-
-// rlimit is a resource limit of the child.
-type rlimit struct {
-	resource   int
-	soft, hard uint64
-}
-
-// Unlimited is a limit that does not limit. (RLIM_INFINITY)
-const Unlimited = math.MaxUint64
 
 // SetUID makes the program run as this user: real, effective and saved uid, and the file system uid with them. The
 // default is as in this process.
@@ -103,61 +90,166 @@ func (c *Command) checkID(method, what string, id int) {
 	}
 }
 
-// SetRlimit sets a resource limit, RLIMIT_CPU for example, of the program. The unit is the resource's own: bytes,
-// seconds or a count; [Unlimited] is no limit. To raise the hard limit above this process's needs
-// CAP_SYS_RESOURCE; without it the start fails with EPERM. The limits default to this process's, but
-// RLIMIT_NOFILE to what it was before the Go runtime raised the soft limit. (prlimit(2))
-func (c *Command) SetRlimit(resource int, soft, hard uint64) *Command {
-	return c.setRlimit("SetRlimit", resource, soft, hard)
+// ClearCaps takes all capabilities from the program: its effective, permitted, inheritable, bounding and ambient sets are empty, so
+// that it gets none back either, by a setuid file for example. What [Command.AllowCap] allowed before is forgotten.
+// The default is what the kernel makes of this process's sets, and of the change of user.
+//
+// To empty the bounding set needs CAP_SETPCAP, unless it is empty already: without, the start fails with EPERM. An ordinary
+// user has [Command.SetNoNewPrivs] instead. (virCommandClearCaps, capabilities(7), systemd's CapabilityBoundingSet=)
+func (c *Command) ClearCaps() *Command {
+	c.caps.limited, c.caps.allowed = true, 0
+	return c
 }
 
-// The numbers of the resources, in Linux on amd64 and arm64. (getrlimit(2))
+// AllowCap is [Command.ClearCaps] with exceptions: the program has exactly the capabilities allowed, in all five sets, whoever its
+// user is. It can be called several times. They must be among the permitted ones of this process. A capability that
+// package capability has no name for is given by its number, and one that the kernel does not know is an error.
+// (virCommandAllowCap)
+func (c *Command) AllowCap(caps ...capability.Cap) *Command {
+	c.caps.limited = true
+	c.caps.allowed |= c.capBits("AllowCap", caps)
+	return c
+}
+
+// SetBoundingCaps limits the bounding set to these capabilities: those that the program, and what it executes, can ever get. It
+// needs CAP_SETPCAP. The default is this process's. The other sets stay as they are; it wins over the bounding set of [Command.AllowCap].
+// (PR_CAPBSET_DROP in prctl(2), systemd's CapabilityBoundingSet=)
+func (c *Command) SetBoundingCaps(caps ...capability.Cap) *Command {
+	c.caps.bounding, c.caps.setBounding = c.capBits("SetBoundingCaps", caps), true
+	return c
+}
+
+// SetAmbientCaps makes these capabilities, which this process must have, the ambient ones: a program that runs as an ordinary user
+// has them. Together with [Command.AllowCap] they must be allowed. The default is this process's, which a change of user empties. (PR_CAP_AMBIENT in prctl(2), systemd's AmbientCapabilities=)
+func (c *Command) SetAmbientCaps(caps ...capability.Cap) *Command {
+	c.caps.ambient, c.caps.setAmbient = c.capBits("SetAmbientCaps", caps), true
+	return c
+}
+
+// SetSecurebits sets the securebits flags, unix.SECBIT_NOROOT for example. The default is this process's. It needs CAP_SETPCAP.
+// (PR_SET_SECUREBITS in prctl(2), systemd's SecureBits=)
+func (c *Command) SetSecurebits(bits int) *Command {
+	if bits < 0 || bits > 0xff {
+		c.fail("SetSecurebits", "%#x are no securebits", bits)
+	}
+	c.caps.securebits, c.caps.setSecurebits = bits, true
+	return c
+}
+
+// capBits returns the capabilities as a set.
+func (c *Command) capBits(method string, caps []capability.Cap) (set uint64) {
+	for _, n := range caps {
+		if n < 0 || n > 63 {
+			c.fail(method, "%d is not a capability", int(n))
+			continue
+		}
+		set |= 1 << n
+	}
+	return set
+}
+
+// SetNoNewPrivs makes sure that nothing that the program executes gives it more privileges: setuid and setgid bits and file
+// capabilities have no effect, for all its descendants. It needs no privilege. The default is as in this process.
+// (PR_SET_NO_NEW_PRIVS in prctl(2), systemd's NoNewPrivileges=)
+func (c *Command) SetNoNewPrivs() *Command {
+	c.confinement.noNewPrivs = true
+	return c
+}
+
+// SetSELinuxLabel makes the program run in this SELinux context, system_u:system_r:svirt_t:s0:c1,c2 for example. The default is what the
+// policy says. A context that the policy does not know is an error before anything starts, EINVAL; one that may not be entered, or not by
+// this program, is an EACCES of execve. Where the kernel does not run SELinux that is an error too, but see
+// [Command.SetMACOptional]. (virCommandSetSELinuxLabel, setexeccon(3), systemd's SELinuxContext=)
+func (c *Command) SetSELinuxLabel(label string) *Command {
+	c.checkLabel("SetSELinuxLabel", label)
+	c.mac.selinux = label
+	return c
+}
+
+// SetAppArmorProfile makes the program run under this AppArmor profile, which must have been loaded. The default is what the
+// profiles say. A profile that is not there is an error, before anything starts where this process may read the list of profiles. One that
+// this process may not change to is an EACCES of the start. Where the kernel does not run AppArmor that is an error too, but see
+// [Command.SetMACOptional]. (virCommandSetAppArmorProfile, aa_change_onexec(2), systemd's AppArmorProfile=)
+func (c *Command) SetAppArmorProfile(profile string) *Command {
+	c.checkLabel("SetAppArmorProfile", profile)
+	c.mac.apparmor = profile
+	return c
+}
+
+// maxSmackLabel is the longest label, in bytes.
+const maxSmackLabel = 255
+
+// SetSmackLabel makes the program run with this Smack label. The default is this process's. To change it needs CAP_MAC_ADMIN. The child
+// has the label from then on, so it executes the program with it. Where the kernel does not run Smack that is an
+// error, but see [Command.SetMACOptional]. (smack_set_label_for_self(3), systemd's SmackProcessLabel=)
+func (c *Command) SetSmackLabel(label string) *Command {
+	c.checkLabel("SetSmackLabel", label)
+	if len(label) > maxSmackLabel || strings.ContainsAny(label, "/\"'\\ ") || strings.HasPrefix(label, "-") {
+		c.fail("SetSmackLabel", "%q is not a label", label)
+	}
+	c.mac.smack = label
+	return c
+}
+
+// SetMACOptional takes [Command.SetSELinuxLabel], [Command.SetAppArmorProfile] and [Command.SetSmackLabel] as not called on a kernel that
+// does not run the module in question, for daemons that come with a label for each. Every other failure stays one.
+func (c *Command) SetMACOptional() *Command {
+	c.mac.optional = true
+	return c
+}
+
+// maxLabel is what fits into one write: the kernel takes no more than a page.
+const maxLabel = 4000
+
+func (c *Command) checkLabel(method, label string) {
+	switch {
+	case label == "":
+		c.fail(method, "the label is empty")
+	case strings.ContainsAny(label, "\x00\n"):
+		c.fail(method, "the label %q has a NUL byte or a line feed", label)
+	case len(label) > maxLabel:
+		c.fail(method, "a label of %d bytes is longer than %d", len(label), maxLabel)
+	}
+}
+
+// Personality is how the kernel treats a program, with the numbers of personality(2).
+type Personality uint32
+
+// Some personalities.
 const (
-	rlimitCore    = 4
-	rlimitNproc   = 6
-	rlimitNofile  = 7
-	rlimitMemlock = 8
-	rlimitCount   = 16
+	PersonalityLinux           Personality = 0        // none of the others
+	PersonalityLinux32         Personality = 0x8      // uname(2) tells a 32-bit machine
+	PersonalityAddrNoRandomize Personality = 0x40000  // addresses are not random; a flag, as those that follow
+	PersonalityReadImpliesExec Personality = 0x400000 // what can be read can be executed
 )
 
-// SetMaxFiles limits the descriptors that the program may have open to those below n. What is passed to it may
-// have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE soft and hard)
-func (c *Command) SetMaxFiles(n uint64) *Command {
-	return c.setRlimit("SetMaxFiles", rlimitNofile, n, n)
-}
-
-// SetMaxProcesses limits the processes and threads that the program's real user may have, this one included, to n. It
-// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC soft
-// and hard)
-func (c *Command) SetMaxProcesses(n uint64) *Command {
-	return c.setRlimit("SetMaxProcesses", rlimitNproc, n, n)
-}
-
-// SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK soft and
-// hard)
-func (c *Command) SetMaxMemLock(bytes uint64) *Command {
-	return c.setRlimit("SetMaxMemLock", rlimitMemlock, bytes, bytes)
-}
-
-// SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no core dump.
-// (virCommandSetMaxCoreSize, RLIMIT_CORE soft and hard)
-func (c *Command) SetMaxCoreSize(bytes uint64) *Command {
-	return c.setRlimit("SetMaxCoreSize", rlimitCore, bytes, bytes)
-}
-
-func (c *Command) setRlimit(method string, resource int, soft, hard uint64) *Command {
-	switch {
-	case resource < 0 || resource >= rlimitCount:
-		c.fail(method, "%d is not a resource", resource)
-	case soft > hard:
-		c.fail(method, "the soft limit %d is above the hard limit %d", soft, hard)
+// SetPersonality sets the program's personality, flags included. The default is this process's. A program that gains privileges, setuid
+// for example, loses the dangerous flags. (personality(2), systemd's Personality=)
+func (c *Command) SetPersonality(p Personality) *Command {
+	if p == 0xffffffff { // which only asks
+		c.fail("SetPersonality", "%#x is not a personality", uint32(p))
 	}
-	for i := range c.rlimits {
-		if c.rlimits[i].resource == resource {
-			c.rlimits[i] = rlimit{resource, soft, hard}
-			return c
-		}
+	c.attrs.personality, c.attrs.setPersonality = uint32(p), true
+	return c
+}
+
+// KeyringMode says which session keyring a program has.
+type KeyringMode int
+
+const (
+	// KeyringInherit, the default, is this process's session keyring.
+	KeyringInherit KeyringMode = iota
+	// KeyringPrivate is a new, empty one, owned by the program's user.
+	KeyringPrivate
+)
+
+// SetKeyring says which session keyring the program has: with [KeyringPrivate] it cannot see the keys of this process's. The default is
+// [KeyringInherit].
+// (KEYCTL_JOIN_SESSION_KEYRING in keyctl(2), systemd's KeyringMode=)
+func (c *Command) SetKeyring(mode KeyringMode) *Command {
+	if mode != KeyringInherit && mode != KeyringPrivate {
+		c.fail("SetKeyring", "%d is not a mode", int(mode))
 	}
-	c.rlimits = append(c.rlimits, rlimit{resource, soft, hard})
+	c.attrs.ownKeyring = mode == KeyringPrivate
 	return c
 }

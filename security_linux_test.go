@@ -17,7 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -34,8 +33,6 @@ func init() {
 	helpers["security-quit-storm"] = quitStorm
 	helpers["security-handlers"] = securityHelper(checkHandlers)
 }
-
-const nobody = 65534
 
 // maxID is the highest id that an int can hold.
 const maxID = min(math.MaxInt, math.MaxUint32-1)
@@ -63,46 +60,9 @@ func runSecurityHelper(t *testing.T, name string, change ...func(*Command)) {
 	require.NoError(t, err, "%.3000s", out)
 }
 
-// needs skips a test when err is one of those which say that this machine does not have what it needs. It fails with any other.
-func needs(t testing.TB, what string, err error, missing ...error) {
-	t.Helper()
-	for _, m := range missing {
-		if errors.Is(err, m) {
-			t.Skipf("needs %s: %v", what, err)
-		}
-	}
-	require.NoError(t, err)
-}
-
-func needRoot(t testing.TB, why string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: " + why)
-	}
-}
-
-// catStatus is a command whose program prints its own status.
-func catStatus() *Command { return New("/bin/cat", "/proc/self/status") }
-
-// status runs a command made by catStatus and returns what it prints, by field.
-func status(c *Command) (map[string]string, error) {
-	out, err := c.Output(context.Background())
-	return parseStatus(out), err
-}
-
-func parseStatus(b []byte) map[string]string {
-	fields := map[string]string{}
-	for _, line := range strings.Split(string(b), "\n") {
-		if name, value, ok := strings.Cut(line, ":"); ok {
-			fields[name] = strings.Join(strings.Fields(value), " ")
-		}
-	}
-	return fields
-}
-
 func requireStatus(t testing.TB, c *Command, want map[string]string) {
 	t.Helper()
-	got, err := status(c)
+	got, err := statusOf(c)
 	require.NoError(t, err)
 	for name, value := range want {
 		require.Equal(t, value, got[name], "%s of %s", name, c)
@@ -313,7 +273,7 @@ func checkGroupRules() error {
 		{catStatus().SetUID(os.Getuid()).SetGroups(), ""},
 		{catStatus().SetUID(nobody).SetGroups(5), "5"},
 	} {
-		got, err := status(x.c)
+		got, err := statusOf(x.c)
 		if err != nil {
 			return err
 		}
@@ -391,12 +351,12 @@ func checkUnprivileged() error {
 		return err
 	}
 	uid, gid := os.Getuid(), os.Getgid()
-	before, err := status(catStatus())
+	before, err := statusOf(catStatus())
 	if err != nil {
 		return err
 	}
 	for _, c := range []*Command{catStatus().SetUID(uid), catStatus().SetGID(gid), catStatus().SetUID(uid).SetGID(gid)} {
-		got, err := status(c)
+		got, err := statusOf(c)
 		if err != nil {
 			return err
 		}
@@ -460,26 +420,18 @@ func dropCapability(n uint) error {
 	return unix.Capset(&header, &data[0])
 }
 
-// otherIDs changes to other ids where this process can, or to its own; both count for the dumpable flag.
-func otherIDs(c *Command) *Command {
-	if os.Geteuid() == 0 {
-		return c.SetUID(nobody).SetGID(nobody)
-	}
-	return c.SetUID(os.Getuid()).SetGID(os.Getgid())
-}
-
 func TestTheDumpableFlagIsAsBefore(t *testing.T) {
 	checkLeaks(t)
-	flag := getDumpable()
-	defer func() { setDumpable(uintptr(flag)) }()
+	flag := dumpableFlag()
+	defer func() { setDumpableFlag(uintptr(flag)) }()
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, before := range []int{1, 0} {
-		setDumpable(uintptr(before))
-		require.Equal(t, before, getDumpable())
+		setDumpableFlag(uintptr(before))
+		require.Equal(t, before, dumpableFlag())
 		require.NoError(t, otherIDs(New("/bin/true")).Run(context.Background()))
-		require.Equal(t, before, getDumpable())
+		require.Equal(t, before, dumpableFlag())
 
 		var wg sync.WaitGroup
 		errs := make(chan error, 1000)
@@ -522,7 +474,7 @@ func TestTheDumpableFlagIsAsBefore(t *testing.T) {
 		for err := range errs {
 			require.NoError(t, err)
 		}
-		require.Equal(t, before, getDumpable())
+		require.Equal(t, before, dumpableFlag())
 	}
 }
 
@@ -575,7 +527,7 @@ func checkDumpableWindow() error {
 				held <- answer(listener, func(int) {
 					// Another such child comes and goes.
 					errOther = otherIDs(New("/bin/true")).Run(context.Background())
-					flag = getDumpable()
+					flag = dumpableFlag()
 				})
 			}()
 			if err := run(); err != nil {
@@ -587,72 +539,12 @@ func checkDumpableWindow() error {
 			if flag != x.flag {
 				return fmt.Errorf("%s: dumpable %d while the child is held, want %d", name, flag, x.flag)
 			}
-			if got := getDumpable(); got != 1 {
+			if got := dumpableFlag(); got != 1 {
 				return fmt.Errorf("%s: dumpable %d afterwards", name, got)
 			}
 		}
 	}
 	return nil
-}
-
-// notifyOf makes a system call of this thread, and of the processes that it clones, wait for an answer through the
-// descriptor that it returns. (seccomp_unotify(2))
-//
-// Preconditions: the goroutine is locked to its thread.
-func notifyOf(nr uint32) (int, error) {
-	code := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
-	}
-	code = append(onlyNative(), code...)
-	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return -1, fmt.Errorf("no_new_privs: %w", err)
-	}
-	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
-	runtime.KeepAlive(code)
-	if errno != 0 {
-		return -1, fmt.Errorf("seccomp: %w", errno)
-	}
-	unix.CloseOnExec(int(fd))
-	return int(fd), nil
-}
-
-// answer waits for a call that a filter of notifyOf holds, and lets it go on after look has returned. It tells look the process.
-func answer(listener int, look func(pid int)) error {
-	var notification struct {
-		id   uint64
-		pid  uint32
-		rest [68]byte
-	}
-	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&notification)); err != nil {
-		return fmt.Errorf("receive: %w", err)
-	}
-	look(int(notification.pid))
-	response := struct {
-		id    uint64
-		value int64
-		errno int32
-		flags uint32
-	}{id: notification.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&response)); err != nil {
-		return fmt.Errorf("send: %w", err)
-	}
-	return nil
-}
-
-func seccompIoctl(fd int, request uintptr, arg unsafe.Pointer) error {
-	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
-		if errno == 0 {
-			return nil
-		}
-		if errno != unix.EINTR {
-			return errno
-		}
-	}
 }
 
 func TestOsExecLeavesTheDumpableFlagClearedWhereThisPackageDoesNot(t *testing.T) {
@@ -665,7 +557,7 @@ func checkOsExec() error {
 	if err := otherIDs(New("/bin/true")).Run(context.Background()); err != nil {
 		return err
 	}
-	if flag := getDumpable(); flag != 1 {
+	if flag := dumpableFlag(); flag != 1 {
 		return fmt.Errorf("dumpable %d after this package's child", flag)
 	}
 	cmd := exec.Command("/bin/true")
@@ -673,7 +565,7 @@ func checkOsExec() error {
 	if err := cmd.Run(); err != nil {
 		return err
 	}
-	if flag := getDumpable(); flag == 1 {
+	if flag := dumpableFlag(); flag == 1 {
 		return errors.New("dumpable after a child of os/exec: the comparison says nothing any more")
 	}
 	return nil
@@ -825,10 +717,10 @@ func ignoreSignals() error {
 	for n := syscall.Signal(1); n <= maxSignal; n++ {
 		// What would change how this process waits for its children is for later.
 		if n != unix.SIGCHLD {
-			setAction(n, sigaction{handler: sigIgn})
+			ignoreSignal(n)
 		}
 	}
-	setAction(unix.SIGCHLD, sigaction{handler: sigDfl})
+	resetSignal(unix.SIGCHLD)
 	runtime.LockOSThread() // and its children
 	all := unix.Sigset_t{}
 	for i := range all.Val {
@@ -839,7 +731,7 @@ func ignoreSignals() error {
 	}
 	ignored := 0
 	for n := syscall.Signal(1); n <= maxSignal; n++ {
-		if disposition(n) == sigIgn {
+		if isIgnored(n) {
 			ignored++
 		}
 	}
@@ -853,7 +745,7 @@ func checkSignals() error {
 	if err := ignoreSignals(); err != nil {
 		return err
 	}
-	if err := allDefault(status(catStatus())); err != nil {
+	if err := allDefault(statusOf(catStatus())); err != nil {
 		return err
 	}
 	// Not a shell, which may ignore signals itself.
@@ -867,8 +759,8 @@ func checkSignals() error {
 	}
 
 	// Who ignores SIGCHLD gets no status of children (waitid(2)). Their output and signals are as ever.
-	setAction(unix.SIGCHLD, sigaction{handler: sigIgn})
-	got, err := status(catStatus())
+	ignoreSignal(unix.SIGCHLD)
+	got, err := statusOf(catStatus())
 	if !errors.Is(err, unix.ECHILD) {
 		return fmt.Errorf("SIGCHLD is ignored: %w", err)
 	}
@@ -900,7 +792,7 @@ func execWithSignalsIgnored() error {
 	if err := ignoreSignals(); err != nil {
 		return err
 	}
-	setAction(unix.SIGCHLD, sigaction{handler: sigIgn})
+	ignoreSignal(unix.SIGCHLD)
 	return catStatus().SetStdout(os.Stdout).Exec()
 }
 

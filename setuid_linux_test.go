@@ -5,9 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +46,7 @@ func printEnvironments([]string) int {
 			return 1
 		}
 		vars := []string{}
-		for _, v := range c.env.vars {
+		for _, v := range wantedOf(c).env.vars {
 			vars = append(vars, v.name+"="+v.value.s)
 		}
 		fmt.Printf("%q\n", vars)
@@ -79,7 +77,7 @@ const blockedEnvironments = `secure: true
 func forEachPrivilege(t *testing.T, f func(t *testing.T, program string, privileged bool)) {
 	checkLeaks(t)
 	needRoot(t, "to make a setuid program")
-	own, err := status(catStatus())
+	own, err := statusOf(catStatus())
 	require.NoError(t, err)
 	if own["NoNewPrivs"] == "1" {
 		t.Skip("no_new_privs is set: no program gets privileges here")
@@ -118,7 +116,7 @@ func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
 			AddEnv("PATH", "/of/caller").AddEnv("HOME", "/of/caller").AddEnv("TMPDIR", "/of/caller")
 		out, err := c.Output(context.Background())
 		if privileged && !canClone() {
-			require.Equal(t, "secure: true\nspawn: cannot start \"/usr/bin/env\": start: "+errNoExecutor.Error()+"\n", string(out))
+			require.Equal(t, "secure: true\nspawn: cannot start \"/usr/bin/env\": start: "+"no child can be cloned on this processor, and a process that runs setuid or with file capabilities has no helper: unsupported operation\n", string(out))
 			return
 		}
 		require.NoError(t, err, "%s", out)
@@ -184,8 +182,8 @@ func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 			want = "main was reached\n"
 		}
 		// The program as the ordinary user has it made, which has no capabilities to give to a helper.
-		forged := New("/bin/echo", "the forged program ran").InheritStdio().by(childAndHelper)
-		pl, err := forged.prepare(context.Background(), forged.streams, piped)
+		forged := by(New("/bin/echo", "the forged program ran").InheritStdio(), childAndHelper)
+		pl, err := planned(forged, piped)
 		require.NoError(t, err)
 		defer pl.release()
 		for i := range pl.prog.Len() {
@@ -194,9 +192,8 @@ func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 			}
 		}
 		require.NoError(t, pl.writeImage())
-		c := New(program, strconv.Itoa(int(pl.fds.keptFD(pl.helper.imageKept)))).SetArgv0(helper.Name).SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE")
-		for i := range pl.fds.kept {
-			n := int(pl.fds.keptFD(i))
+		c := New(program, strconv.Itoa(pl.imageNumber())).SetArgv0(helper.Name).SetUID(nobody).SetGID(nobody).AddEnvPassAllowSUID("GORACE")
+		for _, n := range pl.keptNumbers() {
 			fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 100)
 			require.NoError(t, err)
 			f := os.NewFile(uintptr(fd), "kept")
@@ -207,31 +204,6 @@ func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, want, string(out))
 	})
-}
-
-// copySelf copies this test binary, as root's, to where every user can run it and a setuid bit counts.
-func copySelf(t *testing.T) string {
-	dir, err := os.MkdirTemp("", "spawn")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	var fs unix.Statfs_t
-	require.NoError(t, unix.Statfs(dir, &fs))
-	if fs.Flags&unix.ST_NOSUID != 0 {
-		t.Skipf("%s is mounted nosuid", dir)
-	}
-	if err := New("/bin/true").SetUID(nobody).SetGID(nobody).SetWorkingDirectory(dir).Run(context.Background()); err != nil {
-		t.Skipf("other users cannot enter %s: %v", dir, err)
-	}
-	from, err := os.Open(self(t))
-	require.NoError(t, err)
-	defer from.Close()
-	to, err := os.Create(filepath.Join(dir, "program"))
-	require.NoError(t, err)
-	defer to.Close()
-	_, err = io.Copy(to, from)
-	require.NoError(t, err)
-	return to.Name()
 }
 
 // setFileCapability gives a program a permitted and effective capability. (struct vfs_cap_data in capabilities(7))

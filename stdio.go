@@ -3,41 +3,6 @@ package spawn
 import (
 	"io"
 	"os"
-	"strconv"
-	"syscall"
-)
-
-// The standard streams, by descriptor.
-const (
-	stdin = iota
-	stdout
-	stderr
-)
-
-var streamNames = [...]string{"stdin", "stdout", "stderr"}
-
-// stream says what a standard stream of the child is connected to.
-type stream struct {
-	kind streamKind
-	v    any // *os.File, []byte, *string, io.Reader or io.Writer, by kind
-}
-
-type streamKind uint8
-
-const (
-	streamDefault streamKind = iota // /dev/null, but see keepTail
-	streamNull                      // /dev/null, as asked for
-	streamInherit                   // this process's own
-	streamFile                      // *os.File, handed over as it is
-	streamData                      // []byte to be read by the child
-	streamReader                    // io.Reader, copied to the child
-	streamWriter                    // io.Writer, copied from the child
-	streamString                    // *string, set at the end
-	streamBytes                     // *[]byte, set at the end; for Output
-	streamPipe                      // an end on the Process
-	streamMerge                     // stderr only: the same as stdout
-	streamTail                      // stderr only: the end is kept for the error
-	streamTTY                       // the terminal of SetPTY
 )
 
 // SetInput makes the program read data, of any size, and then the end of the file, as its standard input. A program that
@@ -149,45 +114,34 @@ func (c *Command) setPipe(n int) *Command {
 	return c
 }
 
-// errClosedFile is the error for a file that is closed when its command is to run.
-func errClosedFile(path string, f *os.File, to int) error {
-	return &StartError{
-		Op:   "descriptor " + strconv.Itoa(to),
-		Path: path,
-		Err:  &os.PathError{Op: "pass", Path: f.Name(), Err: os.ErrClosed},
-	}
+// SetPTY gives the program a new pseudo-terminal of this size, in characters, as if a user sat at it: the child is the leader of a new session, as
+// by [Command.SetSession], whose controlling terminal it is, and those of its standard streams about which nothing else is said are the
+// terminal. 0, 0 is a size that nobody knows; most programs then take it for 24, 80. [Process.PTY] is the other end, and
+// [Process.Resize] changes the size. The running call must be [Command.Start]; the others refuse it, [Command.Exec] too, and so do
+// [Command.Daemonize] and [Command.SetControllingTTY].
+//
+// The terminal starts as every new one: it echoes, edits lines, makes signals of ^C and ^\, and "\r\n" of each "\n" that the program
+// writes. Jobs of a shell have process groups of their own: [KillTree] finds those too, [KillGroup] does not.
+//
+// With [Command.SetUID] or [Command.SetUser], the terminal's file in /dev/pts is that user's, as login(1) has it, so that the program can
+// open it by name; for that, this process needs CAP_CHOWN, or the start fails with EPERM. After [Command.JoinNamespace] of a user namespace it
+// stays this process's user's. The program has the terminal without /dev/pts and /dev/tty as well, in another root for example.
+//
+// If there is no terminal to be had, the start fails: with ENOENT without /dev/ptmx, with ENOSPC when there are too many.
+// (pty(7), TIOCGPTPEER, of Linux 4.13, and TIOCSCTTY in ioctl_tty(2), forkpty(3), systemd's TTYPath=, TTYRows=, TTYColumns=)
+func (c *Command) SetPTY(rows, cols uint16) *Command {
+	c.attrs.pty, c.session = &ptySize{rows, cols}, true
+	return c
 }
 
-// errClosedStream is the error for a standard stream of this process's that it has closed.
-func errClosedStream(path string, n int) error {
-	return &StartError{Op: "inherit " + streamNames[n], Path: path, Err: syscall.EBADF}
-}
-
-// empty empties the strings that the streams are captured in.
-func empty(streams [3]stream) {
-	for _, s := range streams {
-		if v, ok := s.v.(*string); ok {
-			*v = ""
-		}
+// SetControllingTTY makes the child the leader of a new session, as [Command.SetSession], whose controlling terminal is tty. The caller
+// keeps tty open until the command has been started, and closes it. The program gets no descriptor of it by that; see
+// [Command.SetStdin] and its like. A terminal that is another session's is an EPERM of the start. For a new one there is [Command.SetPTY].
+// (TIOCSCTTY in ioctl_tty(2), [syscall.SysProcAttr].Setctty, systemd's TTYPath=)
+func (c *Command) SetControllingTTY(tty *os.File) *Command {
+	if tty == nil {
+		c.fail("SetControllingTTY", "the file is nil")
 	}
-}
-
-// setCaptured sets the variable of a captured stream.
-func (s stream) setCaptured(out *capture) {
-	switch v := s.v.(type) {
-	case *string:
-		*v = out.string()
-	case *[]byte:
-		*v = out.bytes()
-	}
-}
-
-// sameTarget reports whether both outputs go to the same writer or variable.
-func sameTarget(a, b stream) (same bool) {
-	if a.kind != b.kind || (a.kind != streamWriter && a.kind != streamString && a.kind != streamBytes) {
-		return false
-	}
-	// Writers of a type that cannot be compared are different ones.
-	defer func() { _ = recover() }()
-	return a.v == b.v
+	c.attrs.tty, c.session = tty, true
+	return c
 }

@@ -1,0 +1,278 @@
+package spawn
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Unlimited is a limit that does not limit. (RLIM_INFINITY)
+const Unlimited = math.MaxUint64
+
+// SetRlimit sets a resource limit, RLIMIT_CPU for example, of the program. The unit is the resource's own: bytes,
+// seconds or a count; [Unlimited] is no limit. To raise the hard limit above this process's needs
+// CAP_SYS_RESOURCE; without it the start fails with EPERM. The limits default to this process's, but
+// RLIMIT_NOFILE to what it was before the Go runtime raised the soft limit. (prlimit(2))
+func (c *Command) SetRlimit(resource int, soft, hard uint64) *Command {
+	return c.setRlimit("SetRlimit", resource, soft, hard)
+}
+
+// SetMaxFiles limits the descriptors that the program may have open to those below n. What is passed to it may
+// have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE soft and hard)
+func (c *Command) SetMaxFiles(n uint64) *Command {
+	return c.setRlimit("SetMaxFiles", rlimitNofile, n, n)
+}
+
+// SetMaxProcesses limits the processes and threads that the program's real user may have, this one included, to n. It
+// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC soft
+// and hard)
+func (c *Command) SetMaxProcesses(n uint64) *Command {
+	return c.setRlimit("SetMaxProcesses", rlimitNproc, n, n)
+}
+
+// SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK soft and
+// hard)
+func (c *Command) SetMaxMemLock(bytes uint64) *Command {
+	return c.setRlimit("SetMaxMemLock", rlimitMemlock, bytes, bytes)
+}
+
+// SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no core dump.
+// (virCommandSetMaxCoreSize, RLIMIT_CORE soft and hard)
+func (c *Command) SetMaxCoreSize(bytes uint64) *Command {
+	return c.setRlimit("SetMaxCoreSize", rlimitCore, bytes, bytes)
+}
+
+func (c *Command) setRlimit(method string, resource int, soft, hard uint64) *Command {
+	switch {
+	case resource < 0 || resource >= rlimitCount:
+		c.fail(method, "%d is not a resource", resource)
+	case soft > hard:
+		c.fail(method, "the soft limit %d is above the hard limit %d", soft, hard)
+	}
+	for i := range c.rlimits {
+		if c.rlimits[i].resource == resource {
+			c.rlimits[i] = rlimit{resource, soft, hard}
+			return c
+		}
+	}
+	c.rlimits = append(c.rlimits, rlimit{resource, soft, hard})
+	return c
+}
+
+// SetNice sets the program's nice value, from -20, which gets most of the processor, to 19. The default is that of the
+// thread of this process that starts it. Below that, CAP_SYS_NICE or a limit (RLIMIT_NICE) is needed; without, the start
+// fails with EACCES. (setpriority(2), systemd's Nice=)
+func (c *Command) SetNice(nice int) *Command {
+	if nice < -20 || nice > 19 {
+		c.fail("SetNice", "the nice value %d is not in -20 to 19", nice)
+	}
+	c.sched.nice, c.sched.setNice = nice, true
+	return c
+}
+
+// SchedulerPolicy is a way to choose what runs next. (sched(7))
+type SchedulerPolicy int
+
+// The policies have the kernel's numbers.
+const (
+	SchedOther    SchedulerPolicy = 0 // by nice value
+	SchedFIFO     SchedulerPolicy = 1 // by priority, until it waits
+	SchedRR       SchedulerPolicy = 2 // by priority, in turns
+	SchedBatch    SchedulerPolicy = 3 // by nice value, as work that nobody waits for
+	SchedIdle     SchedulerPolicy = 5 // when nothing else wants to run
+	SchedDeadline SchedulerPolicy = 6 // so much time in each period
+)
+
+// Scheduler says how a program is scheduled.
+type Scheduler struct {
+	// Policy is the policy; the zero value is SchedOther.
+	Policy SchedulerPolicy
+	// Priority is 1, the lowest, to 99 with SchedFIFO and SchedRR, and 0 with the others.
+	Priority int
+	// Runtime, Deadline and Period are for SchedDeadline: Runtime of processor time, from 1.024 microseconds, within
+	// Deadline of the begin of each Period. Without a Period it is the Deadline.
+	Runtime, Deadline, Period time.Duration
+	// ResetOnFork gives the program's own children SchedOther. With SchedDeadline a program cannot fork without.
+	ResetOnFork bool
+}
+
+// SetScheduler sets the scheduling policy of the program. The default is that of the thread of this process that starts it. The
+// real-time policies need CAP_SYS_NICE or a limit (RLIMIT_RTPRIO). The nice value stays as [Command.SetNice] says.
+// (sched_setscheduler(2), sched_setattr(2), virProcessSetScheduler, systemd's CPUSchedulingPolicy=)
+func (c *Command) SetScheduler(s Scheduler) *Command {
+	deadline := s.Runtime != 0 || s.Deadline != 0 || s.Period != 0
+	switch s.Policy {
+	case SchedFIFO, SchedRR:
+		if s.Priority < 1 || s.Priority > 99 {
+			c.fail("SetScheduler", "the priority %d is not in 1 to 99", s.Priority)
+		}
+	case SchedOther, SchedBatch, SchedIdle, SchedDeadline:
+		if s.Priority != 0 {
+			c.fail("SetScheduler", "the policy has no priorities, and %d is one", s.Priority)
+		}
+	default:
+		c.fail("SetScheduler", "%d is not a policy", int(s.Policy))
+	}
+	switch {
+	case s.Policy != SchedDeadline && deadline:
+		c.fail("SetScheduler", "runtime, deadline and period are for SchedDeadline")
+	case s.Policy != SchedDeadline:
+	case s.Runtime < 1024 || s.Deadline < s.Runtime || s.Period != 0 && s.Period < s.Deadline:
+		c.fail("SetScheduler", "runtime %v, deadline %v and period %v do not grow from 1.024µs on", s.Runtime, s.Deadline, s.Period)
+	}
+	c.sched.setScheduler = true
+	c.sched.scheduler = scheduler{
+		policy: int(s.Policy), priority: s.Priority,
+		runtime: s.Runtime, deadline: s.Deadline, period: s.Period,
+		resetOnFork: s.ResetOnFork,
+	}
+	return c
+}
+
+// maxCPU bounds the number of a processor, far above what a kernel can have.
+const maxCPU = 1<<16 - 1
+
+// SetCPUAffinity lets the program run on these processors only, counted from 0, instead of those set before. Each must be one that
+// this machine may have, and one at least must be there now and allowed by the cgroup. The default is the affinity of the
+// thread of this process that starts it. (sched_setaffinity(2), virProcessSetAffinity, systemd's CPUAffinity=)
+func (c *Command) SetCPUAffinity(cpus ...int) *Command {
+	if len(cpus) == 0 {
+		c.fail("SetCPUAffinity", "there is no processor")
+	}
+	for _, n := range cpus {
+		if n < 0 || n > maxCPU {
+			c.fail("SetCPUAffinity", "%d is not the number of a processor", n)
+			return c
+		}
+	}
+	c.sched.cpus = slices.Clone(cpus)
+	return c
+}
+
+// NUMAPolicy says from which nodes the kernel takes a program's memory. (numa(7))
+type NUMAPolicy int
+
+// The policies have the kernel's numbers.
+const (
+	NUMADefault    NUMAPolicy = 0 // from the node of the processor, without nodes
+	NUMAPreferred  NUMAPolicy = 1 // from this node, if there is some; without a node as NUMALocal
+	NUMABind       NUMAPolicy = 2 // from these nodes only
+	NUMAInterleave NUMAPolicy = 3 // from these nodes in turn
+	NUMALocal      NUMAPolicy = 4 // from the node of the processor, without nodes
+)
+
+// maxNode bounds the number of a node, as the kernel does.
+const maxNode = 1023
+
+// SetNUMAPolicy says from which nodes the program's memory comes. The default is the policy of the thread of this process that
+// starts it. A kernel without NUMA fails the start with ENOSYS. (set_mempolicy(2), systemd's NUMAPolicy= and NUMAMask=)
+func (c *Command) SetNUMAPolicy(policy NUMAPolicy, nodes ...int) *Command {
+	switch policy {
+	case NUMADefault, NUMALocal:
+		if len(nodes) > 0 {
+			c.fail("SetNUMAPolicy", "the policy %d takes no nodes", int(policy))
+		}
+	case NUMAPreferred:
+		if len(nodes) > 1 {
+			c.fail("SetNUMAPolicy", "the policy %d takes one node", int(policy))
+		}
+	case NUMABind, NUMAInterleave:
+		if len(nodes) == 0 {
+			c.fail("SetNUMAPolicy", "the policy %d needs nodes", int(policy))
+		}
+	default:
+		c.fail("SetNUMAPolicy", "%d is not a policy", int(policy))
+	}
+	for _, n := range nodes {
+		if n < 0 || n > maxNode {
+			c.fail("SetNUMAPolicy", "%d is not the number of a node", n)
+			return c
+		}
+	}
+	c.sched.numaPolicy, c.sched.numaNodes, c.sched.setNUMA = int(policy), slices.Clone(nodes), true
+	return c
+}
+
+// IOPriorityClass is a class of priorities for the disk. (ioprio_set(2))
+type IOPriorityClass int
+
+// The classes have the kernel's numbers.
+const (
+	IOPriorityRealtime   IOPriorityClass = 1 // first; needs CAP_SYS_ADMIN or CAP_SYS_NICE
+	IOPriorityBestEffort IOPriorityClass = 2 // what programs have that say nothing
+	IOPriorityIdle       IOPriorityClass = 3 // when nobody else wants the disk; has no levels
+)
+
+// SetIOPriority sets the program's priority for the disk: a class, and in the first two of them a level from 0, the highest, to 7. The
+// default is that of the thread of this process that starts it. (ioprio_set(2), systemd's IOSchedulingClass= and
+// IOSchedulingPriority=)
+func (c *Command) SetIOPriority(class IOPriorityClass, level int) *Command {
+	switch {
+	case class < IOPriorityRealtime || class > IOPriorityIdle:
+		c.fail("SetIOPriority", "%d is not a class", int(class))
+	case level < 0 || level > 7 || class == IOPriorityIdle && level != 0:
+		c.fail("SetIOPriority", "the class %d has no level %d", int(class), level)
+	}
+	c.sched.ioClass, c.sched.ioLevel, c.sched.setIO = int(class), level, true
+	return c
+}
+
+// SetTimerSlack sets by how much the program's timers may be late, from 1 nanosecond, so that the kernel can serve several at once.
+// The default is that of the thread of this process that starts it, usually 50 microseconds.
+// (PR_SET_TIMERSLACK in prctl(2), systemd's TimerSlackNSec=)
+func (c *Command) SetTimerSlack(d time.Duration) *Command {
+	if d < 1 {
+		c.fail("SetTimerSlack", "the slack %v is less than a nanosecond", d)
+	}
+	c.sched.timerSlack, c.sched.setSlack = d, true
+	return c
+}
+
+// SetRunAlone lets no other program run on the same core as this one at the same time, on the core's other hardware threads: what
+// one leaves in the core's caches is not for the others. The default is to share cores as this process does. It needs Linux 5.14, built with core scheduling, and a machine
+// whose cores have several threads; elsewhere it is an error. (virCommandSetRunAlone, PR_SCHED_CORE in prctl(2))
+func (c *Command) SetRunAlone() *Command {
+	if c.sched.runAmong != 0 {
+		c.fail("SetRunAlone", "the program is to run among those of process %d", c.sched.runAmong)
+	}
+	c.sched.runAlone = true
+	return c
+}
+
+// SetRunAmong is [Command.SetRunAlone] together with the process pid: the two, and whoever else they share that with, may run on the same
+// core. This process must be allowed to trace that one. (virCommandSetRunAmong, PR_SCHED_CORE_SHARE_FROM)
+func (c *Command) SetRunAmong(pid int) *Command {
+	switch {
+	case pid < 1:
+		c.fail("SetRunAmong", "%d is not a process", pid)
+	case c.sched.runAlone:
+		c.fail("SetRunAmong", "the program is to run alone")
+	}
+	c.sched.runAmong = pid
+	return c
+}
+
+// SetOOMScoreAdj sets how likely the kernel is to end the program when memory runs out, from -1000, never, to 1000. The default is this
+// process's value. To go below that value, or what it was once lowered to, needs CAP_SYS_RESOURCE; without, the start fails
+// with EACCES. While the child of such a command starts, the thread that starts it is blocked. It needs /proc.
+// (/proc/PID/oom_score_adj in proc(5), systemd's OOMScoreAdjust=)
+func (c *Command) SetOOMScoreAdj(adj int) *Command {
+	if adj < -1000 || adj > 1000 {
+		c.fail("SetOOMScoreAdj", "%d is not in -1000 to 1000", adj)
+	}
+	c.attrs.oomScoreAdj, c.attrs.setOOMScoreAdj = adj, true
+	return c
+}
+
+// SetCoredumpFilter says which parts of the memory go into a core dump of the program: a bit for each kind, of those in core(5), 0x33 for
+// what is usual. The default is this process's filter. The child gets a copy of this process's memory for that, instead of
+// sharing it until exec; the start then takes longer the more memory this process uses. It needs /proc.
+// (/proc/PID/coredump_filter in core(5), systemd's CoredumpFilter=)
+func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
+	const all = 0x1ff
+	if kinds > all {
+		c.fail("SetCoredumpFilter", "%#x are not kinds of memory, which are %#x", kinds, all)
+	}
+	c.attrs.coredumpFilter, c.attrs.setCoredumpFilter = kinds, true
+	return c
+}

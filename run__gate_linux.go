@@ -1,0 +1,160 @@
+package spawn
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// parentWork does what the child needs the parent for.
+func (r *run) parentWork(pid int) error {
+	if r.cmd.listen != nil {
+		if err := r.writeListenPID(pid); err != nil {
+			return err
+		}
+	}
+	if r.pidFile != nil {
+		if err := r.pidFile.write(pid); err != nil {
+			return r.pidFileError(err)
+		}
+	}
+	if r.cmd.namespaces.isMapped() && r.opts.executor != forkedHelper {
+		return r.writeMaps(pid)
+	}
+	return nil
+}
+
+// doParentWork does this process's work for the child and lets it go on. If it
+// cannot be done the child ends.
+func (r *run) doParentWork() {
+	if r.gateW < 0 {
+		return
+	}
+	if !r.meetDaemon() {
+		return
+	}
+	if r.cmd.hasParentWork() {
+		r.gateErr = r.parentWork(r.p.pid)
+		if r.gateErr == nil {
+			_, _ = unix.Write(r.gateW, []byte{1}) // EPIPE when the child has ended, which it will report
+		}
+	}
+	if r.p.gate != nil && r.gateErr == nil {
+		r.p.gate.pipe, r.gateW = gatePipe(r.gateW), -1
+	}
+	r.closeGate()
+}
+
+// gatePipe is the parent's end of a gate's pipe. Its close never fails.
+type gatePipe int
+
+func (fd gatePipe) Write(b []byte) (int, error) { return unix.Write(int(fd), b) }
+
+func (fd gatePipe) Close() error {
+	closeFD(int(fd))
+	return nil
+}
+
+// startGated starts a command with a handshake. It returns when the child has
+// stopped or has failed, which it usually does in no time, or after
+// maxBlockedTime, or when there is a helper, and leaves the rest to a goroutine.
+func startGated(ctx context.Context, c runCall) (*running, error) {
+	c.command = c.command.clone() // the caller may change his when this has returned
+	r, err := cloneChild(ctx, c, watched)
+	if err != nil {
+		c.command.closeParents()
+		return nil, err
+	}
+	r.handOver()
+	r.pipes, r.pty = [3]pipeFile{}, pipeFile{} // the caller's from now on, also when the child fails
+	r.watchPipes(ctx)
+	there := false
+	if r.helper == nil { // else it takes a while
+		there = briefly(r.pollGate)
+	} else {
+		r.leaveToGate()
+	}
+	go func() {
+		switch {
+		case r.helper != nil:
+			r.parkGate()
+		case !there:
+			waitForStart(r.pollGate)
+		}
+		if err := r.passGate(); err != nil {
+			r.p.neverRan(err)
+			r.tellFailed(err)
+			r.p.gate.settle(err)
+		} else {
+			r.tellStarted()
+			r.p.gate.settle(nil)
+			_ = r.waitExit() // the child has exec'ed, so there is no reason to be had
+			r.tellOver()
+		}
+		r.p.pty.programEnded()
+		close(r.p.done)
+	}()
+	return r.p, nil
+}
+
+// pollGate waits, for the timeout at most, until the child has stopped at its gate or has ended, and reports whether it has. As long as it may
+// share this process's table of descriptors, its end of the status pipe must stay open here, and only the pidfd shows its end.
+func (r *run) pollGate(timeout time.Duration) bool {
+	deadline := time.Now().Add(timeout)
+	fds := []unix.PollFd{{Fd: int32(r.statusR), Events: unix.POLLIN}, {Fd: int32(r.handle.fd), Events: unix.POLLIN}}
+	for {
+		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
+		n, err := unix.Ppoll(fds, &left, nil)
+		switch {
+		case n > 0:
+			r.closeChildEnds()
+			r.cmd.closeParents()
+			return r.reachedGate()
+		case err != unix.EINTR:
+			return false
+		}
+	}
+}
+
+// reachedGate takes the child's word that it has stopped.
+func (r *run) reachedGate() bool {
+	if r.readReady() {
+		close(r.p.gate.ready)
+	}
+	return true
+}
+
+// readReady reads what the child says by sayReady, and reports whether it has.
+func (r *run) readReady() bool {
+	var b [1]byte
+	for {
+		n, err := unix.Read(r.statusR, b[:])
+		if err != unix.EINTR {
+			_, failed := r.prog.Failed()
+			return n == 1 && !failed
+		}
+	}
+}
+
+// leaveToGate gives back what is the helper's now.
+func (r *run) leaveToGate() {
+	r.waitLeft()
+	r.closeChildEnds()
+	r.cmd.closeParents()
+}
+
+// parkGate waits, without a thread, until a helper has stopped at its gate or has ended: its hook may take any time.
+func (r *run) parkGate() {
+	r.openStatus()
+	var b [1]byte
+	if n, _ := r.statusF.Read(b[:]); n == 1 {
+		close(r.p.gate.ready)
+	}
+}
+
+// passGate waits, without a thread, until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+func (r *run) passGate() error {
+	r.parkStatus()
+	return r.execed()
+}
