@@ -32,8 +32,8 @@ func (c *wanted) checkWhole(exec bool) error {
 	case c.daemon && a.tty != nil:
 		return &badCall{"SetControllingTTY", errors.New("a daemon has no terminal")}
 	case caps.limited && more != 0:
-		name := capability.Cap(bits.TrailingZeros64(more)).String()
-		return &badCall{"SetAmbientCaps", fmt.Errorf("CAP_%s is not among those of AllowCap", strings.ToUpper(name))}
+		name := "CAP_" + strings.ToUpper(capability.Cap(bits.TrailingZeros64(more)).String())
+		return &badCall{"SetAmbientCaps", fmt.Errorf("%s is not among those of AllowCap", name)}
 	case c.daemon && !exec:
 		return c.streams.checkAlone("Daemonize")
 	}

@@ -70,7 +70,7 @@ func (g *gate) settle(err error) {
 
 var (
 	errNotified   = errors.New("the child was notified already")
-	errUnnotified = errors.New("Wait was called before HandshakeNotify")
+	errUnnotified = fmt.Errorf("%s was called before HandshakeNotify", "Wait")
 )
 
 // endedAtGate is the error of a child that was killed before it was let go on.
