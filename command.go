@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/run"
 )
 
 // Command says what to run and how. It is built by chained calls, none of which can fail or start anything: the
@@ -18,13 +21,13 @@ import (
 // where it holds something that cannot be shared: a reader or a file, a variable for the output, CloseParent.
 // The zero value is not usable; see [New].
 type Command struct {
-	wanted
+	want command.Command
 
 	observer  Observer
 	logger    *slog.Logger
 	hasLogger bool
 
-	options   runOptions // of its runs: the program as SetPolicy has seen it
+	options   run.Options // of its runs: the program as SetPolicy has seen it
 	firstFail error
 }
 
@@ -39,7 +42,7 @@ const DefaultGracePeriod = 5 * time.Second
 //
 // There is no shell: no argument is split, expanded or interpreted. (virCommandNewArgList)
 func New(name string, args ...string) *Command {
-	c := &Command{wanted: newWanted(name, DefaultGracePeriod)}
+	c := &Command{want: command.New(name, DefaultGracePeriod)}
 	c.checkText("New", "program name", name)
 	if name == "" {
 		c.fail("New", "the program's name is empty")
@@ -73,11 +76,11 @@ func (c *Command) checkText(method, what, s string) bool {
 
 func (c *Command) addArgs(method string, args []string) {
 	if len(args) > 0 {
-		c.args = slices.Grow(c.args, len(args))
+		c.want.Args = slices.Grow(c.want.Args, len(args))
 	}
 	for _, a := range args {
 		c.checkText(method, "argument", a)
-		c.args = append(c.args, text{s: a})
+		c.want.Args = append(c.want.Args, command.Text{Str: a})
 	}
 }
 
@@ -105,7 +108,7 @@ func (c *Command) AddSecretArg(arg string) *Command {
 	if strings.IndexByte(arg, 0) >= 0 {
 		c.fail("AddSecretArg", "the argument has a NUL byte") // without the value
 	}
-	c.args = append(c.args, text{s: arg, secret: true})
+	c.want.Args = append(c.want.Args, command.Text{Str: arg, Secret: true})
 	return c
 }
 
@@ -116,7 +119,7 @@ func (c *Command) SetArgv0(argv0 string) *Command {
 		c.fail("SetArgv0", "argument 0 is empty")
 	}
 	c.checkText("SetArgv0", "argument", argv0)
-	c.argv0 = text{s: argv0}
+	c.want.Argv0 = command.Text{Str: argv0}
 	return c
 }
 
@@ -128,7 +131,7 @@ func (c *Command) SetWorkingDirectory(dir string) *Command {
 		c.fail("SetWorkingDirectory", "the directory is empty")
 	}
 	c.checkText("SetWorkingDirectory", "directory", dir)
-	c.dir, c.hasDir = dir, true
+	c.want.Dir, c.want.HasDir = dir, true
 	return c
 }
 
@@ -138,21 +141,21 @@ func (c *Command) SetUmask(mask int) *Command {
 	if mask < 0 || mask > 0o777 {
 		c.fail("SetUmask", "the mask %#o is not in 0 to 0777", mask)
 	}
-	c.umask = mask
+	c.want.Umask = mask
 	return c
 }
 
 // SetSession makes the child the leader of a new session and of a new process group in it, without a controlling
 // terminal. The default is this process's session. (setsid(2))
 func (c *Command) SetSession() *Command {
-	c.session = true
+	c.want.Session = true
 	return c
 }
 
 // SetProcessGroup makes the child the leader of a new process group, so that signals from the terminal do not
 // reach it. The default is this process's group. (setpgid(2))
 func (c *Command) SetProcessGroup() *Command {
-	c.ownGroup = true
+	c.want.OwnGroup = true
 	return c
 }
 
@@ -192,7 +195,7 @@ func (c *Command) SetKillMode(m KillMode) *Command {
 	if m < KillProcess || m > KillTree {
 		c.fail("SetKillMode", "%d is not a kill mode", int(m))
 	}
-	c.killMode = killMode(m)
+	c.want.KillMode = command.KillMode(m)
 	return c
 }
 
@@ -202,7 +205,7 @@ func (c *Command) SetGracePeriod(d time.Duration) *Command {
 	if d < 0 {
 		c.fail("SetGracePeriod", "the period %v is negative", d)
 	}
-	c.grace = d
+	c.want.Grace = d
 	return c
 }
 
@@ -210,16 +213,16 @@ func (c *Command) SetGracePeriod(d time.Duration) *Command {
 // That is the default for all, whatever this process ignores. SIGKILL and SIGSTOP cannot be ignored.
 // (signal(7), systemd's IgnoreSIGPIPE=)
 func (c *Command) SetIgnoredSignals(sigs ...os.Signal) *Command {
-	c.attrs.ignored = nil
+	c.want.Attributes.Ignored = nil
 	for _, sig := range sigs {
 		n, err := signalNumber(sig)
 		switch {
 		case err != nil:
 			c.failErr("SetIgnoredSignals", err)
-		case n == 0 || n == sigKill || n == sigStop:
+		case n == 0 || n == command.SigKill || n == command.SigStop:
 			c.fail("SetIgnoredSignals", "the signal %d cannot be ignored", n)
 		}
-		c.attrs.ignored = append(c.attrs.ignored, n)
+		c.want.Attributes.Ignored = append(c.want.Attributes.Ignored, n)
 	}
 	return c
 }
@@ -238,14 +241,14 @@ func (c *Command) SetParentDeathSignal(sig os.Signal) *Command {
 	case n == 0:
 		c.fail("SetParentDeathSignal", "0 is not a signal")
 	}
-	c.attrs.deathSignal = n
+	c.want.Attributes.DeathSignal = n
 	return c
 }
 
 // signalNumber returns the number of a signal; 0 is none, but a way to ask whether a process is there.
 func signalNumber(sig os.Signal) (int, error) {
 	n, ok := sig.(syscall.Signal)
-	if !ok || n < 0 || n > maxSignal {
+	if !ok || n < 0 || n > command.MaxSignal {
 		return 0, fmt.Errorf("%v is not a signal", sig)
 	}
 	return int(n), nil
@@ -256,29 +259,29 @@ func signalNumber(sig os.Signal) (int, error) {
 // cannot either.
 func (c *Command) Clone() *Command {
 	d := *c
-	d.wanted = *c.wanted.clone()
+	d.want = *c.want.Clone()
 	return &d
 }
 
 // String returns the command as a line for a POSIX shell: the environment, if it was set, the program and the
 // arguments, quoted where needed, secrets as ***. Errors, logs and events leave out the environment, of which not everything that is nobody else's
 // business is marked as a secret. Nothing in this package runs the line. (virCommandToString)
-func (c *Command) String() string { return c.wanted.String() }
+func (c *Command) String() string { return c.want.String() }
 
 // Path returns the program. In a function of [SetPolicy] it is the absolute path that will be executed, as found in PATH, or seen from this process's
 // working directory, or in the new root directory after [Command.SetChroot]; in a dry run, and everywhere else, it is as it was given to [New].
 // It is not cleaned and symbolic links are not followed: /usr/sbin/../bin/sh is possible, and what a link leads to may change. A rule about directories compares
 // with [path/filepath.Clean], and allows only directories in which nobody else can write.
 func (c *Command) Path() string {
-	if c.options.path != "" {
-		return c.options.path
+	if c.options.Path != "" {
+		return c.options.Path
 	}
-	return c.name
+	return c.want.Name
 }
 
 // Args returns the arguments as the program gets them, from argument 0 on, secrets too. For a log, see [Command.String].
 func (c *Command) Args() []string {
-	args, _ := c.argv()
+	args, _ := c.want.Argv()
 	return args
 }
 
@@ -286,12 +289,12 @@ func (c *Command) Args() []string {
 // are there too. LISTEN_PID (see [Command.AddListenFD]) is not, because the pid is not known.
 func (c *Command) Env() []string {
 	var env []string
-	c.eachVariable(func(pair string, _, _ bool) { env = append(env, pair) })
+	c.want.EachVariable(func(pair string, _, _ bool) { env = append(env, pair) })
 	return env
 }
 
 // Dir returns what was given to [Command.SetWorkingDirectory], empty for this process's own.
-func (c *Command) Dir() string { return c.dir }
+func (c *Command) Dir() string { return c.want.Dir }
 
 // Run runs a program to its end, with the whole environment of this process. It is short for
 // New(name, args...).Run(ctx). (virRun)

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"context"
@@ -13,44 +13,47 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/testkit"
 )
 
 func TestStringIsALineForAShell(t *testing.T) {
-	for want, c := range map[string]*Command{
-		`/bin/echo a`:                        New("/bin/echo", "a"),
-		`echo '' 'a b' 'a'\''b' '$HOME' '*'`: New("echo", "", "a b", "a'b", "$HOME", "*"),
-		`x '~' '#' 'A=B' '"' '\' '!' '{}'`:   New("x", "~", "#", "A=B", `"`, `\`, "!", "{}"),
-		"x 'a\nb' 'é' '\xff'":                New("x", "a\nb", "é", "\xff"),
-		`x --pair 'n=v' 'f 1'`:               New("x").AddArg("--pair").AddArgPair("n", "v").AddArgf("f %d", 1),
-		`'A=B' x`:                            New("A=B", "x"), // not an assignment
-		`A=1 B='a b' 'C D'=x prog`:           New("prog").AddEnv("A", "1").AddEnv("B", "a b").AddEnv("C D", "x"),
-		`prog`:                               New("prog").ClearEnv(),
-		`A=1 'if' then`:                      New("if", "then").AddEnv("A", "1"),
-		`S=*** prog *** a`:                   New("prog").AddSecretArg("hush").AddArg("a").AddSecretEnv("S", "hush"),
-		`x -a_b@c:d,e/f.g%+1`:                New("x", "-a_b@c:d,e/f.g%+1"),
+	for want, c := range map[string]*spawn.Command{
+		`/bin/echo a`:                        spawn.New("/bin/echo", "a"),
+		`echo '' 'a b' 'a'\''b' '$HOME' '*'`: spawn.New("echo", "", "a b", "a'b", "$HOME", "*"),
+		`x '~' '#' 'A=B' '"' '\' '!' '{}'`:   spawn.New("x", "~", "#", "A=B", `"`, `\`, "!", "{}"),
+		"x 'a\nb' 'é' '\xff'":                spawn.New("x", "a\nb", "é", "\xff"),
+		`x --pair 'n=v' 'f 1'`:               spawn.New("x").AddArg("--pair").AddArgPair("n", "v").AddArgf("f %d", 1),
+		`'A=B' x`:                            spawn.New("A=B", "x"), // not an assignment
+		`A=1 B='a b' 'C D'=x prog`:           spawn.New("prog").AddEnv("A", "1").AddEnv("B", "a b").AddEnv("C D", "x"),
+		`prog`:                               spawn.New("prog").ClearEnv(),
+		`A=1 'if' then`:                      spawn.New("if", "then").AddEnv("A", "1"),
+		`S=*** prog *** a`:                   spawn.New("prog").AddSecretArg("hush").AddArg("a").AddSecretEnv("S", "hush"),
+		`x -a_b@c:d,e/f.g%+1`:                spawn.New("x", "-a_b@c:d,e/f.g%+1"),
 	} {
 		require.Equal(t, want, c.String())
 	}
 }
 
 func TestStringShowsTheNameAndNotArgument0(t *testing.T) {
-	require.Equal(t, "/bin/busybox a", New("/bin/busybox", "a").SetArgv0("sh").String())
+	require.Equal(t, "/bin/busybox a", spawn.New("/bin/busybox", "a").SetArgv0("sh").String())
 }
 
 func TestTheGracePeriodIsFiveSecondsUnlessSaid(t *testing.T) {
-	require.Equal(t, 5*time.Second, DefaultGracePeriod)
-	require.Equal(t, 5*time.Second, wantedOf(New("x")).grace)
+	require.Equal(t, 5*time.Second, spawn.DefaultGracePeriod)
+	require.Equal(t, 5*time.Second, testkit.Wanted(spawn.New("x")).Grace)
 }
 
 func TestALineThatWasTakenDoesNotChangeWithTheCommand(t *testing.T) {
-	c := New("x", "a")
-	l := wantedOf(c).line()
+	c := spawn.New("x", "a")
+	l := testkit.Wanted(c).Line()
 	c.AddArg("b")
 	require.Equal(t, "x a", l.String())
 }
 
 func TestAShellRunsTheLineOfString(t *testing.T) {
-	c := New("/usr/bin/env").AddEnv("A", "it's $A\n").AddEnv("B", "")
+	c := spawn.New("/usr/bin/env").AddEnv("A", "it's $A\n").AddEnv("B", "")
 	out, err := shellOutput(t, "exec env -i "+c.String())
 	require.NoError(t, err)
 	require.Equal(t, "A=it's $A\n\nB=\n", out)
@@ -87,14 +90,14 @@ func FuzzShellQuote(f *testing.F) {
 			t.Skip("too long")
 		}
 		words := strings.Split(input, "\x00")
-		c := New("x")
-		wantedOf(c).name = words[0]
+		c := spawn.New("x")
+		testkit.Wanted(c).Name = words[0]
 		c.AddArg(words[1:]...)
 		if i := len(words) / 2; words[i] != "" && !strings.Contains(words[i], "=") {
 			c.AddEnv(words[i], words[len(words)-1])
 			words = append([]string{words[i] + "=" + words[len(words)-1]}, words...)
 		}
-		require.NoError(t, firstFailOf(c))
+		require.NoError(t, testkit.FirstFail(c))
 		out, err := shellOutput(t, "set -- "+c.String()+"\nprintf '%s\\0' \"$@\"")
 		require.NoError(t, err)
 		require.Equal(t, strings.Join(words, "\x00")+"\x00", out)
@@ -109,48 +112,48 @@ func TestACloneIsIndependent(t *testing.T) {
 		return f
 	}
 	f, g, h := open(), open(), open()
-	c := New("x", "1", "2", "3").AddEnv("A", "1").AddEnv("B", "2").AddEnv("C", "3").
+	c := spawn.New("x", "1", "2", "3").AddEnv("A", "1").AddEnv("B", "2").AddEnv("C", "3").
 		SetRlimit(0, 1, 1).SetRlimit(1, 1, 1).SetRlimit(2, 1, 1).SetGroups(1, 2, 3).
 		PassFDAs(f, 100).PassFDAs(f, 101).PassFDAs(f, 102)
 	original := c.String()
 	// With room behind the ends: what both append would meet there, did they share it.
-	wantedOf(c).args, wantedOf(c).env.vars = slices.Grow(wantedOf(c).args, 9), slices.Grow(wantedOf(c).env.vars, 9)
-	wantedOf(c).passed, wantedOf(c).rlimits = slices.Grow(wantedOf(c).passed, 9), slices.Grow(wantedOf(c).rlimits, 9)
+	testkit.Wanted(c).Args, testkit.Wanted(c).Env.Vars = slices.Grow(testkit.Wanted(c).Args, 9), slices.Grow(testkit.Wanted(c).Env.Vars, 9)
+	testkit.Wanted(c).Passed, testkit.Wanted(c).Rlimits = slices.Grow(testkit.Wanted(c).Passed, 9), slices.Grow(testkit.Wanted(c).Rlimits, 9)
 	d := c.Clone()
-	c.AddArg("c").AddEnv("E", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, CloseParent)
+	c.AddArg("c").AddEnv("E", "c").SetRlimit(0, 2, 2).SetRlimit(3, 2, 2).PassFDAs(g, 103).PassFDAs(f, 100, spawn.CloseParent)
 	require.Equal(t, original, d.String())
 	d.AddArg("d").AddEnv("F", "d").AddEnv("A", "d").SetRlimit(0, 3, 3).SetRlimit(4, 3, 3).PassFDAs(h, 104)
 
 	require.Equal(t, "A=1 B=2 C=3 E=c x 1 2 3 c", c.String())
 	require.Equal(t, "A=d B=2 C=3 F=d x 1 2 3 d", d.String())
-	require.Equal(t, []rlimit{{0, 2, 2}, {1, 1, 1}, {2, 1, 1}, {3, 2, 2}}, wantedOf(c).rlimits)
-	require.Equal(t, []rlimit{{0, 3, 3}, {1, 1, 1}, {2, 1, 1}, {4, 3, 3}}, wantedOf(d).rlimits)
-	require.Equal(t, []passedFD{{fd: 100, file: f, close: true}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 103, file: g}}, wantedOf(c).passed)
-	require.Equal(t, []passedFD{{fd: 100, file: f}, {fd: 101, file: f}, {fd: 102, file: f}, {fd: 104, file: h}}, wantedOf(d).passed)
+	require.Equal(t, []command.Rlimit{{Resource: 0, Soft: 2, Hard: 2}, {Resource: 1, Soft: 1, Hard: 1}, {Resource: 2, Soft: 1, Hard: 1}, {Resource: 3, Soft: 2, Hard: 2}}, testkit.Wanted(c).Rlimits)
+	require.Equal(t, []command.Rlimit{{Resource: 0, Soft: 3, Hard: 3}, {Resource: 1, Soft: 1, Hard: 1}, {Resource: 2, Soft: 1, Hard: 1}, {Resource: 4, Soft: 3, Hard: 3}}, testkit.Wanted(d).Rlimits)
+	require.Equal(t, []command.PassedFD{{FD: 100, File: f, Close: true}, {FD: 101, File: f}, {FD: 102, File: f}, {FD: 103, File: g}}, testkit.Wanted(c).Passed)
+	require.Equal(t, []command.PassedFD{{FD: 100, File: f}, {FD: 101, File: f}, {FD: 102, File: f}, {FD: 104, File: h}}, testkit.Wanted(d).Passed)
 
-	wantedOf(c).ids.groups[0] = 7
-	require.Equal(t, []uint32{1, 2, 3}, wantedOf(d).ids.groups)
-	require.NoError(t, firstFailOf(c))
-	require.NoError(t, firstFailOf(d))
+	testkit.Wanted(c).IDs.Groups[0] = 7
+	require.Equal(t, []uint32{1, 2, 3}, testkit.Wanted(d).IDs.Groups)
+	require.NoError(t, testkit.FirstFail(c))
+	require.NoError(t, testkit.FirstFail(d))
 }
 
 func TestACloneHasEveryAttribute(t *testing.T) {
 	var out string
-	c := New("x", "a").SetArgv0("y").AddEnv("A", "1").SetInput([]byte("in")).SetOutputBuffer(&out).MergeStderr().
+	c := spawn.New("x", "a").SetArgv0("y").AddEnv("A", "1").SetInput([]byte("in")).SetOutputBuffer(&out).MergeStderr().
 		SetWorkingDirectory("/d").SetUmask(0o27).SetMaxFiles(9).SetUID(1).SetGID(2).SetGroups(3).SetSession().SetProcessGroup().
-		SetKillMode(KillGroup).SetGracePeriod(time.Minute)
+		SetKillMode(spawn.KillGroup).SetGracePeriod(time.Minute)
 	require.Equal(t, c, c.Clone())
 }
 
 func TestACloneOfABadCommandIsBad(t *testing.T) {
-	require.EqualError(t, New("").Clone().Run(context.Background()), "spawn: New: the program's name is empty")
+	require.EqualError(t, spawn.New("").Clone().Run(context.Background()), "spawn: New: the program's name is empty")
 }
 
 func TestTheCallersSliceOfArgumentsIsCopied(t *testing.T) {
 	args := make([]string, 2, 10)
 	args[0], args[1] = "a", "b"
-	c := New("x", args...)
-	d := New("x").AddArg(args...)
+	c := spawn.New("x", args...)
+	d := spawn.New("x").AddArg(args...)
 	args[0] = "changed"
 	c.AddArg("c")
 	require.Equal(t, "x a b c", c.String())
@@ -160,8 +163,8 @@ func TestTheCallersSliceOfArgumentsIsCopied(t *testing.T) {
 
 // badCommands returns commands with one bad call each, by the error that is expected. Were they started, the program would
 // leave the marker behind.
-func badCommands(t *testing.T, marker string) map[string]*Command {
-	c := func() *Command { return New("/bin/sh", "-c", "echo started >"+marker+"; exit 1") }
+func badCommands(t *testing.T, marker string) map[string]*spawn.Command {
+	c := func() *spawn.Command { return spawn.New("/bin/sh", "-c", "echo started >"+marker+"; exit 1") }
 	open, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	t.Cleanup(func() { open.Close() })
@@ -170,17 +173,17 @@ func badCommands(t *testing.T, marker string) map[string]*Command {
 	require.NoError(t, closed.Close())
 	var none *os.File
 
-	pass := func(f *os.File, flags ...PassFDFlag) *Command {
+	pass := func(f *os.File, flags ...spawn.PassFDFlag) *spawn.Command {
 		c := c()
 		require.Equal(t, -1, c.PassFD(f, flags...))
 		return c
 	}
 	flagged := c()
 	flagged.PassFD(open, 6)
-	bad := map[string]*Command{
-		`New: the program's name is empty`:                         New(""),
-		`New: the program name "/bin/sh\x00" has a NUL byte`:       New("/bin/sh\x00"),
-		`New: the argument "a\x00b" has a NUL byte`:                New("/bin/sh", "-c", "exit 1", "a\x00b"),
+	bad := map[string]*spawn.Command{
+		`New: the program's name is empty`:                         spawn.New(""),
+		`New: the program name "/bin/sh\x00" has a NUL byte`:       spawn.New("/bin/sh\x00"),
+		`New: the argument "a\x00b" has a NUL byte`:                spawn.New("/bin/sh", "-c", "exit 1", "a\x00b"),
 		`AddArg: the argument "\x00" has a NUL byte`:               c().AddArg("a", "\x00"),
 		`AddArgf: the argument "<\x00>" has a NUL byte`:            c().AddArgf("<%c>", 0),
 		`AddArgPair: the argument "n\x00=v" has a NUL byte`:        c().AddArgPair("n\x00", "v"),
@@ -234,7 +237,7 @@ func TestABadCallIsReportedByEveryCallThatRunsTheCommand(t *testing.T) {
 			"Output":         func() error { _, err := c.Output(ctx); return err },
 			"CombinedOutput": func() error { _, err := c.CombinedOutput(ctx); return err },
 			"Lines":          func() error { return lastError(c) },
-			"Records":        func() error { return firstError(c.Records(ctx, 0)) },
+			"Records":        func() error { return testkit.FirstError(c.Records(ctx, 0)) },
 			"RunRegex":       func() error { return matchAll(c) },
 			"Exec":           func() error { return c.Exec() },
 			"Explain":        func() error { _, err := c.Explain(); return err },
@@ -251,31 +254,31 @@ func TestABadCallIsReportedByEveryCallThatRunsTheCommand(t *testing.T) {
 }
 
 // matchAll has every line of a command matched.
-func matchAll(c *Command) error {
-	return c.RunRegex(context.Background(), anyLine, func([]string) error { return nil })
+func matchAll(c *spawn.Command) error {
+	return c.RunRegex(context.Background(), testkit.AnyLine, func([]string) error { return nil })
 }
 
 // lastError ranges over the lines of a command.
-func lastError(c *Command) (err error) {
+func lastError(c *spawn.Command) (err error) {
 	for _, err = range c.Lines(context.Background()) {
 	}
 	return err
 }
 
 func TestTheFirstBadCallIsReported(t *testing.T) {
-	c := New("x").SetUmask(-1).AddArg("\x00").AddEnv("", "")
+	c := spawn.New("x").SetUmask(-1).AddArg("\x00").AddEnv("", "")
 	require.ErrorContains(t, c.Run(context.Background()), "SetUmask")
-	c = New("").SetUmask(-1)
+	c = spawn.New("").SetUmask(-1)
 	require.ErrorContains(t, c.Run(context.Background()), "New: ")
 }
 
 func TestAnUnknownUserIsTheUserDatabasesError(t *testing.T) {
-	err := New("x").SetUser("no-such-user").Run(context.Background())
+	err := spawn.New("x").SetUser("no-such-user").Run(context.Background())
 	require.ErrorAs(t, err, new(user.UnknownUserError))
 }
 
 func TestRunStatusOfABadCommandIsNotSuccess(t *testing.T) {
-	status, err := New("").RunStatus(context.Background())
+	status, err := spawn.New("").RunStatus(context.Background())
 	require.Error(t, err)
 	require.False(t, status.Success())
 }

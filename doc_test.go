@@ -1,6 +1,6 @@
 //go:build linux
 
-package spawn
+package spawn_test
 
 import (
 	"go/ast"

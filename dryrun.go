@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/dry"
 )
 
 // DryRunFunc stands in for all programs in a dry run: it is called in place of each one with what would have run, and says what
@@ -46,7 +49,7 @@ type DryRunCall struct {
 	Err error
 
 	cmd                              *Command // a copy, which nobody changes
-	run                              *dryRun
+	run                              *dry.Program
 	secretArgs, secretEnv, passedEnv []bool
 	stdin                            *string // once read
 }
@@ -109,14 +112,14 @@ func (c *DryRunCall) String() string { return c.cmd.String() }
 // Explain returns the program that a child would run, as [Command.Explain] does, but also where the program is not there. It is an error where this
 // machine cannot tell, because it lacks a security module that the command needs for example; on other systems than Linux it wraps
 // [errors.ErrUnsupported]. No pid file is made. After the call it shows what is possible then, without files that have been closed since.
-func (c *DryRunCall) Explain() (string, error) { return c.cmd.explain(c.run.streams, true) }
+func (c *DryRunCall) Explain() (string, error) { return c.cmd.explain(c.run.Streams, true) }
 
 // Stdin returns the whole standard input, or what [DryRunCall.Input] has left of it. It can be called again. Where that comes from a reader, a file or a
 // pipe, [Command.Start] returns first, and Stdin waits for the end of it: until the caller of [Process.Stdin] has closed the pipe. When the program is
 // ended meanwhile, it returns what there was. It must not be called for the first time after the function has returned.
 func (c *DryRunCall) Stdin() string {
 	if c.stdin == nil {
-		b, _ := io.ReadAll(c.run.input) // the caller's reader keeps its error
+		b, _ := io.ReadAll(c.run.Input) // the caller's reader keeps its error
 		s := string(b)
 		c.stdin = &s
 	}
@@ -124,27 +127,27 @@ func (c *DryRunCall) Stdin() string {
 }
 
 // Input returns the standard input to be read as it comes, for a program that answers before it has read all. Reading it is as for [DryRunCall.Stdin].
-func (c *DryRunCall) Input() io.Reader { return c.run.input }
+func (c *DryRunCall) Input() io.Reader { return c.run.Input }
 
 // Flush says that the program runs, and writes what Stdout and Stderr hold, in this order, and empties them. [Command.Start] and
 // [Process.HandshakeNotify] return then if they have not yet.
 func (c *DryRunCall) Flush() {
 	stdout, stderr := c.Stdout, c.Stderr
 	c.Stdout, c.Stderr = "", ""
-	c.run.flush(stdout, stderr)
+	c.run.Flush(stdout, stderr)
 }
 
 // Context returns a context that ends when the program is to end, because the context of the running call has ended or on [Process.Abort], or has
 // ended, by a signal for example. It has the values of the running call's. A function that waits for something should wait for that too; one that does not
 // is left behind.
-func (c *DryRunCall) Context() context.Context { return c.run.ctx }
+func (c *DryRunCall) Context() context.Context { return c.run.Context }
 
 // Signals says that the program runs, as [DryRunCall.Flush], and handles signals itself from now on: those that a program can handle do not end it, but come from
 // the channel. What does not fit into its 16 places is lost.
-func (c *DryRunCall) Signals() <-chan os.Signal { return c.run.startHandling() }
+func (c *DryRunCall) Signals() <-chan os.Signal { return c.run.StartHandling() }
 
 // Signalled reports whether the program has got a signal so far, from [Process.Signal] or because it is to end.
-func (c *DryRunCall) Signalled() bool { return c.run.gotSignal() }
+func (c *DryRunCall) Signalled() bool { return c.run.GotSignal() }
 
 // SecretArg reports whether Args[i] is a secret, by [Command.AddSecretArg].
 func (c *DryRunCall) SecretArg(i int) bool { return c.secretArgs[i] }
@@ -160,26 +163,26 @@ func (c *DryRunCall) PassedEnv(i int) bool { return c.passedEnv[i] }
 // standard output goes is in Stdout. The program gets the signals that this one gets. There is no handshake, no terminal, and [Process] knows
 // nothing of it; standard input is read in full before. On other systems than Linux, Err wraps [errors.ErrUnsupported].
 func (c *DryRunCall) RunReal() {
-	ctx := WithDryRun(c.run.ctx, nil)
+	ctx := WithDryRun(c.run.Context, nil)
 	r, err := c.realCommand(ctx)
 	if err != nil {
 		c.Err = err
 		return
 	}
-	streams := c.run.streams
+	streams := c.run.Streams
 	var out, errs []byte
-	if streams[stdin].kind != streamInherit {
-		streams[stdin] = stream{streamData, []byte(c.Stdin())}
+	if streams[command.Stdin].Kind != command.StreamInherit {
+		streams[command.Stdin] = command.Stream{Kind: command.StreamData, Value: []byte(c.Stdin())}
 	}
-	merged := c.run.merged()
-	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
-		streams[stdout] = stream{streamBytes, &out}
+	merged := c.run.Merged()
+	if k := streams[command.Stdout].Kind; k != command.StreamDefault && k != command.StreamNull {
+		streams[command.Stdout] = command.Stream{Kind: command.StreamBytes, Value: &out}
 	}
-	switch k := streams[stderr].kind; {
-	case merged && streams[stdout].kind == streamBytes:
-		streams[stderr] = stream{kind: streamMerge}
-	case k != streamDefault && k != streamNull && k != streamMerge:
-		streams[stderr] = stream{streamBytes, &errs}
+	switch k := streams[command.Stderr].Kind; {
+	case merged && streams[command.Stdout].Kind == command.StreamBytes:
+		streams[command.Stderr] = command.Stream{Kind: command.StreamMerge}
+	case k != command.StreamDefault && k != command.StreamNull && k != command.StreamMerge:
+		streams[command.Stderr] = command.Stream{Kind: command.StreamBytes, Value: &errs}
 	}
 	p, err := begun{Command: r}.start(ctx, streams)
 	if err != nil {
@@ -198,8 +201,8 @@ func (c *DryRunCall) RunReal() {
 // realCommand returns the command to run after all. The dry run is observed already.
 func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
 	r := c.cmd.Clone()
-	r.keepFiles() // what this process has left after the call, as far as it is open
-	r.handshake, r.attrs.pty, r.options.path = false, nil, ""
+	r.want.KeepFiles() // what this process has left after the call, as far as it is open
+	r.want.Handshake, r.want.Attributes.PTY, r.options.Path = false, nil, ""
 	if fn := processPolicy.Load(); fn != nil {
 		return r.ask(ctx, *fn, false)
 	}
@@ -208,11 +211,11 @@ func (c *DryRunCall) realCommand(ctx context.Context) (*Command, error) {
 
 // forward says that the program runs, and sends p its signals until p has ended.
 func (c *DryRunCall) forward(p *Process) {
-	signals := c.run.startHandling()
+	signals := c.run.StartHandling()
 	for {
 		select {
 		case sig := <-signals:
-			if c.run.ctx.Err() == nil { // or it gets them from the end of its context
+			if c.run.Context.Err() == nil { // or it gets them from the end of its context
 				_ = p.Signal(sig) // it may have ended
 			}
 		case <-p.Done():
@@ -223,10 +226,10 @@ func (c *DryRunCall) forward(p *Process) {
 
 // program returns what dry.Program calls in place of the program that c would
 // have run.
-func (fn DryRunFunc) program(c *Command) dryFunc {
-	return func(run *dryRun) func() dryResult {
+func (fn DryRunFunc) program(c *Command) dry.Func {
+	return func(run *dry.Program) func() dry.Result {
 		call := newCall(c, run)
-		return func() dryResult {
+		return func() dry.Result {
 			fn(call)
 			return call.result()
 		}
@@ -234,35 +237,35 @@ func (fn DryRunFunc) program(c *Command) dryFunc {
 }
 
 // newCall says what would have run.
-func newCall(c *Command, run *dryRun) *DryRunCall {
-	call := &DryRunCall{Path: c.name, Dir: c.dir, cmd: c, run: run}
-	call.Args, call.secretArgs = c.argv()
+func newCall(c *Command, run *dry.Program) *DryRunCall {
+	call := &DryRunCall{Path: c.want.Name, Dir: c.want.Dir, cmd: c, run: run}
+	call.Args, call.secretArgs = c.want.Argv()
 	addEnv := func(pair string, secret, passed bool) {
 		call.Env = append(call.Env, pair)
 		call.secretEnv = append(call.secretEnv, secret)
 		call.passedEnv = append(call.passedEnv, passed)
 	}
-	c.eachVariable(addEnv)
-	if c.listen != nil {
-		addEnv(listenPID+"="+strconv.Itoa(run.pid()), false, false)
+	c.want.EachVariable(addEnv)
+	if c.want.Listen != nil {
+		addEnv(command.ListenPID+"="+strconv.Itoa(run.PID()), false, false)
 	}
-	for i := range c.passed {
-		if p := &c.passed[i]; p.file == nil {
+	for i := range c.want.Passed {
+		if p := &c.want.Passed[i]; p.File == nil {
 			if call.Buffers == nil {
 				call.Buffers = map[int][]byte{}
 			}
-			call.Buffers[p.fd] = bytes.Clone(p.data)
+			call.Buffers[p.FD] = bytes.Clone(p.Data)
 		}
 	}
 	return call
 }
 
 // result says what the program has done, once the function has returned.
-func (c *DryRunCall) result() dryResult {
+func (c *DryRunCall) result() dry.Result {
 	err := c.Err
 	var start *StartError
 	if err != nil && !errors.As(err, &start) {
-		err = &StartError{Op: "start", Path: c.cmd.name, Err: err}
+		err = &StartError{Op: "start", Path: c.cmd.want.Name, Err: err}
 	}
-	return dryResult{stdout: c.Stdout, stderr: c.Stderr, exitCode: c.ExitCode, signal: c.Signal, err: err}
+	return dry.Result{Stdout: c.Stdout, Stderr: c.Stderr, ExitCode: c.ExitCode, Signal: c.Signal, Err: err}
 }

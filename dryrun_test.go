@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -19,12 +19,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/testkit"
+	"github.com/virspawn/spawn/internal/transfer"
 )
 
 // These tests need no program, no privilege and no Linux.
 
 // untilEnded is a program that writes a line and runs until it is ended.
-func untilEnded(c *DryRunCall) {
+func untilEnded(c *spawn.DryRunCall) {
 	c.Stdout = "ready\n"
 	c.Flush()
 	<-c.Context().Done()
@@ -39,7 +43,7 @@ func checkDryLeaks(t *testing.T) {
 	runtime.GC()
 	goroutines, fds := runtime.NumGoroutine(), countFDs()
 	t.Cleanup(func() {
-		eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
+		testkit.Eventually(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= goroutines })
 		require.Equal(t, fds, countFDs(), "descriptors")
 	})
 }
@@ -53,14 +57,14 @@ func countFDs() int {
 func TestDryRunSaysWhatWouldHaveRun(t *testing.T) {
 	checkDryLeaks(t)
 	t.Setenv("SPAWN_TEST_PASSED", "p")
-	c := New(missing, "-m", "no").AddArgf("%d", 5).AddSecretArg("hush").SetArgv0("zero").
+	c := spawn.New(testkit.Missing, "-m", "no").AddArgf("%d", 5).AddSecretArg("hush").SetArgv0("zero").
 		AddEnv("A", "1").AddSecretEnv("S", "quiet").AddEnvPassAllowSUID("SPAWN_TEST_PASSED").AddEnvPassBlockSUID("SPAWN_TEST_UNSET", "else").
 		SetWorkingDirectory("/no/such/directory").SetInput([]byte("input\n")).SetUID(4242)
 	fd := c.SetSendBuffer([]byte("sent"))
 	called := 0
-	err := c.Run(dry(func(d *DryRunCall) {
+	err := c.Run(testkit.Dry(func(d *spawn.DryRunCall) {
 		called++
-		require.Equal(t, missing, d.Path)
+		require.Equal(t, testkit.Missing, d.Path)
 		require.Equal(t, []string{"zero", "-m", "no", "5", "hush"}, d.Args)
 		require.Equal(t, []string{"A=1", "S=quiet", "SPAWN_TEST_PASSED=p", "SPAWN_TEST_UNSET=else"}, d.Env)
 		require.Equal(t, "/no/such/directory", d.Dir)
@@ -83,21 +87,21 @@ func TestDryRunSaysWhatWouldHaveRun(t *testing.T) {
 
 func TestDryRunHasTheWholeEnvironmentWhereNothingWasSaid(t *testing.T) {
 	t.Setenv("SPAWN_TEST_PASSED", "p")
-	require.NoError(t, New(missing).Run(dry(func(d *DryRunCall) {
+	require.NoError(t, spawn.New(testkit.Missing).Run(testkit.Dry(func(d *spawn.DryRunCall) {
 		require.Equal(t, os.Environ(), d.Env)
 		require.True(t, d.PassedEnv(0))
 		require.Empty(t, d.Dir)
 		require.Empty(t, d.Stdin())
 		require.Nil(t, d.Buffers)
 	})))
-	require.NoError(t, New(missing).ClearEnv().Run(dry(func(d *DryRunCall) { require.Empty(t, d.Env) })))
+	require.NoError(t, spawn.New(testkit.Missing).ClearEnv().Run(testkit.Dry(func(d *spawn.DryRunCall) { require.Empty(t, d.Env) })))
 }
 
 func TestDryRunHasTheVariablesOfSockets(t *testing.T) {
-	f := tempFile(t, "")
+	f := testkit.TempFile(t, "")
 	var pid int
 	env := make(chan []string, 1)
-	p, err := New(missing).AddEnv("LISTEN_FDS", "replaced").AddListenFD(f, "web").Start(dry(func(d *DryRunCall) { env <- d.Env }))
+	p, err := spawn.New(testkit.Missing).AddEnv("LISTEN_FDS", "replaced").AddListenFD(f, "web").Start(testkit.Dry(func(d *spawn.DryRunCall) { env <- d.Env }))
 	require.NoError(t, err)
 	pid = p.PID()
 	require.Equal(t, []string{"LISTEN_FDS=1", "LISTEN_FDNAMES=web", fmt.Sprintf("LISTEN_PID=%d", pid)}, <-env)
@@ -105,9 +109,9 @@ func TestDryRunHasTheVariablesOfSockets(t *testing.T) {
 }
 
 func TestDryRunShowsACommandAsItWasWhenItStarted(t *testing.T) {
-	c := New(missing, "a")
+	c := spawn.New(testkit.Missing, "a")
 	line, go1 := make(chan string), make(chan bool)
-	p, err := c.Start(dry(func(d *DryRunCall) {
+	p, err := c.Start(testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Flush()
 		<-go1
 		line <- d.String()
@@ -115,7 +119,7 @@ func TestDryRunShowsACommandAsItWasWhenItStarted(t *testing.T) {
 	require.NoError(t, err)
 	c.AddArg("b")
 	go1 <- true
-	require.Equal(t, missing+" a", <-line)
+	require.Equal(t, testkit.Missing+" a", <-line)
 	require.NoError(t, p.Wait())
 }
 
@@ -127,101 +131,101 @@ func content(t *testing.T, f *os.File) string {
 
 func TestDryRunReadsInputOfEveryKindInFull(t *testing.T) {
 	checkDryLeaks(t)
-	long := string(pattern(1 << 20))
-	for name, set := range map[string]func(*Command) *Command{
-		"data":   func(c *Command) *Command { return c.SetInput([]byte(long)) },
-		"reader": func(c *Command) *Command { return c.SetStdin(strings.NewReader(long)) },
-		"file":   func(c *Command) *Command { return c.SetStdin(tempFile(t, long)) },
+	long := string(testkit.Pattern(1 << 20))
+	for name, set := range map[string]func(*spawn.Command) *spawn.Command{
+		"data":   func(c *spawn.Command) *spawn.Command { return c.SetInput([]byte(long)) },
+		"reader": func(c *spawn.Command) *spawn.Command { return c.SetStdin(strings.NewReader(long)) },
+		"file":   func(c *spawn.Command) *spawn.Command { return c.SetStdin(testkit.TempFile(t, long)) },
 	} {
 		var got string
-		require.NoError(t, set(New(missing)).Run(dry(func(d *DryRunCall) { got = d.Stdin() })), name)
+		require.NoError(t, set(spawn.New(testkit.Missing)).Run(testkit.Dry(func(d *spawn.DryRunCall) { got = d.Stdin() })), name)
 		require.True(t, long == got, name)
 	}
-	for name, set := range map[string]func(*Command) *Command{
-		"default":   func(c *Command) *Command { return c },
-		"nil":       func(c *Command) *Command { return c.SetStdin(nil) },
-		"inherited": func(c *Command) *Command { return c.InheritStdio() },
+	for name, set := range map[string]func(*spawn.Command) *spawn.Command{
+		"default":   func(c *spawn.Command) *spawn.Command { return c },
+		"nil":       func(c *spawn.Command) *spawn.Command { return c.SetStdin(nil) },
+		"inherited": func(c *spawn.Command) *spawn.Command { return c.InheritStdio() },
 	} {
-		require.NoError(t, set(New(missing)).Run(dry(func(d *DryRunCall) { require.Empty(t, d.Stdin(), name) })), name)
+		require.NoError(t, set(spawn.New(testkit.Missing)).Run(testkit.Dry(func(d *spawn.DryRunCall) { require.Empty(t, d.Stdin(), name) })), name)
 	}
 }
 
 func TestDryRunReadsAReaderOnlyIfAsked(t *testing.T) {
 	r := strings.NewReader("text")
-	require.NoError(t, New(missing).SetStdin(r).Run(dry(says("", "", 0))))
+	require.NoError(t, spawn.New(testkit.Missing).SetStdin(r).Run(testkit.Dry(testkit.Says("", "", 0))))
 	require.Equal(t, 4, r.Len())
 }
 
 func TestDryRunReportsTheErrorOfAReader(t *testing.T) {
 	checkDryLeaks(t)
 	broken := errors.New("broken")
-	err := New(missing).SetStdin(io.MultiReader(strings.NewReader("text"), failingReader{broken})).
-		Run(dry(func(d *DryRunCall) { require.Equal(t, "text", d.Stdin()) }))
+	err := spawn.New(testkit.Missing).SetStdin(io.MultiReader(strings.NewReader("text"), failingReader{broken})).
+		Run(testkit.Dry(func(d *spawn.DryRunCall) { require.Equal(t, "text", d.Stdin()) }))
 	require.ErrorIs(t, err, broken)
 	require.EqualError(t, err, "spawn: no-such-program: stdin: broken (exit status 0)")
 }
 
 func TestDryRunFillsStreamsOfEveryKind(t *testing.T) {
 	checkDryLeaks(t)
-	ctx := dry(says("out\n", "err\n", 3))
+	ctx := testkit.Dry(testkit.Says("out\n", "err\n", 3))
 	failed := func(err error, tail string) {
 		t.Helper()
-		var exit *ExitError
+		var exit *spawn.ExitError
 		require.ErrorAs(t, err, &exit)
-		require.Equal(t, ExitError{Command: missing, Status: Status{ExitCode: 3}, Stderr: exit.Stderr}, *exit)
+		require.Equal(t, spawn.ExitError{Command: testkit.Missing, Status: spawn.Status{ExitCode: 3}, Stderr: exit.Stderr}, *exit)
 		require.Equal(t, tail, string(exit.Stderr))
 	}
 
-	out, err := New(missing).Output(ctx)
+	out, err := spawn.New(testkit.Missing).Output(ctx)
 	require.Equal(t, "out\n", string(out))
 	failed(err, "err\n")
 
-	out, err = New(missing).CombinedOutput(ctx)
+	out, err = spawn.New(testkit.Missing).CombinedOutput(ctx)
 	require.Equal(t, "out\nerr\n", string(out))
 	failed(err, "")
 
 	var s, e string
-	failed(New(missing).SetOutputBuffer(&s).SetErrorBuffer(&e).Run(ctx), "err\n")
+	failed(spawn.New(testkit.Missing).SetOutputBuffer(&s).SetErrorBuffer(&e).Run(ctx), "err\n")
 	require.Equal(t, []string{"out\n", "err\n"}, []string{s, e})
-	failed(New(missing).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx), "")
+	failed(spawn.New(testkit.Missing).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx), "")
 	require.Equal(t, "out\nerr\n", s)
-	failed(New(missing).SetOutputBuffer(&s).MergeStderr().Run(ctx), "")
+	failed(spawn.New(testkit.Missing).SetOutputBuffer(&s).MergeStderr().Run(ctx), "")
 	require.Equal(t, "out\nerr\n", s)
 
 	var w, w2 bytes.Buffer
-	failed(New(missing).SetStdout(&w).SetStderr(&w2).Run(ctx), "")
+	failed(spawn.New(testkit.Missing).SetStdout(&w).SetStderr(&w2).Run(ctx), "")
 	require.Equal(t, []string{"out\n", "err\n"}, []string{w.String(), w2.String()})
 	w.Reset()
-	failed(New(missing).SetStdout(&w).SetStderr(&w).Run(ctx), "")
+	failed(spawn.New(testkit.Missing).SetStdout(&w).SetStderr(&w).Run(ctx), "")
 	require.Equal(t, "out\nerr\n", w.String())
 
-	f, f2 := tempFile(t, ""), tempFile(t, "")
-	failed(New(missing).SetStdout(f).SetStderr(f2).Run(ctx), "")
+	f, f2 := testkit.TempFile(t, ""), testkit.TempFile(t, "")
+	failed(spawn.New(testkit.Missing).SetStdout(f).SetStderr(f2).Run(ctx), "")
 	require.Equal(t, []string{"out\n", "err\n"}, []string{content(t, f), content(t, f2)})
-	failed(New(missing).SetStdout(f).MergeStderr().Run(ctx), "")
+	failed(spawn.New(testkit.Missing).SetStdout(f).MergeStderr().Run(ctx), "")
 	require.Equal(t, "out\nout\nerr\n", content(t, f))
 
-	failed(New(missing).Run(ctx), "err\n")
-	failed(New(missing).SetStdout(nil).SetStderr(nil).Run(ctx), "")
-	failed(New(missing).MergeStderr().Run(ctx), "")
-	status, err := New(missing).RunStatus(ctx)
+	failed(spawn.New(testkit.Missing).Run(ctx), "err\n")
+	failed(spawn.New(testkit.Missing).SetStdout(nil).SetStderr(nil).Run(ctx), "")
+	failed(spawn.New(testkit.Missing).MergeStderr().Run(ctx), "")
+	status, err := spawn.New(testkit.Missing).RunStatus(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Status{ExitCode: 3}, status)
+	require.Equal(t, spawn.Status{ExitCode: 3}, status)
 }
 
 func TestDryRunWritesToThisProcessesOwnStreams(t *testing.T) {
 	stdout, stderr := os.Stdout, os.Stderr
 	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
-	os.Stdout, os.Stderr = tempFile(t, ""), tempFile(t, "")
-	require.NoError(t, New(missing).InheritStdio().Run(dry(says("out", "err", 0))))
+	os.Stdout, os.Stderr = testkit.TempFile(t, ""), testkit.TempFile(t, "")
+	require.NoError(t, spawn.New(testkit.Missing).InheritStdio().Run(testkit.Dry(testkit.Says("out", "err", 0))))
 	require.Equal(t, []string{"out", "err"}, []string{content(t, os.Stdout), content(t, os.Stderr)})
 	os.Stderr.Close()
-	err := New(missing).InheritStdio().Run(dry(says("", "", 0)))
+	err := spawn.New(testkit.Missing).InheritStdio().Run(testkit.Dry(testkit.Says("", "", 0)))
 	require.EqualError(t, err, `spawn: cannot start "no-such-program": inherit stderr: `+syscall.EBADF.Error())
 }
 
 func TestDryRunKeepsTheOrderOfFlushes(t *testing.T) {
-	ctx := dry(func(d *DryRunCall) {
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Stderr = "1 "
 		d.Flush()
 		require.Empty(t, d.Stderr)
@@ -229,35 +233,35 @@ func TestDryRunKeepsTheOrderOfFlushes(t *testing.T) {
 		d.Flush()
 		d.Stdout = "4"
 	})
-	out, err := New(missing).CombinedOutput(ctx)
+	out, err := spawn.New(testkit.Missing).CombinedOutput(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "1 2 3 4", string(out))
 }
 
 func TestDryRunKeepsTheEndOfStandardErrorOnly(t *testing.T) {
-	long := string(pattern(1 << 20))
-	var exit *ExitError
-	require.ErrorAs(t, New(missing).Run(dry(says("", long, 1))), &exit)
-	require.True(t, long[len(long)-tailSize:] == string(exit.Stderr))
-	require.EqualError(t, New(missing).Run(dry(says("", "a\nlast\n", 1))), "spawn: no-such-program: exit status 1: last")
+	long := string(testkit.Pattern(1 << 20))
+	var exit *spawn.ExitError
+	require.ErrorAs(t, spawn.New(testkit.Missing).Run(testkit.Dry(testkit.Says("", long, 1))), &exit)
+	require.True(t, long[len(long)-transfer.TailSize:] == string(exit.Stderr))
+	require.EqualError(t, spawn.New(testkit.Missing).Run(testkit.Dry(testkit.Says("", "a\nlast\n", 1))), "spawn: no-such-program: exit status 1: last")
 }
 
 func TestDryRunReportsTheErrorOfAWriter(t *testing.T) {
 	checkDryLeaks(t)
 	broken := errors.New("broken")
-	for name, c := range map[string]*Command{
-		"stdout": New(missing).SetStdout(failingWriter{broken}).SetStderr(nil),
-		"stderr": New(missing).SetStderr(failingWriter{broken}),
+	for name, c := range map[string]*spawn.Command{
+		"stdout": spawn.New(testkit.Missing).SetStdout(failingWriter{broken}).SetStderr(nil),
+		"stderr": spawn.New(testkit.Missing).SetStderr(failingWriter{broken}),
 	} {
-		err := c.Run(dry(says("a", "b", 0)))
+		err := c.Run(testkit.Dry(testkit.Says("a", "b", 0)))
 		require.ErrorIs(t, err, broken)
 		require.EqualError(t, err, "spawn: no-such-program: "+name+": broken (exit status 0)")
 	}
-	f := tempFile(t, "")
+	f := testkit.TempFile(t, "")
 	readOnly, err := os.Open(f.Name())
 	require.NoError(t, err)
 	defer readOnly.Close()
-	require.ErrorContains(t, New(missing).SetStdout(readOnly).Run(dry(says("a", "", 0))), "stdout: write ")
+	require.ErrorContains(t, spawn.New(testkit.Missing).SetStdout(readOnly).Run(testkit.Dry(testkit.Says("a", "", 0))), "stdout: write ")
 }
 
 type failingReader struct{ err error }
@@ -269,100 +273,100 @@ type failingWriter struct{ err error }
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
 func TestDryRunEndsAsTheFunctionSays(t *testing.T) {
-	status, err := New(missing).RunStatus(dry(func(d *DryRunCall) { d.Signal = syscall.SIGSEGV }))
+	status, err := spawn.New(testkit.Missing).RunStatus(testkit.Dry(func(d *spawn.DryRunCall) { d.Signal = syscall.SIGSEGV }))
 	require.NoError(t, err)
-	require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGSEGV}, status)
-	require.ErrorContains(t, New(missing).Run(dry(func(d *DryRunCall) { d.Signal = syscall.SIGSEGV })), "signal: ")
+	require.Equal(t, spawn.Status{ExitCode: -1, Signal: syscall.SIGSEGV}, status)
+	require.ErrorContains(t, spawn.New(testkit.Missing).Run(testkit.Dry(func(d *spawn.DryRunCall) { d.Signal = syscall.SIGSEGV })), "signal: ")
 	for _, code := range []int{-1, 256} {
-		var start *StartError
-		require.ErrorAs(t, New(missing).Run(dry(says("", "", code))), &start)
+		var start *spawn.StartError
+		require.ErrorAs(t, spawn.New(testkit.Missing).Run(testkit.Dry(testkit.Says("", "", code))), &start)
 		require.ErrorContains(t, start, "is not in 0 to 255")
 	}
-	require.NoError(t, New(missing).Run(dry(says("", "", 0))))
+	require.NoError(t, spawn.New(testkit.Missing).Run(testkit.Dry(testkit.Says("", "", 0))))
 }
 
 func TestANilContextPanicsBeforeAnythingStarts(t *testing.T) {
 	checkDryLeaks(t)
-	defer SetDryRun(func(*DryRunCall) { t.Error("called") })()
+	defer spawn.SetDryRun(func(*spawn.DryRunCall) { t.Error("called") })()
 	n := observe(t)
 	var none context.Context
-	for name, run := range ways {
-		require.PanicsWithValue(t, "spawn: nil Context", func() { _ = run(none, New(missing)) }, name)
+	for name, run := range testkit.Ways {
+		require.PanicsWithValue(t, "spawn: nil Context", func() { _ = run(none, spawn.New(testkit.Missing)) }, name)
 	}
-	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = Run(none, missing) })
-	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = (&Process{}).HandshakeWait(none) })
+	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = spawn.Run(none, testkit.Missing) })
+	require.PanicsWithValue(t, "spawn: nil Context", func() { _ = (&spawn.Process{}).HandshakeWait(none) })
 	require.Empty(t, n.told())
 }
 
 func TestDryRunCannotStartIfTheFunctionSaysSo(t *testing.T) {
 	checkDryLeaks(t)
-	for name, run := range ways {
-		given := &StartError{Op: "execve(x)", Path: "x", Err: syscall.ENOEXEC}
-		err := run(dry(func(d *DryRunCall) { d.Err = given }), New(missing))
+	for name, run := range testkit.Ways {
+		given := &spawn.StartError{Op: "execve(x)", Path: "x", Err: syscall.ENOEXEC}
+		err := run(testkit.Dry(func(d *spawn.DryRunCall) { d.Err = given }), spawn.New(testkit.Missing))
 		require.Equal(t, error(given), err, name)
 
-		err = run(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist; d.Stdout = "lost" }), New(missing))
-		var start *StartError
+		err = run(testkit.Dry(func(d *spawn.DryRunCall) { d.Err = fs.ErrNotExist; d.Stdout = "lost" }), spawn.New(testkit.Missing))
+		var start *spawn.StartError
 		require.ErrorAs(t, err, &start, name)
-		require.Equal(t, StartError{Op: "start", Path: missing, Err: fs.ErrNotExist}, *start, name)
+		require.Equal(t, spawn.StartError{Op: "start", Path: testkit.Missing, Err: fs.ErrNotExist}, *start, name)
 	}
-	status, err := New(missing).RunStatus(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	status, err := spawn.New(testkit.Missing).RunStatus(testkit.Dry(func(d *spawn.DryRunCall) { d.Err = fs.ErrNotExist }))
 	require.Error(t, err)
-	require.Equal(t, Status{ExitCode: -1}, status)
+	require.Equal(t, spawn.Status{ExitCode: -1}, status)
 }
 
 func TestDryRunThatCannotStartAfterItHasStartedIsWaitsError(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).Start(dry(func(d *DryRunCall) { d.Flush(); d.Err = fs.ErrNotExist }))
+	p, err := spawn.New(testkit.Missing).Start(testkit.Dry(func(d *spawn.DryRunCall) { d.Flush(); d.Err = fs.ErrNotExist }))
 	require.NoError(t, err)
-	var start *StartError
+	var start *spawn.StartError
 	require.ErrorAs(t, p.Wait(), &start)
 	require.ErrorIs(t, start, fs.ErrNotExist)
-	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.Equal(t, spawn.Status{ExitCode: -1}, p.Status())
 }
 
 func TestDryRunWhoseFunctionEndsItsGoroutineCannotStart(t *testing.T) {
 	checkDryLeaks(t)
-	for name, run := range ways {
-		var start *StartError
-		require.ErrorAs(t, run(dry(func(*DryRunCall) { runtime.Goexit() }), New(missing)), &start, name)
+	for name, run := range testkit.Ways {
+		var start *spawn.StartError
+		require.ErrorAs(t, run(testkit.Dry(func(*spawn.DryRunCall) { runtime.Goexit() }), spawn.New(testkit.Missing)), &start, name)
 		require.EqualError(t, start.Err, "the DryRunFunc has ended its goroutine")
 	}
 }
 
 func TestDryRunOfABadCommandFails(t *testing.T) {
 	checkDryLeaks(t)
-	never := dry(func(*DryRunCall) { t.Error("called") })
+	never := testkit.Dry(func(*spawn.DryRunCall) { t.Error("called") })
 	for want, bad := range badCommands(t, "") {
-		for way, run := range ways {
+		for way, run := range testkit.Ways {
 			require.EqualError(t, run(never, bad), "spawn: "+want, way)
 		}
 	}
-	for name, bad := range badWholes(t) {
-		for way, run := range ways {
+	for name, bad := range testkit.BadWholes(t) {
+		for way, run := range testkit.Ways {
 			err := run(never, bad())
 			require.Error(t, err, "%s, %s", name, way)
-			require.False(t, errors.As(err, new(*notAStart)), "%s, %s", name, way)
+			require.False(t, errors.As(err, new(*testkit.NotAStart)), "%s, %s", name, way)
 		}
 	}
-	for _, c := range []*Command{New(missing).PipeStdin(), New(missing).RequireHandshake()} {
+	for _, c := range []*spawn.Command{spawn.New(testkit.Missing).PipeStdin(), spawn.New(testkit.Missing).RequireHandshake()} {
 		require.ErrorContains(t, c.Run(never), "use Start")
 	}
-	_, err := New(missing).SetStdout(io.Discard).Output(never)
+	_, err := spawn.New(testkit.Missing).SetStdout(io.Discard).Output(never)
 	require.ErrorContains(t, err, "directed elsewhere")
 }
 
 func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
 	checkDryLeaks(t)
 	seen := make(chan bool)
-	ctx := dry(func(d *DryRunCall) {
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Stdout = "one\n"
 		d.Flush()
 		<-seen // before this goes on
 		d.Stdout = "two\nthree"
 	})
 	var lines []string
-	for line, err := range New(missing).Lines(ctx) {
+	for line, err := range spawn.New(testkit.Missing).Lines(ctx) {
 		require.NoError(t, err)
 		if len(lines) == 0 {
 			seen <- true
@@ -372,7 +376,7 @@ func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
 	require.Equal(t, []string{"one", "two", "three"}, lines)
 
 	var last error
-	for _, err := range New(missing).Lines(dry(says("one\n", "why\n", 2))) {
+	for _, err := range spawn.New(testkit.Missing).Lines(testkit.Dry(testkit.Says("one\n", "why\n", 2))) {
 		last = err
 	}
 	require.EqualError(t, last, "spawn: no-such-program: exit status 2: why")
@@ -380,9 +384,9 @@ func TestDryRunYieldsLinesAsTheyCome(t *testing.T) {
 
 func TestDryRunYieldsRecords(t *testing.T) {
 	checkDryLeaks(t)
-	ctx := dry(says("a\nb\x00\x00c", "why\n", 2))
+	ctx := testkit.Dry(testkit.Says("a\nb\x00\x00c", "why\n", 2))
 	var got []string
-	for record, err := range New(missing).Records(ctx, 0) {
+	for record, err := range spawn.New(testkit.Missing).Records(ctx, 0) {
 		if err != nil {
 			record = err.Error()
 		}
@@ -394,14 +398,14 @@ func TestDryRunYieldsRecords(t *testing.T) {
 func TestDryRunGivesGroupsToRunRegexAsTheyCome(t *testing.T) {
 	checkDryLeaks(t)
 	seen := make(chan bool)
-	ctx := dry(func(d *DryRunCall) {
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Stdout = "a=1\nnone\n"
 		d.Flush()
 		<-seen // before this goes on
 		d.Stdout, d.Stderr, d.ExitCode = "b=", "why\n", 3
 	})
 	var got [][]string
-	err := New(missing).RunRegex(ctx, regexp.MustCompile("^([a-z])=([0-9])?$"), func(groups []string) error {
+	err := spawn.New(testkit.Missing).RunRegex(ctx, regexp.MustCompile("^([a-z])=([0-9])?$"), func(groups []string) error {
 		if got = append(got, groups); len(got) == 1 {
 			seen <- true
 		}
@@ -415,8 +419,8 @@ func TestDryRunIsEndedByAnErrorOfTheFunctionOfRunRegex(t *testing.T) {
 	checkDryLeaks(t)
 	mine := errors.New("enough")
 	ended := make(chan error, 1)
-	ctx := dry(func(d *DryRunCall) { untilEnded(d); ended <- d.Context().Err() })
-	err := New(missing).RunRegex(ctx, anyLine, func([]string) error { return mine })
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) { untilEnded(d); ended <- d.Context().Err() })
+	err := spawn.New(testkit.Missing).RunRegex(ctx, testkit.AnyLine, func([]string) error { return mine })
 	require.ErrorIs(t, err, mine)
 	require.EqualError(t, err, "spawn: no-such-program: enough (signal: terminated)")
 	require.ErrorIs(t, <-ended, context.Canceled)
@@ -425,7 +429,7 @@ func TestDryRunIsEndedByAnErrorOfTheFunctionOfRunRegex(t *testing.T) {
 func TestDryRunIsEndedByLeavingItsLines(t *testing.T) {
 	checkDryLeaks(t)
 	ended := make(chan error, 1)
-	for line := range New(missing).Lines(dry(func(d *DryRunCall) { untilEnded(d); ended <- d.Context().Err() })) {
+	for line := range spawn.New(testkit.Missing).Lines(testkit.Dry(func(d *spawn.DryRunCall) { untilEnded(d); ended <- d.Context().Err() })) {
 		require.Equal(t, "ready", line)
 		break
 	}
@@ -435,7 +439,7 @@ func TestDryRunIsEndedByLeavingItsLines(t *testing.T) {
 func TestDryRunIsAProcess(t *testing.T) {
 	checkDryLeaks(t)
 	end := make(chan bool)
-	p, err := New(missing).PipeStdout().PipeStderr().Start(dry(func(d *DryRunCall) {
+	p, err := spawn.New(testkit.Missing).PipeStdout().PipeStderr().Start(testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Stdout = "a"
 		d.Flush()
 		<-end
@@ -443,8 +447,8 @@ func TestDryRunIsAProcess(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	require.Greater(t, p.PID(), 1<<22, "no process of Linux has such a pid")
-	require.False(t, isClosed(p.Done()))
-	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.False(t, process.IsClosed(p.Done()))
+	require.Equal(t, spawn.Status{ExitCode: -1}, p.Status())
 	require.NoError(t, p.Signal(syscall.Signal(0)))
 	b := make([]byte, 1)
 	_, err = io.ReadFull(p.Stdout(), b)
@@ -454,7 +458,7 @@ func TestDryRunIsAProcess(t *testing.T) {
 	<-p.Done()
 	require.EqualError(t, p.Wait(), "spawn: no-such-program: exit status 4")
 	require.Equal(t, p.Wait(), p.Wait())
-	require.Equal(t, Status{ExitCode: 4}, p.Status())
+	require.Equal(t, spawn.Status{ExitCode: 4}, p.Status())
 	require.ErrorIs(t, p.Signal(syscall.SIGTERM), os.ErrProcessDone)
 	require.NoError(t, p.Abort())
 	rest, err := io.ReadAll(p.Stdout())
@@ -472,7 +476,7 @@ func TestDryRunIsAProcess(t *testing.T) {
 func TestDryRunsHavePidsOfTheirOwn(t *testing.T) {
 	var pids []int
 	for range 3 {
-		p, err := New(missing).Start(dry(says("", "", 0)))
+		p, err := spawn.New(testkit.Missing).Start(testkit.Dry(testkit.Says("", "", 0)))
 		require.NoError(t, err)
 		require.NoError(t, p.Wait())
 		require.NotContains(t, pids, p.PID())
@@ -482,8 +486,8 @@ func TestDryRunsHavePidsOfTheirOwn(t *testing.T) {
 
 func TestDryRunWritesMoreThanAPipeHolds(t *testing.T) {
 	checkDryLeaks(t)
-	long := string(pattern(1 << 20))
-	p, err := New(missing).PipeStdout().PipeStderr().Start(dry(says(long, long, 0)))
+	long := string(testkit.Pattern(1 << 20))
+	p, err := spawn.New(testkit.Missing).PipeStdout().PipeStderr().Start(testkit.Dry(testkit.Says(long, long, 0)))
 	require.NoError(t, err)
 	for _, r := range []io.ReadCloser{p.Stderr(), p.Stdout()} { // the order that is not the program's
 		b, err := io.ReadAll(r)
@@ -496,7 +500,7 @@ func TestDryRunWritesMoreThanAPipeHolds(t *testing.T) {
 
 func TestDryRunWhoseReaderGoesAwayDiesOfSIGPIPE(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).PipeStdout().Start(dry(says(string(pattern(1<<20)), "", 0)))
+	p, err := spawn.New(testkit.Missing).PipeStdout().Start(testkit.Dry(testkit.Says(string(testkit.Pattern(1<<20)), "", 0)))
 	require.NoError(t, err)
 	require.NoError(t, p.Stdout().Close())
 	require.Error(t, p.Wait())
@@ -506,11 +510,11 @@ func TestDryRunWhoseReaderGoesAwayDiesOfSIGPIPE(t *testing.T) {
 func TestDryRunReadsAPipeUntilItIsClosed(t *testing.T) {
 	checkDryLeaks(t)
 	got := make(chan string, 1)
-	p, err := New(missing).PipeStdin().Start(dry(func(d *DryRunCall) { got <- d.Stdin() }))
+	p, err := spawn.New(testkit.Missing).PipeStdin().Start(testkit.Dry(func(d *spawn.DryRunCall) { got <- d.Stdin() }))
 	require.NoError(t, err)
 	_, err = io.WriteString(p.Stdin(), "one ")
 	require.NoError(t, err)
-	require.False(t, isClosed(p.Done()))
+	require.False(t, process.IsClosed(p.Done()))
 	_, err = io.WriteString(p.Stdin(), "two")
 	require.NoError(t, err)
 	require.NoError(t, p.Stdin().Close())
@@ -520,7 +524,7 @@ func TestDryRunReadsAPipeUntilItIsClosed(t *testing.T) {
 
 func TestDryRunAnswersBeforeItHasReadAll(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).PipeStdin().PipeStdout().Start(dry(func(d *DryRunCall) {
+	p, err := spawn.New(testkit.Missing).PipeStdin().PipeStdout().Start(testkit.Dry(func(d *spawn.DryRunCall) {
 		b := make([]byte, 2)
 		for {
 			if _, err := io.ReadFull(d.Input(), b); err != nil {
@@ -546,17 +550,17 @@ func TestDryRunAnswersBeforeItHasReadAll(t *testing.T) {
 
 func TestDryRunTakesAllThatIsWrittenToItsPipe(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).PipeStdin().Start(dry(says("", "", 0)))
+	p, err := spawn.New(testkit.Missing).PipeStdin().Start(testkit.Dry(testkit.Says("", "", 0)))
 	require.NoError(t, err)
 	require.NoError(t, p.Wait())
-	_, err = p.Stdin().Write(pattern(1 << 20))
+	_, err = p.Stdin().Write(testkit.Pattern(1 << 20))
 	require.NoError(t, err)
 	require.NoError(t, p.Stdin().Close())
 }
 
 func TestDryRunWithAPipeMayFailToStart(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).PipeStdin().PipeStdout().PipeStderr().Start(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	p, err := spawn.New(testkit.Missing).PipeStdin().PipeStdout().PipeStderr().Start(testkit.Dry(func(d *spawn.DryRunCall) { d.Err = fs.ErrNotExist }))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.Nil(t, p)
 }
@@ -564,20 +568,20 @@ func TestDryRunWithAPipeMayFailToStart(t *testing.T) {
 func TestDryRunIsEndedBySignalsThatEndAProgram(t *testing.T) {
 	checkDryLeaks(t)
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGHUP, syscall.SIGSEGV} {
-		p, err := New(missing).Start(dry(untilEnded))
+		p, err := spawn.New(testkit.Missing).Start(testkit.Dry(untilEnded))
 		require.NoError(t, err)
 		require.NoError(t, p.Signal(sig))
 		<-p.Done()
-		require.Equal(t, Status{ExitCode: -1, Signal: sig}, p.Status())
-		var exit *ExitError
+		require.Equal(t, spawn.Status{ExitCode: -1, Signal: sig}, p.Status())
+		var exit *spawn.ExitError
 		require.ErrorAs(t, p.Wait(), &exit)
 		require.NoError(t, exit.Err)
 	}
-	p, err := New(missing).Start(dry(untilEnded))
+	p, err := spawn.New(testkit.Missing).Start(testkit.Dry(untilEnded))
 	require.NoError(t, err)
 	require.NoError(t, p.Abort())
 	require.EqualError(t, p.Wait(), "spawn: no-such-program: signal: "+syscall.SIGTERM.String())
-	p, err = New(missing).SetGracePeriod(0).Start(dry(untilEnded))
+	p, err = spawn.New(testkit.Missing).SetGracePeriod(0).Start(testkit.Dry(untilEnded))
 	require.NoError(t, err)
 	require.NoError(t, p.Abort())
 	require.Equal(t, syscall.SIGKILL, p.Status().Signal)
@@ -591,7 +595,7 @@ func (fakeSignal) String() string { return "fake" }
 
 func TestDryRunMayHandleSignals(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).Start(dry(func(d *DryRunCall) {
+	p, err := spawn.New(testkit.Missing).Start(testkit.Dry(func(d *spawn.DryRunCall) {
 		signals := d.Signals()
 		require.Equal(t, os.Signal(syscall.SIGHUP), <-signals)
 		require.Equal(t, os.Signal(syscall.SIGTERM), <-signals)
@@ -601,14 +605,14 @@ func TestDryRunMayHandleSignals(t *testing.T) {
 	require.NoError(t, p.Signal(syscall.SIGHUP))
 	require.NoError(t, p.Signal(syscall.SIGTERM))
 	<-p.Done()
-	require.Equal(t, Status{ExitCode: 7}, p.Status())
+	require.Equal(t, spawn.Status{ExitCode: 7}, p.Status())
 }
 
 func TestDryRunThatIgnoresSIGTERMGetsSIGKILLAfterTheGracePeriod(t *testing.T) {
 	checkDryLeaks(t)
 	over := make(chan bool)
 	defer close(over)
-	p, err := New(missing).SetGracePeriod(time.Millisecond).Start(dry(func(d *DryRunCall) {
+	p, err := spawn.New(testkit.Missing).SetGracePeriod(time.Millisecond).Start(testkit.Dry(func(d *spawn.DryRunCall) {
 		d.Signals()
 		<-over // whatever comes
 	}))
@@ -622,30 +626,30 @@ func TestDryRunEndsWithItsContext(t *testing.T) {
 	cause := errors.New("enough")
 	over := make(chan bool) // for functions that do not look at their context
 	defer close(over)
-	for name, fn := range map[string]DryRunFunc{
+	for name, fn := range map[string]spawn.DryRunFunc{
 		"looks at its context":         untilEnded,
-		"does not look at its context": func(d *DryRunCall) { d.Stdout = "ready\n"; d.Flush(); <-over },
+		"does not look at its context": func(d *spawn.DryRunCall) { d.Stdout = "ready\n"; d.Flush(); <-over },
 	} {
-		for way, run := range ways {
+		for way, run := range testkit.Ways {
 			what := name + ", " + way
 			ctx, cancel := context.WithCancelCause(context.Background())
-			err := run(WithDryRun(ctx, func(d *DryRunCall) {
+			err := run(spawn.WithDryRun(ctx, func(d *spawn.DryRunCall) {
 				if way == "Start" {
 					d.Flush() // otherwise it has not started
 				}
 				cancel(cause)
 				fn(d)
-			}), New(missing))
-			var start *notAStart
+			}), spawn.New(testkit.Missing))
+			var start *testkit.NotAStart
 			if errors.As(err, &start) {
-				err = start.err
+				err = start.Err
 			}
 			require.ErrorIs(t, err, context.Canceled, what)
 			require.ErrorIs(t, err, cause, what)
 			if way != "Lines" && way != "Records" && way != "RunRegex" { // whose pipe may be closed before they have started
-				var exit *ExitError
+				var exit *spawn.ExitError
 				require.ErrorAs(t, err, &exit, what)
-				require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGTERM}, exit.Status, what)
+				require.Equal(t, spawn.Status{ExitCode: -1, Signal: syscall.SIGTERM}, exit.Status, what)
 			}
 		}
 	}
@@ -654,20 +658,20 @@ func TestDryRunEndsWithItsContext(t *testing.T) {
 func TestDryRunOfRunIsRunningFromTheStart(t *testing.T) {
 	checkDryLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	status, err := New(missing).RunStatus(WithDryRun(ctx, func(d *DryRunCall) { cancel(); <-d.Context().Done() }))
+	status, err := spawn.New(testkit.Missing).RunStatus(spawn.WithDryRun(ctx, func(d *spawn.DryRunCall) { cancel(); <-d.Context().Done() }))
 	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, Status{ExitCode: -1, Signal: syscall.SIGTERM}, status)
+	require.Equal(t, spawn.Status{ExitCode: -1, Signal: syscall.SIGTERM}, status)
 }
 
 func TestDryRunEndsWithItsContextBeforeItHasStarted(t *testing.T) {
 	checkDryLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan bool)
-	_, err := New(missing).PipeStdin().PipeStdout().Start(WithDryRun(ctx, func(*DryRunCall) { cancel(); <-over }))
+	_, err := spawn.New(testkit.Missing).PipeStdin().PipeStdout().Start(spawn.WithDryRun(ctx, func(*spawn.DryRunCall) { cancel(); <-over }))
 	require.EqualError(t, err, `spawn: cannot start "no-such-program": start: context canceled`)
 	close(over)
-	for name, run := range ways {
-		err = run(WithDryRun(ctx, func(*DryRunCall) { t.Error("called") }), New(missing))
+	for name, run := range testkit.Ways {
+		err = run(spawn.WithDryRun(ctx, func(*spawn.DryRunCall) { t.Error("called") }), spawn.New(testkit.Missing))
 		require.EqualError(t, err, `spawn: cannot start "no-such-program": start: context canceled`, name)
 	}
 }
@@ -675,22 +679,22 @@ func TestDryRunEndsWithItsContextBeforeItHasStarted(t *testing.T) {
 func TestDryRunIsEndedWhileItReadsOrWrites(t *testing.T) {
 	checkDryLeaks(t)
 	r, w := io.Pipe() // a reader and a writer that block
-	for name, c := range map[string]*Command{
-		"reader":      New(missing).SetStdin(r),
-		"pipe":        New(missing).PipeStdin(),
-		"writer":      New(missing).SetStdout(w),
-		"pipe output": New(missing).PipeStdout(),
+	for name, c := range map[string]*spawn.Command{
+		"reader":      spawn.New(testkit.Missing).SetStdin(r),
+		"pipe":        spawn.New(testkit.Missing).PipeStdin(),
+		"writer":      spawn.New(testkit.Missing).SetStdout(w),
+		"pipe output": spawn.New(testkit.Missing).PipeStdout(),
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
-		p, err := c.Start(WithDryRun(ctx, func(d *DryRunCall) {
+		p, err := c.Start(spawn.WithDryRun(ctx, func(d *spawn.DryRunCall) {
 			d.Flush()
 			d.Stdin()
-			d.Stdout = string(pattern(1 << 20))
+			d.Stdout = string(testkit.Pattern(1 << 20))
 		}))
 		require.NoError(t, err, name)
 		time.AfterFunc(10*time.Millisecond, cancel) // most likely it reads or writes by then
 		require.ErrorIs(t, p.Wait(), context.Canceled, name)
-		for _, e := range runOf(p).pipes {
+		for _, e := range testkit.Running(p).Pipes {
 			if e != nil {
 				e.Close()
 			}
@@ -703,7 +707,7 @@ func TestDryRunShakesHands(t *testing.T) {
 	checkDryLeaks(t)
 	ctx := context.Background()
 	var ran atomic.Bool
-	p, err := New(missing).RequireHandshake().Start(dry(func(d *DryRunCall) { ran.Store(true); d.ExitCode = 5 }))
+	p, err := spawn.New(testkit.Missing).RequireHandshake().Start(testkit.Dry(func(d *spawn.DryRunCall) { ran.Store(true); d.ExitCode = 5 }))
 	require.NoError(t, err)
 	require.NoError(t, p.HandshakeWait(ctx))
 	require.NoError(t, p.HandshakeWait(ctx))
@@ -714,7 +718,7 @@ func TestDryRunShakesHands(t *testing.T) {
 	require.ErrorContains(t, p.Wait(), "exit status 5")
 	require.NoError(t, p.HandshakeWait(ctx))
 
-	p, err = New(missing).RequireHandshake().Start(dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }))
+	p, err = spawn.New(testkit.Missing).RequireHandshake().Start(testkit.Dry(func(d *spawn.DryRunCall) { d.Err = fs.ErrNotExist }))
 	require.NoError(t, err)
 	require.NoError(t, p.HandshakeWait(ctx))
 	err = p.HandshakeNotify()
@@ -726,53 +730,53 @@ func TestDryRunShakesHands(t *testing.T) {
 func TestDryRunAtItsGateEndsWithoutRunning(t *testing.T) {
 	checkDryLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	never := WithDryRun(ctx, func(*DryRunCall) { t.Error("called") })
-	for want, end := range map[string]func(*Process){
-		"start: Wait was called before HandshakeNotify": func(p *Process) { _ = p.Wait() },
-		"start: aborted": func(p *Process) { require.NoError(t, p.Abort()) },
-		"handshake: the child ended before HandshakeNotify: signal: " + syscall.SIGKILL.String(): func(p *Process) { require.NoError(t, p.Signal(syscall.SIGKILL)) },
-		"start: context canceled": func(*Process) { cancel() },
+	never := spawn.WithDryRun(ctx, func(*spawn.DryRunCall) { t.Error("called") })
+	for want, end := range map[string]func(*spawn.Process){
+		"start: Wait was called before HandshakeNotify": func(p *spawn.Process) { _ = p.Wait() },
+		"start: aborted": func(p *spawn.Process) { require.NoError(t, p.Abort()) },
+		"handshake: the child ended before HandshakeNotify: signal: " + syscall.SIGKILL.String(): func(p *spawn.Process) { require.NoError(t, p.Signal(syscall.SIGKILL)) },
+		"start: context canceled": func(*spawn.Process) { cancel() },
 	} {
 		if want == "start: context canceled" {
 			continue // last
 		}
 		requireEndAtGate(t, never, want, end)
 	}
-	requireEndAtGate(t, never, "start: context canceled", func(*Process) { cancel() })
+	requireEndAtGate(t, never, "start: context canceled", func(*spawn.Process) { cancel() })
 }
 
-func requireEndAtGate(t *testing.T, ctx context.Context, want string, end func(*Process)) {
+func requireEndAtGate(t *testing.T, ctx context.Context, want string, end func(*spawn.Process)) {
 	t.Helper()
-	p, err := New(missing).RequireHandshake().PipeStdin().Start(ctx)
+	p, err := spawn.New(testkit.Missing).RequireHandshake().PipeStdin().Start(ctx)
 	require.NoError(t, err)
 	end(p)
 	<-p.Done()
 	require.ErrorContains(t, p.Wait(), want)
 	require.Equal(t, p.Wait(), p.HandshakeWait(context.Background()))
 	require.Error(t, p.HandshakeNotify())
-	require.Equal(t, Status{ExitCode: -1}, p.Status())
+	require.Equal(t, spawn.Status{ExitCode: -1}, p.Status())
 	require.NoError(t, p.Stdin().Close())
 }
 
 func TestDryRunGetsSignalsThatCameAtItsGateWhenItRuns(t *testing.T) {
 	checkDryLeaks(t)
-	p, err := New(missing).RequireHandshake().Start(dry(untilEnded))
+	p, err := spawn.New(testkit.Missing).RequireHandshake().Start(testkit.Dry(untilEnded))
 	require.NoError(t, err)
 	require.NoError(t, p.Signal(syscall.SIGTERM))
 	require.NoError(t, p.HandshakeWait(context.Background()))
-	require.False(t, isClosed(p.Done()))
+	require.False(t, process.IsClosed(p.Done()))
 	require.NoError(t, p.HandshakeNotify())
 	require.ErrorContains(t, p.Wait(), syscall.SIGTERM.String())
 }
 
 func TestDryRunWritesNoPidFile(t *testing.T) {
 	dir := t.TempDir()
-	ctx := dry(func(d *DryRunCall) { _, _ = d.Explain() })
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) { _, _ = d.Explain() })
 	for _, path := range []string{filepath.Join(dir, "pid"), filepath.Join(dir, "missing", "pid")} {
-		p, err := New(missing).SetPidFile(path).Start(ctx)
+		p, err := spawn.New(testkit.Missing).SetPidFile(path).Start(ctx)
 		require.NoError(t, err)
 		require.NoError(t, p.Wait())
-		require.NoError(t, New(missing).SetPidFile(path).Run(ctx))
+		require.NoError(t, spawn.New(testkit.Missing).SetPidFile(path).Run(ctx))
 	}
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -780,12 +784,12 @@ func TestDryRunWritesNoPidFile(t *testing.T) {
 }
 
 func TestDryRunClosesFilesThatItWasGiven(t *testing.T) {
-	for name, run := range ways {
+	for name, run := range testkit.Ways {
 		for outcome, ctx := range map[string]context.Context{
-			"runs": dry(says("", "", 0)), "fails": dry(func(d *DryRunCall) { d.Err = fs.ErrNotExist }),
+			"runs": testkit.Dry(testkit.Says("", "", 0)), "fails": testkit.Dry(func(d *spawn.DryRunCall) { d.Err = fs.ErrNotExist }),
 		} {
-			kept, given := tempFile(t, ""), tempFile(t, "")
-			_ = run(ctx, New(missing).PassFDAs(kept, 5).PassFDAs(given, 6, CloseParent))
+			kept, given := testkit.TempFile(t, ""), testkit.TempFile(t, "")
+			_ = run(ctx, spawn.New(testkit.Missing).PassFDAs(kept, 5).PassFDAs(given, 6, spawn.CloseParent))
 			require.ErrorIs(t, given.Close(), os.ErrClosed, "%s %s", name, outcome)
 			require.NoError(t, kept.Close(), name)
 		}
@@ -794,45 +798,45 @@ func TestDryRunClosesFilesThatItWasGiven(t *testing.T) {
 
 func TestDryRunOfExecReturns(t *testing.T) {
 	const tooLong = "spawn: Exec: more data to read than a pipe holds, and nobody would be left to write it"
-	f := tempFile(t, "")
-	restore := SetDryRun(func(d *DryRunCall) { d.Stdout = d.Stdin() + d.Args[1] })
-	require.NoError(t, New(missing, "a").SetInput([]byte("in ")).SetStdout(f).Exec())
+	f := testkit.TempFile(t, "")
+	restore := spawn.SetDryRun(func(d *spawn.DryRunCall) { d.Stdout = d.Stdin() + d.Args[1] })
+	require.NoError(t, spawn.New(testkit.Missing, "a").SetInput([]byte("in ")).SetStdout(f).Exec())
 	require.Equal(t, "in a", content(t, f))
-	require.ErrorContains(t, New(missing).SetStdout(io.Discard).Exec(), "nobody would be left")
-	require.EqualError(t, New(missing).SetInput(make([]byte, 64<<10+1)).Exec(), tooLong)
-	require.NoError(t, New(missing, "a").SetInput(make([]byte, 64<<10)).Exec())
-	c := New(missing)
+	require.ErrorContains(t, spawn.New(testkit.Missing).SetStdout(io.Discard).Exec(), "nobody would be left")
+	require.EqualError(t, spawn.New(testkit.Missing).SetInput(make([]byte, 64<<10+1)).Exec(), tooLong)
+	require.NoError(t, spawn.New(testkit.Missing, "a").SetInput(make([]byte, 64<<10)).Exec())
+	c := spawn.New(testkit.Missing)
 	c.SetSendBuffer(make([]byte, 64<<10+1))
 	require.EqualError(t, c.Exec(), tooLong)
-	require.ErrorContains(t, New(missing).SetNamespaces(NetworkNamespace).Exec(), "namespaces are for a child")
-	require.ErrorContains(t, New("").Exec(), "empty")
+	require.ErrorContains(t, spawn.New(testkit.Missing).SetNamespaces(spawn.NetworkNamespace).Exec(), "namespaces are for a child")
+	require.ErrorContains(t, spawn.New("").Exec(), "empty")
 	restore()
-	defer SetDryRun(says("", "", 3))()
-	require.ErrorContains(t, New(missing).Exec(), "exit status 3")
-	defer SetDryRun(func(d *DryRunCall) { d.Err = fs.ErrPermission })()
-	require.ErrorAs(t, New(missing).Exec(), new(*StartError))
+	defer spawn.SetDryRun(testkit.Says("", "", 3))()
+	require.ErrorContains(t, spawn.New(testkit.Missing).Exec(), "exit status 3")
+	defer spawn.SetDryRun(func(d *spawn.DryRunCall) { d.Err = fs.ErrPermission })()
+	require.ErrorAs(t, spawn.New(testkit.Missing).Exec(), new(*spawn.StartError))
 }
 
 func TestDryRunOfTheContextWins(t *testing.T) {
 	var calls []string
-	named := func(name string) DryRunFunc { return func(*DryRunCall) { calls = append(calls, name) } }
-	run := func(ctx context.Context) { require.NoError(t, New(missing).Run(ctx)) }
+	named := func(name string) spawn.DryRunFunc { return func(*spawn.DryRunCall) { calls = append(calls, name) } }
+	run := func(ctx context.Context) { require.NoError(t, spawn.New(testkit.Missing).Run(ctx)) }
 	ctx := context.Background()
-	restore := SetDryRun(named("process"))
+	restore := spawn.SetDryRun(named("process"))
 	run(ctx)
-	restoreInner := SetDryRun(named("inner"))
+	restoreInner := spawn.SetDryRun(named("inner"))
 	run(ctx)
-	run(WithDryRun(ctx, named("context")))
-	run(WithDryRun(WithDryRun(ctx, named("context")), named("nearer")))
-	require.Error(t, New(missing).Run(WithDryRun(ctx, nil)), "a real run")
+	run(spawn.WithDryRun(ctx, named("context")))
+	run(spawn.WithDryRun(spawn.WithDryRun(ctx, named("context")), named("nearer")))
+	require.Error(t, spawn.New(testkit.Missing).Run(spawn.WithDryRun(ctx, nil)), "a real run")
 	restoreInner()
 	run(ctx)
 	restore()
-	require.Error(t, New(missing).Run(ctx), "a real run")
+	require.Error(t, spawn.New(testkit.Missing).Run(ctx), "a real run")
 	require.Equal(t, []string{"process", "inner", "context", "nearer", "process"}, calls)
-	run(WithDryRun(ctx, named("context")))
-	defer SetDryRun(nil)()
-	require.Error(t, New(missing).Run(ctx), "a real run")
+	run(spawn.WithDryRun(ctx, named("context")))
+	defer spawn.SetDryRun(nil)()
+	require.Error(t, spawn.New(testkit.Missing).Run(ctx), "a real run")
 }
 
 func TestDryRunsOfParallelTestsDoNotSeeEachOther(t *testing.T) {
@@ -843,9 +847,9 @@ func TestDryRunsOfParallelTestsDoNotSeeEachOther(t *testing.T) {
 		go func() {
 			defer all.Done()
 			want := fmt.Sprint(i)
-			ctx := dry(func(d *DryRunCall) { d.Stdout = want + d.Args[1] })
+			ctx := testkit.Dry(func(d *spawn.DryRunCall) { d.Stdout = want + d.Args[1] })
 			for range 20 {
-				out, err := New(missing, want).Output(ctx)
+				out, err := spawn.New(testkit.Missing, want).Output(ctx)
 				if err != nil || string(out) != want+want {
 					t.Errorf("%d: %q, %v", i, out, err)
 				}
@@ -856,7 +860,7 @@ func TestDryRunsOfParallelTestsDoNotSeeEachOther(t *testing.T) {
 }
 
 func TestDryRunExplainsOnLinuxOnly(t *testing.T) {
-	require.NoError(t, New(missing, "a").AddSecretArg("hush").Run(dry(func(d *DryRunCall) {
+	require.NoError(t, spawn.New(testkit.Missing, "a").AddSecretArg("hush").Run(testkit.Dry(func(d *spawn.DryRunCall) {
 		text, err := d.Explain()
 		if runtime.GOOS != "linux" {
 			require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -870,12 +874,12 @@ func TestDryRunExplainsOnLinuxOnly(t *testing.T) {
 // A signal right after Start does not come between: the program handles signals as soon as it is seen to run.
 func TestDryRunHandlesSignalsFromItsStartOn(t *testing.T) {
 	checkDryLeaks(t)
-	ctx := dry(func(d *DryRunCall) {
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) {
 		<-d.Signals()
 		d.ExitCode = 7
 	})
 	for range 2000 {
-		p, err := New(missing).Start(ctx)
+		p, err := spawn.New(testkit.Missing).Start(ctx)
 		require.NoError(t, err)
 		require.NoError(t, p.Signal(syscall.SIGTERM))
 		_ = p.Wait()
@@ -889,10 +893,10 @@ func BenchmarkDryRunOff(b *testing.B) {
 	defer cancel()
 	for name, any := range map[string]bool{"never": false, "elsewhere": true} {
 		b.Run(name, func(b *testing.B) {
-			old := anyDryContext.Swap(any)
-			defer anyDryContext.Store(old)
+			old := spawn.AnyDryContext.Swap(any)
+			defer spawn.AnyDryContext.Store(old)
 			for range b.N {
-				if inDryRun(ctx) {
+				if spawn.InDryRun(ctx) {
 					b.Fatal("on")
 				}
 			}
@@ -901,9 +905,9 @@ func BenchmarkDryRunOff(b *testing.B) {
 }
 
 func BenchmarkDryRun(b *testing.B) {
-	ctx := dry(says("out\n", "", 0))
+	ctx := testkit.Dry(testkit.Says("out\n", "", 0))
 	for range b.N {
-		if _, err := New(missing).Output(ctx); err != nil {
+		if _, err := spawn.New(testkit.Missing).Output(ctx); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,26 +6,27 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/secure"
 )
 
 // addEnv checks a variable and adds it.
-func (c *Command) addEnv(method, name string, value text) {
-	c.addVariable(method, variable{name: name, value: value})
+func (c *Command) addEnv(method, name string, value command.Text) {
+	c.addVariable(method, command.Variable{Name: name, Value: value})
 }
 
-func (c *Command) addVariable(method string, v variable) {
-	c.env.set = true
-	name, value := v.name, v.value
+func (c *Command) addVariable(method string, v command.Variable) {
+	c.want.Env.Set = true
+	name, value := v.Name, v.Value
 	switch {
 	case name == "":
 		c.fail(method, "the variable's name is empty")
 	case strings.Contains(name, "="):
 		c.fail(method, "the variable's name %q has an equals sign", name)
-	case value.secret && strings.IndexByte(value.s, 0) >= 0:
+	case value.Secret && strings.IndexByte(value.Str, 0) >= 0:
 		c.fail(method, "the value of %s has a NUL byte", name) // without the value
-	case c.checkText(method, "variable's name", name) && c.checkText(method, "value of "+name, value.s):
-		c.env.put(v)
+	case c.checkText(method, "variable's name", name) && c.checkText(method, "value of "+name, value.Str):
+		c.want.Env.Put(v)
 	}
 }
 
@@ -36,7 +37,7 @@ func (c *Command) addEnvString(method, pair string) {
 		c.fail(method, "%q has no equals sign", pair)
 		return
 	}
-	c.addEnv(method, name, text{s: value})
+	c.addEnv(method, name, command.Text{Str: value})
 }
 
 // AddEnv sets a variable in the program's environment.
@@ -46,7 +47,7 @@ func (c *Command) addEnvString(method, pair string) {
 // is added again keeps its place and takes the last value. To have all of them and
 // more, call [Command.AddEnvPassAll] first. (virCommandAddEnvPair)
 func (c *Command) AddEnv(name, value string) *Command {
-	c.addEnv("AddEnv", name, text{s: value})
+	c.addEnv("AddEnv", name, command.Text{Str: value})
 	return c
 }
 
@@ -66,7 +67,7 @@ func (c *Command) AddEnvString(pair string) *Command {
 // AddSecretEnv sets a variable whose value is shown as *** by [Command.String] and [Command.Explain]; errors, logs and events show no variables. The
 // program, and everyone who may read its /proc/PID/environ, still sees it.
 func (c *Command) AddSecretEnv(name, value string) *Command {
-	c.addEnv("AddSecretEnv", name, text{s: value, secret: true})
+	c.addEnv("AddSecretEnv", name, command.Text{Str: value, Secret: true})
 	return c
 }
 
@@ -77,7 +78,7 @@ func (c *Command) AddEnvPassAllowSUID(names ...string) *Command {
 	for _, name := range names {
 		c.passEnv("AddEnvPassAllowSUID", name)
 	}
-	c.env.set = true
+	c.want.Env.Set = true
 	return c
 }
 
@@ -90,10 +91,10 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 	if len(fallback) > 1 {
 		c.fail(method, "%d fallbacks for %q; there can be one", len(fallback), name)
 	}
-	c.env.set = true
+	c.want.Env.Set = true
 	passed := !secure.Mode() && c.passEnv(method, name)
 	if !passed && len(fallback) > 0 {
-		c.addVariable(method, variable{name, text{s: fallback[0]}, true})
+		c.addVariable(method, command.Variable{Name: name, Value: command.Text{Str: fallback[0]}, Passed: true})
 	}
 	return c
 }
@@ -102,7 +103,7 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 func (c *Command) passEnv(method, name string) bool {
 	value, ok := os.LookupEnv(name)
 	if ok || name == "" || strings.ContainsAny(name, "=\x00") { // a bad name, for its error
-		c.addVariable(method, variable{name, text{s: value}, true})
+		c.addVariable(method, command.Variable{Name: name, Value: command.Text{Str: value}, Passed: true})
 	}
 	return ok
 }
@@ -132,11 +133,11 @@ func (c *Command) AddEnvPassCommon() *Command {
 // environment, so that more can be added. As there, they are passed also when this process runs setuid, setgid or with file capabilities, although an
 // unprivileged user may then have chosen them. What has no equals sign is no variable and is left out. ([os/exec.Cmd.Environ])
 func (c *Command) AddEnvPassAll() *Command {
-	c.env.set = true
+	c.want.Env.Set = true
 	for _, pair := range os.Environ() {
 		// On Windows a name may begin with an equals sign, the current directory of drive C for example: no program is told of these.
 		if name, value, ok := strings.Cut(pair, "="); ok && name != "" {
-			c.addVariable("AddEnvPassAll", variable{name, text{s: value}, true})
+			c.addVariable("AddEnvPassAll", command.Variable{Name: name, Value: command.Text{Str: value}, Passed: true})
 		}
 	}
 	return c
@@ -149,15 +150,15 @@ func (c *Command) AddEnvXDG(baseDir string) *Command {
 	if !filepath.IsAbs(baseDir) {
 		c.fail(method, "the directory %q is not absolute", baseDir)
 	}
-	c.addEnv(method, "XDG_DATA_HOME", text{s: filepath.Join(baseDir, ".local", "share")})
-	c.addEnv(method, "XDG_CACHE_HOME", text{s: filepath.Join(baseDir, ".cache")})
-	c.addEnv(method, "XDG_CONFIG_HOME", text{s: filepath.Join(baseDir, ".config")})
+	c.addEnv(method, "XDG_DATA_HOME", command.Text{Str: filepath.Join(baseDir, ".local", "share")})
+	c.addEnv(method, "XDG_CACHE_HOME", command.Text{Str: filepath.Join(baseDir, ".cache")})
+	c.addEnv(method, "XDG_CONFIG_HOME", command.Text{Str: filepath.Join(baseDir, ".config")})
 	return c
 }
 
 // ClearEnv forgets all variables that were added so far; the program gets only those added afterwards, in the end
 // perhaps none.
 func (c *Command) ClearEnv() *Command {
-	c.env = environment{set: true}
+	c.want.Env = command.Environment{Set: true}
 	return c
 }

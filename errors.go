@@ -6,6 +6,9 @@ import (
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/process"
 )
 
 // StartError says why a program could not be started: which step failed, and how.
@@ -97,10 +100,10 @@ type Status struct {
 }
 
 // Success reports whether the process exited with code 0.
-func (s Status) Success() bool { return status(s).success() }
+func (s Status) Success() bool { return process.Status(s).Success() }
 
 // String returns "exit status 1" or "signal: killed (core dumped)", as os.ProcessState does.
-func (s Status) String() string { return status(s).String() }
+func (s Status) String() string { return process.Status(s).String() }
 
 // maxLine is how much of a line Error shows, in bytes.
 const maxLine = 512
@@ -139,24 +142,24 @@ func (e *severalCauses) Unwrap() []error { return e.Errs }
 // copy: the fields are the same.
 func public(err error) error {
 	switch e := err.(type) {
-	case *startFailure:
-		if c, ok := e.Err.(*causes); ok {
+	case *command.StartError:
+		if c, ok := e.Err.(*command.Causes); ok {
 			e.Err = (*severalCauses)(c)
 		}
 		return (*StartError)(e)
-	case *badCall:
+	case *command.CallError:
 		return (*CallError)(e)
 	}
 	return err
 }
 
 // failure returns the error of a command that has ended, nil when all went well.
-func failure(line line, o *outcome) error {
+func failure(line command.Line, o *process.Outcome) error {
 	switch {
-	case o.never != nil:
-		return public(o.never)
-	case o.err != nil || o.status.isKnown() && !o.status.success():
-		return &ExitError{Command: line.String(), Status: Status(o.status), Stderr: o.tail, Err: o.err}
+	case o.Never != nil:
+		return public(o.Never)
+	case o.Err != nil || o.Status.IsKnown() && !o.Status.Success():
+		return &ExitError{Command: line.String(), Status: Status(o.Status), Stderr: o.Tail, Err: o.Err}
 	}
 	return nil
 }

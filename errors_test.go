@@ -1,10 +1,11 @@
-package spawn
+package spawn_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
 )
 
 func TestLastLineIsFitToBeShown(t *testing.T) {
@@ -22,15 +23,15 @@ func TestLastLineIsFitToBeShown(t *testing.T) {
 		strings.Repeat("x", 512):  strings.Repeat("x", 512),
 		strings.Repeat("x", 513):  strings.Repeat("x", 512) + "...",
 	} {
-		require.Equal(t, want, lastLine([]byte(text)), "%q", text)
+		require.Equal(t, want, spawn.LastLine([]byte(text)), "%q", text)
 	}
 }
 
 // TestTheEnvironmentIsShownByStringOnly: what was passed on may hold what is nobody else's business, without being marked as a secret.
 func TestTheEnvironmentIsShownByStringOnly(t *testing.T) {
-	c := New("prog", "a b").AddEnv("NAME", "value").AddSecretEnv("TOKEN", "hidden").AddSecretArg("hidden")
+	c := spawn.New("prog", "a b").AddEnv("NAME", "value").AddSecretEnv("TOKEN", "hidden").AddSecretArg("hidden")
 	require.Equal(t, "NAME=value TOKEN=*** prog 'a b' ***", c.String())
-	err := c.Run(WithDryRun(t.Context(), func(call *DryRunCall) {
+	err := c.Run(spawn.WithDryRun(t.Context(), func(call *spawn.DryRunCall) {
 		require.Equal(t, c.String(), call.String())
 		call.ExitCode = 1
 	}))

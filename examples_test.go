@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"os"

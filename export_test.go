@@ -2,16 +2,22 @@ package spawn
 
 import "context"
 
-// What tests of package spawn reach into.
+// What the tests of this package reach into.
 
-// inDryRun reports whether a function stands in for programs.
-func inDryRun(ctx context.Context) bool { return dryRunFunc(ctx) != nil }
+// AnyDryContext is whether any context has a DryRunFunc.
+var AnyDryContext = &anyDryContext
 
-// isUnobserved reports whether a run of the command goes without a policy, an
+// LastLine is what an error shows of standard error.
+var LastLine = lastLine
+
+// InDryRun reports whether a function stands in for programs.
+func InDryRun(ctx context.Context) bool { return dryRunFunc(ctx) != nil }
+
+// IsUnobserved reports whether a run of the command goes without a policy, an
 // observer and a copy.
-func isUnobserved(ctx context.Context, c *Command) bool {
+func IsUnobserved(ctx context.Context, c *Command) bool {
 	b, err := c.begin(ctx, false)
-	b.observed.start(c.name, 1)
+	b.observed.start(c.want.Name, 1)
 	b.observed.exit(Status{}, nil)
 	return b.Command == c && b.observed == nil && err == nil
 }

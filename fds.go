@@ -4,6 +4,9 @@ import (
 	"math"
 	"os"
 	"strings"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
 )
 
 // PassFDFlag changes how a descriptor is passed.
@@ -20,7 +23,7 @@ const CloseParent PassFDFlag = 1
 // Everything else is closed in the child but the three standard streams, whatever its close-on-exec flag says.
 // (virCommandPassFD)
 func (c *Command) PassFD(f *os.File, flags ...PassFDFlag) int {
-	fd := fileNumber(f)
+	fd := descriptor.Of(f)
 	if fd < 0 {
 		c.fail("PassFD", "the file %s", notOpen(f))
 		return -1
@@ -32,7 +35,7 @@ func (c *Command) PassFD(f *os.File, flags ...PassFDFlag) int {
 // PassFDAs passes f to the program under the number fd, 3 or more; 0, 1 and 2 are the standard streams. All else is
 // as for [Command.PassFD]. Files can be passed under each other's numbers.
 func (c *Command) PassFDAs(f *os.File, fd int, flags ...PassFDFlag) *Command {
-	if fileNumber(f) < 0 {
+	if descriptor.Of(f) < 0 {
 		c.fail("PassFDAs", "the file %s", notOpen(f))
 		return c
 	}
@@ -41,29 +44,29 @@ func (c *Command) PassFDAs(f *os.File, fd int, flags ...PassFDFlag) *Command {
 }
 
 func (c *Command) pass(method string, f *os.File, fd int, flags []PassFDFlag) {
-	p := passedFD{fd: fd, file: f}
+	p := command.PassedFD{FD: fd, File: f}
 	for _, flag := range flags {
 		if flag != CloseParent {
 			c.fail(method, "%#x is not a flag", int(flag))
 		}
-		p.close = true
+		p.Close = true
 	}
-	if fd <= stderr || fd > math.MaxInt32 {
+	if fd <= command.Stderr || fd > math.MaxInt32 {
 		c.fail(method, "the number %d is not one to pass %s as; 0 to 2 are the standard streams", fd, f.Name())
 		return
 	}
-	for i := range c.passed {
-		q := &c.passed[i]
-		if q.fd != fd {
+	for i := range c.want.Passed {
+		q := &c.want.Passed[i]
+		if q.FD != fd {
 			continue
 		}
-		if q.file == f {
-			q.close = q.close || p.close
+		if q.File == f {
+			q.Close = q.Close || p.Close
 			return
 		}
-		c.fail(method, "two descriptors for the number %d: %s and %s", fd, q.name(), f.Name())
+		c.fail(method, "two descriptors for the number %d: %s and %s", fd, q.Name(), f.Name())
 	}
-	c.passed = append(c.passed, p)
+	c.want.Passed = append(c.want.Passed, p)
 }
 
 // SetSendBuffer passes the program a further descriptor, from which it reads data and then the end of the file, and
@@ -72,10 +75,10 @@ func (c *Command) pass(method string, f *os.File, fd int, flags []PassFDFlag) {
 // read it all is no error. The data must not change while the command runs. (virCommandSetSendBuffer)
 func (c *Command) SetSendBuffer(data []byte) int {
 	// From the top of the smallest usual limit downwards: files that are opened later, and then passed, take low numbers.
-	limit := min(1024, openLimit())
-	for fd := limit - 1; fd > stderr; fd-- {
-		if !c.passes(fd) && !isOpen(fd) {
-			c.passed = append(c.passed, passedFD{fd: fd, data: data})
+	limit := min(1024, descriptor.Limit())
+	for fd := limit - 1; fd > command.Stderr; fd-- {
+		if !c.want.Passes(fd) && !descriptor.IsOpen(fd) {
+			c.want.Passed = append(c.want.Passed, command.PassedFD{FD: fd, Data: data})
 			return fd
 		}
 	}
@@ -106,7 +109,7 @@ const maxListenName = 255
 // [Command.PassFDAs] passes another file is an error. (sd_listen_fds(3), systemd's Sockets= and FileDescriptorName=)
 func (c *Command) AddListenFD(f *os.File, name string) *Command {
 	const method = "AddListenFD"
-	if fileNumber(f) < 0 {
+	if descriptor.Of(f) < 0 {
 		c.fail(method, "the file %s", notOpen(f))
 		return c
 	}
@@ -117,7 +120,7 @@ func (c *Command) AddListenFD(f *os.File, name string) *Command {
 	if len(name) > maxListenName || strings.ContainsFunc(name, bad) {
 		c.fail(method, "the name %q is not up to %d printable ASCII characters without a colon", name, maxListenName)
 	}
-	c.pass(method, f, stderr+1+len(c.listen), nil)
-	c.listen = append(c.listen, name)
+	c.pass(method, f, command.Stderr+1+len(c.want.Listen), nil)
+	c.want.Listen = append(c.want.Listen, name)
 	return c
 }

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -17,14 +17,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
-	helpers["fds-exec"] = execWithDescriptors
-	helpers["fds-no-streams"] = startWithoutStreams
-	helpers["fds-inherit-closed"] = inheritClosedStreams
-	helpers["fds-lock-owner"] = printLockOwner
+	testkit.Helpers["fds-exec"] = execWithDescriptors
+	testkit.Helpers["fds-no-streams"] = startWithoutStreams
+	testkit.Helpers["fds-inherit-closed"] = inheritClosedStreams
+	testkit.Helpers["fds-lock-owner"] = printLockOwner
 }
 
 // openMany opens n descriptors, every other one without close-on-exec.
@@ -41,7 +45,7 @@ func openMany(t testing.TB, n int) {
 func manyDescriptors(t testing.TB) int {
 	var l unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
-	n := rounds(6000, 1500)
+	n := testkit.Rounds(6000, 1500)
 	if uint64(n)+500 > l.Cur {
 		t.Skipf("the limit of open descriptors is %d; the test needs %d", l.Cur, n+500)
 	}
@@ -49,7 +53,7 @@ func manyDescriptors(t testing.TB) int {
 }
 
 func TestAChildHasTheStandardStreamsAndNothingElse(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	openMany(t, 100)
 	var fds [2]int
 	require.NoError(t, unix.Pipe(fds[:]))
@@ -60,13 +64,13 @@ func TestAChildHasTheStandardStreamsAndNothingElse(t *testing.T) {
 			unix.Close(fd)
 		}
 	}()
-	requireTable(t, waiting(), nil)
-	f := memfd(t, "f", 3)
-	requireTable(t, waiting().SetStderr(f), map[int]inode{2: inodeOf(t, f)})
+	testkit.RequireTable(t, testkit.Waiting(), nil)
+	f := testkit.Memfd(t, "f", 3)
+	testkit.RequireTable(t, testkit.Waiting().SetStderr(f), map[int]testkit.Inode{2: testkit.InodeOf(t, f)})
 }
 
 func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	stopOpening, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -93,8 +97,8 @@ func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *test
 		}
 	}()
 	defer func() { close(stopOpening); <-done }()
-	for range rounds(100, 10) {
-		requireTable(t, waiting(), nil)
+	for range testkit.Rounds(100, 10) {
+		testkit.RequireTable(t, testkit.Waiting(), nil)
 	}
 }
 
@@ -102,7 +106,7 @@ func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *test
 var lsLine = regexp.MustCompile(` (\d+) -> (.*)`)
 
 // lsCommand is a command whose program prints its own descriptors by ls -l. The shell has opened none of its own.
-func lsCommand() *Command { return New("/bin/sh", "-c", "ls -l /proc/$$/fd; :") }
+func lsCommand() *spawn.Command { return spawn.New("/bin/sh", "-c", "ls -l /proc/$$/fd; :") }
 
 func parseLs(out []byte) map[int]string {
 	fds := map[int]string{}
@@ -114,7 +118,7 @@ func parseLs(out []byte) map[int]string {
 }
 
 func TestOutputsChildHasTheStandardStreamsAndWhatWasPassed(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	openMany(t, 30)
 	out, err := lsCommand().Output(context.Background())
 	require.NoError(t, err)
@@ -124,19 +128,19 @@ func TestOutputsChildHasTheStandardStreamsAndWhatWasPassed(t *testing.T) {
 	require.Contains(t, fds[1], "pipe:")
 	require.Contains(t, fds[2], "pipe:", "the end of stderr is kept for the error")
 
-	a, b := memfd(t, "a", 40), memfd(t, "b", 40)
-	out, err = lsCommand().PassFDAs(a, fileNumber(b)).PassFDAs(b, fileNumber(a)).Output(context.Background())
+	a, b := testkit.Memfd(t, "a", 40), testkit.Memfd(t, "b", 40)
+	out, err = lsCommand().PassFDAs(a, descriptor.Of(b)).PassFDAs(b, descriptor.Of(a)).Output(context.Background())
 	require.NoError(t, err)
 	fds = parseLs(out)
 	require.Len(t, fds, 5)
-	require.Equal(t, "/memfd:b (deleted)", fds[fileNumber(a)])
-	require.Equal(t, "/memfd:a (deleted)", fds[fileNumber(b)])
+	require.Equal(t, "/memfd:b (deleted)", fds[descriptor.Of(a)])
+	require.Equal(t, "/memfd:a (deleted)", fds[descriptor.Of(b)])
 }
 
 func TestAProgramThatReplacesThisProcessHasWhatAChildWouldHave(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
-	out, err := helperCommand(t, "fds-exec").CombinedOutput(context.Background())
+	out, err := testkit.HelperCommand(t, "fds-exec").CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
 	fds := parseLs(out)
 	require.Equal(t, os.DevNull, fds[0])
@@ -154,8 +158,8 @@ func TestAProgramThatReplacesThisProcessHasWhatAChildWouldHave(t *testing.T) {
 func execWithDescriptors([]string) int {
 	c := lsCommand().SetStdout(os.Stdout).MergeStderr()
 	for i, name := range []string{"a", "b", "c"} {
-		f, err := newMemfd(name, 40+i)
-		if err != nil || fileNumber(f) != 40+i {
+		f, err := testkit.NewMemfd(name, 40+i)
+		if err != nil || descriptor.Of(f) != 40+i {
 			return 2
 		}
 		c.PassFDAs(f, 40+(i+2)%3)
@@ -171,106 +175,106 @@ func execWithDescriptors([]string) int {
 }
 
 func TestPassFDKeepsTheNumber(t *testing.T) {
-	checkLeaks(t)
-	f, g := memfd(t, "f", 3), memfd(t, "g", 200)
-	c := waiting()
-	require.Equal(t, fileNumber(f), c.PassFD(f))
-	require.Equal(t, fileNumber(f), c.PassFD(f), "twice is as once")
-	require.Equal(t, fileNumber(g), c.PassFD(g))
-	requireTable(t, c, map[int]inode{fileNumber(f): inodeOf(t, f), fileNumber(g): inodeOf(t, g)})
-	requireTable(t, c, map[int]inode{fileNumber(f): inodeOf(t, f), fileNumber(g): inodeOf(t, g)}) // again
+	testkit.CheckLeaks(t)
+	f, g := testkit.Memfd(t, "f", 3), testkit.Memfd(t, "g", 200)
+	c := testkit.Waiting()
+	require.Equal(t, descriptor.Of(f), c.PassFD(f))
+	require.Equal(t, descriptor.Of(f), c.PassFD(f), "twice is as once")
+	require.Equal(t, descriptor.Of(g), c.PassFD(g))
+	testkit.RequireTable(t, c, map[int]testkit.Inode{descriptor.Of(f): testkit.InodeOf(t, f), descriptor.Of(g): testkit.InodeOf(t, g)})
+	testkit.RequireTable(t, c, map[int]testkit.Inode{descriptor.Of(f): testkit.InodeOf(t, f), descriptor.Of(g): testkit.InodeOf(t, g)}) // again
 }
 
 func TestPassFDAsGivesTheNumber(t *testing.T) {
-	checkLeaks(t)
-	f, g, h := memfd(t, "f", 30), memfd(t, "g", 30), memfd(t, "h", 30)
-	nf, ng, nh := fileNumber(f), fileNumber(g), fileNumber(h)
-	F, G, H := inodeOf(t, f), inodeOf(t, g), inodeOf(t, h)
+	testkit.CheckLeaks(t)
+	f, g, h := testkit.Memfd(t, "f", 30), testkit.Memfd(t, "g", 30), testkit.Memfd(t, "h", 30)
+	nf, ng, nh := descriptor.Of(f), descriptor.Of(g), descriptor.Of(h)
+	F, G, H := testkit.InodeOf(t, f), testkit.InodeOf(t, g), testkit.InodeOf(t, h)
 	for name, c := range map[string]struct {
-		c    *Command
-		want map[int]inode
+		c    *spawn.Command
+		want map[int]testkit.Inode
 	}{
-		"another number":     {waiting().PassFDAs(f, 5), map[int]inode{5: F}},
-		"the same number":    {waiting().PassFDAs(f, nf), map[int]inode{nf: F}},
-		"two numbers":        {waiting().PassFDAs(f, 5).PassFDAs(f, 6).PassFDAs(f, nf), map[int]inode{5: F, 6: F, nf: F}},
-		"a swap":             {waiting().PassFDAs(f, ng).PassFDAs(g, nf), map[int]inode{ng: F, nf: G}},
-		"a cycle":            {waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, nf), map[int]inode{ng: F, nh: G, nf: H}},
-		"a cycle and a copy": {waiting().PassFDAs(f, ng).PassFDAs(g, nf).PassFDAs(f, 5).PassFDAs(g, 6), map[int]inode{ng: F, nf: G, 5: F, 6: G}},
-		"a chain":            {waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, 5), map[int]inode{ng: F, nh: G, 5: H}},
-		"a chain backwards":  {waiting().PassFDAs(h, 5).PassFDAs(g, nh).PassFDAs(f, ng), map[int]inode{ng: F, nh: G, 5: H}},
+		"another number":     {testkit.Waiting().PassFDAs(f, 5), map[int]testkit.Inode{5: F}},
+		"the same number":    {testkit.Waiting().PassFDAs(f, nf), map[int]testkit.Inode{nf: F}},
+		"two numbers":        {testkit.Waiting().PassFDAs(f, 5).PassFDAs(f, 6).PassFDAs(f, nf), map[int]testkit.Inode{5: F, 6: F, nf: F}},
+		"a swap":             {testkit.Waiting().PassFDAs(f, ng).PassFDAs(g, nf), map[int]testkit.Inode{ng: F, nf: G}},
+		"a cycle":            {testkit.Waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, nf), map[int]testkit.Inode{ng: F, nh: G, nf: H}},
+		"a cycle and a copy": {testkit.Waiting().PassFDAs(f, ng).PassFDAs(g, nf).PassFDAs(f, 5).PassFDAs(g, 6), map[int]testkit.Inode{ng: F, nf: G, 5: F, 6: G}},
+		"a chain":            {testkit.Waiting().PassFDAs(f, ng).PassFDAs(g, nh).PassFDAs(h, 5), map[int]testkit.Inode{ng: F, nh: G, 5: H}},
+		"a chain backwards":  {testkit.Waiting().PassFDAs(h, 5).PassFDAs(g, nh).PassFDAs(f, ng), map[int]testkit.Inode{ng: F, nh: G, 5: H}},
 		"over each other and a stream": {
-			waiting().PassFDAs(f, ng).PassFDAs(g, nf).SetStderr(f), map[int]inode{ng: F, nf: G, 2: F},
+			testkit.Waiting().PassFDAs(f, ng).PassFDAs(g, nf).SetStderr(f), map[int]testkit.Inode{ng: F, nf: G, 2: F},
 		},
-		"a stream of this process": {waiting().PassFDAs(os.Stdin, 5), map[int]inode{5: inodeOf(t, os.Stdin)}},
+		"a stream of this process": {testkit.Waiting().PassFDAs(os.Stdin, 5), map[int]testkit.Inode{5: testkit.InodeOf(t, os.Stdin)}},
 	} {
-		t.Run(name, func(t *testing.T) { requireTable(t, c.c, c.want) })
+		t.Run(name, func(t *testing.T) { testkit.RequireTable(t, c.c, c.want) })
 	}
 }
 
 func TestHighNumbersArePassed(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	n := manyDescriptors(t)
-	f := memfd(t, "f", n)
-	require.GreaterOrEqual(t, fileNumber(f), n)
-	F := inodeOf(t, f)
-	requireTable(t, waiting().PassFDAs(f, 5), map[int]inode{5: F})
-	requireTable(t, waiting().PassFDAs(f, n+10).PassFDAs(f, 3).SetStderr(f), map[int]inode{n + 10: F, 3: F, 2: F})
-	c := waiting().SetMaxFiles(20).PassFDAs(f, 30) // SetMaxFiles is about what the program opens itself
+	f := testkit.Memfd(t, "f", n)
+	require.GreaterOrEqual(t, descriptor.Of(f), n)
+	F := testkit.InodeOf(t, f)
+	testkit.RequireTable(t, testkit.Waiting().PassFDAs(f, 5), map[int]testkit.Inode{5: F})
+	testkit.RequireTable(t, testkit.Waiting().PassFDAs(f, n+10).PassFDAs(f, 3).SetStderr(f), map[int]testkit.Inode{n + 10: F, 3: F, 2: F})
+	c := testkit.Waiting().SetMaxFiles(20).PassFDAs(f, 30) // SetMaxFiles is about what the program opens itself
 	c.PassFD(f)
-	requireTable(t, c, map[int]inode{30: F, fileNumber(f): F})
+	testkit.RequireTable(t, c, map[int]testkit.Inode{30: F, descriptor.Of(f): F})
 }
 
 func TestANumberAboveTheLimitIsAnErrorThatNamesTheCall(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	var l unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &l))
-	f := memfd(t, "f", 3)
-	err := New("/bin/true").PassFDAs(f, int(l.Cur)).Run(context.Background())
-	var start *StartError
+	f := testkit.Memfd(t, "f", 3)
+	err := spawn.New("/bin/true").PassFDAs(f, int(l.Cur)).Run(context.Background())
+	var start *spawn.StartError
 	require.ErrorAs(t, err, &start)
 	require.ErrorIs(t, err, unix.EBADF)
-	if canClone() {
-		require.Equal(t, fmt.Sprintf("dup3(%d, %d, 0)", fileNumber(f), l.Cur), start.Op)
+	if plan.CanClone() {
+		require.Equal(t, fmt.Sprintf("dup3(%d, %d, 0)", descriptor.Of(f), l.Cur), start.Op)
 	} else {
 		require.Equal(t, `fork and execve("/proc/self/exe")`, start.Op)
 	}
 }
 
 func TestAProcessWithThousandsOfDescriptorsStartsPrograms(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	n := manyDescriptors(t)
 	openMany(t, n)
-	f := memfd(t, "f", 3)
-	require.Greater(t, fileNumber(f), n/2)
-	requireTable(t, waiting(), nil)
-	requireTable(t, waiting().PassFDAs(f, 3).SetStderr(f), map[int]inode{2: inodeOf(t, f), 3: inodeOf(t, f)})
+	f := testkit.Memfd(t, "f", 3)
+	require.Greater(t, descriptor.Of(f), n/2)
+	testkit.RequireTable(t, testkit.Waiting(), nil)
+	testkit.RequireTable(t, testkit.Waiting().PassFDAs(f, 3).SetStderr(f), map[int]testkit.Inode{2: testkit.InodeOf(t, f), 3: testkit.InodeOf(t, f)})
 	for range 3 {
 		var stderr string
-		out, err := New("/bin/sh", "-c", "cat; echo error >&2").SetInput([]byte("input")).SetErrorBuffer(&stderr).Output(context.Background())
+		out, err := spawn.New("/bin/sh", "-c", "cat; echo error >&2").SetInput([]byte("input")).SetErrorBuffer(&stderr).Output(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, "input", string(out))
 		require.Equal(t, "error\n", stderr)
 	}
 	// More children at once than there are low numbers in reserve.
-	var all []*Process
+	var all []*spawn.Process
 	for range 12 {
-		all = append(all, live(t, waiting()))
+		all = append(all, testkit.Live(t, testkit.Waiting()))
 	}
 	for _, p := range all {
-		require.Len(t, liveTable(t, p), 3)
-		stop(t, p)
+		require.Len(t, testkit.LiveTable(t, p), 3)
+		testkit.Stop(t, p)
 	}
 }
 
 func TestPassedFilesStayAsTheyAreInThisProcess(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
 	defer w.Close()
 	r.Fd() // makes it blocking, as the passing does
 	w.Fd()
-	f := memfd(t, "f", 50)
+	f := testkit.Memfd(t, "f", 50)
 	_, err = f.WriteString("0123456789")
 	require.NoError(t, err)
 	_, err = f.Seek(4, io.SeekStart)
@@ -281,13 +285,13 @@ func TestPassedFilesStayAsTheyAreInThisProcess(t *testing.T) {
 	before := flagsAndOffsets(t)
 
 	for range 3 {
-		c := waiting().PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w)
+		c := testkit.Waiting().PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w)
 		c.PassFD(r)
 		c.PassFD(f)
-		stop(t, live(t, c))
-		require.NoError(t, New("/bin/true").PassFDAs(f, fileNumber(r)).PassFDAs(r, fileNumber(f)).SetStdin(r).SetStdout(w).Run(context.Background()))
-		require.Error(t, New("/nonexistent").PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w).Run(context.Background()))
-		require.NoError(t, New("/bin/true").InheritStdio().Run(context.Background()))
+		testkit.Stop(t, testkit.Live(t, c))
+		require.NoError(t, spawn.New("/bin/true").PassFDAs(f, descriptor.Of(r)).PassFDAs(r, descriptor.Of(f)).SetStdin(r).SetStdout(w).Run(context.Background()))
+		require.Error(t, spawn.New("/nonexistent").PassFDAs(f, 60).PassFDAs(r, 61).SetStderr(w).Run(context.Background()))
+		require.NoError(t, spawn.New("/bin/true").InheritStdio().Run(context.Background()))
 	}
 	require.Equal(t, before, flagsAndOffsets(t))
 }
@@ -296,7 +300,7 @@ func TestPassedFilesStayAsTheyAreInThisProcess(t *testing.T) {
 func flagsAndOffsets(t testing.TB) map[string][3]int64 {
 	t.Helper()
 	all := map[string][3]int64{}
-	for _, s := range openFDs(t) {
+	for _, s := range testkit.OpenFDs(t) {
 		number, file, _ := strings.Cut(s, " ")
 		if filepath.Base(file) == "testlog.txt" { // to which package testing writes as it goes
 			continue
@@ -317,22 +321,22 @@ func flagsAndOffsets(t testing.TB) map[string][3]int64 {
 }
 
 func TestAPassedFileBlocks(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	r, w, err := os.Pipe() // for Go's poller
 	require.NoError(t, err)
 	defer r.Close()
 	defer w.Close()
-	p := live(t, waiting().PassFDAs(r, 50).SetStderr(w))
-	defer stop(t, p)
-	require.Zero(t, openFlags(t, p, 50)&unix.O_NONBLOCK)
-	require.Zero(t, openFlags(t, p, 2)&unix.O_NONBLOCK)
+	p := testkit.Live(t, testkit.Waiting().PassFDAs(r, 50).SetStderr(w))
+	defer testkit.Stop(t, p)
+	require.Zero(t, testkit.OpenFlags(t, p, 50)&unix.O_NONBLOCK)
+	require.Zero(t, testkit.OpenFlags(t, p, 2)&unix.O_NONBLOCK)
 }
 
 func TestNothingThatTheLibraryOpensIsInheritable(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	before := flagsAndOffsets(t)
-	p := live(t, waiting().PipeStderr())
-	defer stop(t, p)
+	p := testkit.Live(t, testkit.Waiting().PipeStderr())
+	defer testkit.Stop(t, p)
 	defer p.Stderr().Close()
 	opened := 0
 	for s, x := range flagsAndOffsets(t) {
@@ -345,7 +349,7 @@ func TestNothingThatTheLibraryOpensIsInheritable(t *testing.T) {
 }
 
 func TestLocksOfThisProcessSurviveTheStarts(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	path := filepath.Join(t.TempDir(), "locked")
 	f, err := os.Create(path)
@@ -353,17 +357,17 @@ func TestLocksOfThisProcessSurviveTheStarts(t *testing.T) {
 	defer f.Close()
 	require.Equal(t, "0", lockOwner(t, path))
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	require.NoError(t, unix.FcntlFlock(uintptr(fileNumber(f)), unix.F_SETLK, &lock))
+	require.NoError(t, unix.FcntlFlock(uintptr(descriptor.Of(f)), unix.F_SETLK, &lock))
 	me := strconv.Itoa(os.Getpid())
 	require.Equal(t, me, lockOwner(t, path))
 
 	for range 3 {
-		require.NoError(t, New("/bin/true").Run(context.Background()))
-		require.NoError(t, New("/bin/true").SetStdin(f).PassFDAs(f, 50).Run(context.Background()))
-		require.Error(t, New("/nonexistent").PassFDAs(f, 50).Run(context.Background()))
-		c := waiting().PassFDAs(f, 51)
+		require.NoError(t, spawn.New("/bin/true").Run(context.Background()))
+		require.NoError(t, spawn.New("/bin/true").SetStdin(f).PassFDAs(f, 50).Run(context.Background()))
+		require.Error(t, spawn.New("/nonexistent").PassFDAs(f, 50).Run(context.Background()))
+		c := testkit.Waiting().PassFDAs(f, 51)
 		c.PassFD(f)
-		stop(t, live(t, c))
+		testkit.Stop(t, testkit.Live(t, c))
 	}
 	require.Equal(t, me, lockOwner(t, path))
 }
@@ -371,7 +375,7 @@ func TestLocksOfThisProcessSurviveTheStarts(t *testing.T) {
 // lockOwner returns the process id of the owner of a lock on the file, as another process sees it; 0 without a lock.
 func lockOwner(t *testing.T, path string) string {
 	t.Helper()
-	out, err := helperCommand(t, "fds-lock-owner", path).Output(context.Background())
+	out, err := testkit.HelperCommand(t, "fds-lock-owner", path).Output(context.Background())
 	require.NoError(t, err)
 	return string(out)
 }
@@ -393,20 +397,20 @@ func printLockOwner(args []string) int {
 }
 
 func TestAFileThatWasClosedBeforeTheStartIsAnError(t *testing.T) {
-	checkLeaks(t)
-	for name, register := range map[string]func(c *Command, f *os.File){
-		"PassFD":   func(c *Command, f *os.File) { c.PassFD(f) },
-		"PassFDAs": func(c *Command, f *os.File) { c.PassFDAs(f, 50) },
-		"stdin":    func(c *Command, f *os.File) { c.SetStdin(f) },
-		"stdout":   func(c *Command, f *os.File) { c.SetStdout(f) },
-		"stderr":   func(c *Command, f *os.File) { c.SetStderr(f) },
+	testkit.CheckLeaks(t)
+	for name, register := range map[string]func(c *spawn.Command, f *os.File){
+		"PassFD":   func(c *spawn.Command, f *os.File) { c.PassFD(f) },
+		"PassFDAs": func(c *spawn.Command, f *os.File) { c.PassFDAs(f, 50) },
+		"stdin":    func(c *spawn.Command, f *os.File) { c.SetStdin(f) },
+		"stdout":   func(c *spawn.Command, f *os.File) { c.SetStdout(f) },
+		"stderr":   func(c *spawn.Command, f *os.File) { c.SetStderr(f) },
 	} {
-		f := memfd(t, "the-file", 3)
-		c := New("/bin/true")
+		f := testkit.Memfd(t, "the-file", 3)
+		c := spawn.New("/bin/true")
 		register(c, f)
 		require.NoError(t, f.Close())
 		err := c.Run(context.Background())
-		var start *StartError
+		var start *spawn.StartError
 		require.ErrorAs(t, err, &start, name)
 		require.ErrorIs(t, err, os.ErrClosed, name)
 		require.ErrorContains(t, err, "the-file", name)
@@ -414,69 +418,73 @@ func TestAFileThatWasClosedBeforeTheStartIsAnError(t *testing.T) {
 }
 
 func TestCloseParentClosesTheFileWhenTheRunningCallReturns(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx := context.Background()
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	for name, run := range map[string]func(c *Command) error{
-		"Run":                      func(c *Command) error { return c.Run(ctx) },
-		"RunStatus":                func(c *Command) error { _, err := c.RunStatus(ctx); return err },
-		"Output":                   func(c *Command) error { _, err := c.Output(ctx); return err },
-		"CombinedOutput":           func(c *Command) error { _, err := c.CombinedOutput(ctx); return err },
-		"Lines":                    func(c *Command) error { return lastError(c) },
-		"Records":                  func(c *Command) error { return recordsError(c) },
-		"RunRegex":                 func(c *Command) error { return matchAll(c) },
-		"Start":                    func(c *Command) error { p, err := c.Start(ctx); return errors.Join(err, p.Wait()) },
-		"no program":               func(c *Command) error { wantedOf(c).name = "/nonexistent"; return c.Run(ctx) },
-		"no program, Start":        func(c *Command) error { wantedOf(c).name = "/nonexistent"; _, err := c.Start(ctx); return err },
-		"no program, Lines":        func(c *Command) error { wantedOf(c).name = "/nonexistent"; return lastError(c) },
-		"no program, Exec":         func(c *Command) error { wantedOf(c).name = "/nonexistent"; return c.Exec() },
-		"a context that has ended": func(c *Command) error { return c.Run(ended) },
-		"a bad call":               func(c *Command) error { return c.SetUmask(-1).Run(ctx) },
-		"a bad call, Start":        func(c *Command) error { _, err := c.SetUmask(-1).Start(ctx); return err },
-		"a bad call, Output":       func(c *Command) error { _, err := c.SetUmask(-1).Output(ctx); return err },
-		"a bad call, Lines":        func(c *Command) error { return lastError(c.SetUmask(-1)) },
-		"a bad call, RunRegex":     func(c *Command) error { return matchAll(c.SetUmask(-1)) },
-		"a bad call, Exec":         func(c *Command) error { return c.SetUmask(-1).Exec() },
-		"a pipe that is refused":   func(c *Command) error { return c.PipeStdout().Run(ctx) },
-		"a stream that is taken":   func(c *Command) error { _, err := c.SetStdout(io.Discard).Output(ctx); return err },
-		"a stream Lines refuses":   func(c *Command) error { return lastError(c.SetStdout(io.Discard)) },
-		"a stream Exec refuses":    func(c *Command) error { return c.SetStdout(io.Discard).Exec() },
+	for name, run := range map[string]func(c *spawn.Command) error{
+		"Run":            func(c *spawn.Command) error { return c.Run(ctx) },
+		"RunStatus":      func(c *spawn.Command) error { _, err := c.RunStatus(ctx); return err },
+		"Output":         func(c *spawn.Command) error { _, err := c.Output(ctx); return err },
+		"CombinedOutput": func(c *spawn.Command) error { _, err := c.CombinedOutput(ctx); return err },
+		"Lines":          func(c *spawn.Command) error { return lastError(c) },
+		"Records":        func(c *spawn.Command) error { return recordsError(c) },
+		"RunRegex":       func(c *spawn.Command) error { return matchAll(c) },
+		"Start":          func(c *spawn.Command) error { p, err := c.Start(ctx); return errors.Join(err, p.Wait()) },
+		"no program":     func(c *spawn.Command) error { testkit.Wanted(c).Name = "/nonexistent"; return c.Run(ctx) },
+		"no program, Start": func(c *spawn.Command) error {
+			testkit.Wanted(c).Name = "/nonexistent"
+			_, err := c.Start(ctx)
+			return err
+		},
+		"no program, Lines":        func(c *spawn.Command) error { testkit.Wanted(c).Name = "/nonexistent"; return lastError(c) },
+		"no program, Exec":         func(c *spawn.Command) error { testkit.Wanted(c).Name = "/nonexistent"; return c.Exec() },
+		"a context that has ended": func(c *spawn.Command) error { return c.Run(ended) },
+		"a bad call":               func(c *spawn.Command) error { return c.SetUmask(-1).Run(ctx) },
+		"a bad call, Start":        func(c *spawn.Command) error { _, err := c.SetUmask(-1).Start(ctx); return err },
+		"a bad call, Output":       func(c *spawn.Command) error { _, err := c.SetUmask(-1).Output(ctx); return err },
+		"a bad call, Lines":        func(c *spawn.Command) error { return lastError(c.SetUmask(-1)) },
+		"a bad call, RunRegex":     func(c *spawn.Command) error { return matchAll(c.SetUmask(-1)) },
+		"a bad call, Exec":         func(c *spawn.Command) error { return c.SetUmask(-1).Exec() },
+		"a pipe that is refused":   func(c *spawn.Command) error { return c.PipeStdout().Run(ctx) },
+		"a stream that is taken":   func(c *spawn.Command) error { _, err := c.SetStdout(io.Discard).Output(ctx); return err },
+		"a stream Lines refuses":   func(c *spawn.Command) error { return lastError(c.SetStdout(io.Discard)) },
+		"a stream Exec refuses":    func(c *spawn.Command) error { return c.SetStdout(io.Discard).Exec() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, g, kept := memfd(t, "f", 40), memfd(t, "g", 40), memfd(t, "kept", 40)
-			c := New("/bin/true").PassFDAs(f, 50, CloseParent).PassFDAs(kept, 51)
+			f, g, kept := testkit.Memfd(t, "f", 40), testkit.Memfd(t, "g", 40), testkit.Memfd(t, "kept", 40)
+			c := spawn.New("/bin/true").PassFDAs(f, 50, spawn.CloseParent).PassFDAs(kept, 51)
 			c.PassFD(g)
-			c.PassFD(g, CloseParent)
+			c.PassFD(g, spawn.CloseParent)
 			_, err := c.Explain()
 			require.NoError(t, err)
-			require.True(t, isOpen(fileNumber(f)), "Explain runs nothing")
+			require.True(t, descriptor.IsOpen(descriptor.Of(f)), "Explain runs nothing")
 			ran := strings.HasPrefix(name, "a ") || strings.HasPrefix(name, "no ")
 			err = run(c)
 			require.Equal(t, ran, err != nil, "%v", err)
-			require.Equal(t, -1, fileNumber(f))
-			require.Equal(t, -1, fileNumber(g))
-			require.NotEqual(t, -1, fileNumber(kept))
+			require.Equal(t, -1, descriptor.Of(f))
+			require.Equal(t, -1, descriptor.Of(g))
+			require.NotEqual(t, -1, descriptor.Of(kept))
 		})
 	}
 }
 
 func TestACommandWithCloseParentRunsOnce(t *testing.T) {
-	checkLeaks(t)
-	c := New("/bin/true").PassFDAs(memfd(t, "f", 3), 50, CloseParent)
+	testkit.CheckLeaks(t)
+	c := spawn.New("/bin/true").PassFDAs(testkit.Memfd(t, "f", 3), 50, spawn.CloseParent)
 	require.NoError(t, c.Run(context.Background()))
 	require.ErrorIs(t, c.Run(context.Background()), os.ErrClosed)
 }
 
 func TestTheChildReadsWhatWasGivenToSetSendBuffer(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	for _, size := range []int{0, 1, 4096, 65536, 65537, 1 << 20} {
 		data := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
-		c := New("/bin/cat")
+		c := spawn.New("/bin/cat")
 		fd := c.SetSendBuffer(data)
 		require.Greater(t, fd, 2)
 		require.Less(t, fd, 1024)
-		require.False(t, isOpen(fd))
+		require.False(t, descriptor.IsOpen(fd))
 		c.AddArgf("/proc/self/fd/%d", fd)
 		for range 2 {
 			out, err := c.Output(context.Background())
@@ -487,9 +495,9 @@ func TestTheChildReadsWhatWasGivenToSetSendBuffer(t *testing.T) {
 }
 
 func TestSeveralSendBuffersHaveNumbersOfTheirOwn(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	for _, count := range []int{2, 20} {
-		c, want := New("/bin/cat"), ""
+		c, want := spawn.New("/bin/cat"), ""
 		for i := range count {
 			data := fmt.Sprintf("buffer %d\n", i) + strings.Repeat("x", i*7000)
 			c.AddArgf("/proc/self/fd/%d", c.SetSendBuffer([]byte(data)))
@@ -502,9 +510,9 @@ func TestSeveralSendBuffersHaveNumbersOfTheirOwn(t *testing.T) {
 }
 
 func TestASendBufferThatIsNotReadIsNoError(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	for _, size := range []int{1, 1 << 20} {
-		for _, c := range []*Command{New("/bin/true"), New("/bin/sh", "-c", "exec head -c 100 /proc/self/fd/$0")} {
+		for _, c := range []*spawn.Command{spawn.New("/bin/true"), spawn.New("/bin/sh", "-c", "exec head -c 100 /proc/self/fd/$0")} {
 			c.AddArg(strconv.Itoa(c.SetSendBuffer(make([]byte, size))))
 			require.NoError(t, c.Run(context.Background()))
 			p, err := c.Start(context.Background())
@@ -515,22 +523,22 @@ func TestASendBufferThatIsNotReadIsNoError(t *testing.T) {
 }
 
 func TestASendBufferIsAPipeWhoseOtherEndTheChildDoesNotHave(t *testing.T) {
-	checkLeaks(t)
-	c := waiting()
+	testkit.CheckLeaks(t)
+	c := testkit.Waiting()
 	fd := c.SetSendBuffer(make([]byte, 1<<20))
-	p := live(t, c)
-	defer stop(t, p)
-	require.Len(t, liveTable(t, p), 4)
-	require.Zero(t, openFlags(t, p, fd)&(unix.O_ACCMODE|unix.O_NONBLOCK|unix.O_CLOEXEC), "it reads, and blocks")
+	p := testkit.Live(t, c)
+	defer testkit.Stop(t, p)
+	require.Len(t, testkit.LiveTable(t, p), 4)
+	require.Zero(t, testkit.OpenFlags(t, p, fd)&(unix.O_ACCMODE|unix.O_NONBLOCK|unix.O_CLOEXEC), "it reads, and blocks")
 }
 
 func TestASendBufferWithoutAFreeNumberIsAnError(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	manyDescriptors(t) // or skip
-	f := memfd(t, "f", 3)
-	c := New("/bin/true")
+	f := testkit.Memfd(t, "f", 3)
+	c := spawn.New("/bin/true")
 	for fd := 3; fd < 1024; fd++ {
-		if !isOpen(fd) {
+		if !descriptor.IsOpen(fd) {
 			c.PassFDAs(f, fd)
 		}
 	}
@@ -539,12 +547,12 @@ func TestASendBufferWithoutAFreeNumberIsAnError(t *testing.T) {
 }
 
 func TestAProcessWithoutStandardStreamsGivesItsChildrenProperOnes(t *testing.T) {
-	checkLeaks(t)
-	withStreamsClosed(t, "fds-no-streams")
+	testkit.CheckLeaks(t)
+	testkit.WithStreamsClosed(t, "fds-no-streams")
 }
 
 func startWithoutStreams(args []string) int {
-	report := closeStreams(args)
+	report := testkit.CloseStreams(args)
 	if err := checkWithoutStreams(); err != nil {
 		fmt.Fprintln(report, err)
 		return 1
@@ -553,30 +561,30 @@ func startWithoutStreams(args []string) int {
 }
 
 func checkWithoutStreams() error {
-	f, err := newMemfd("f", 40)
+	f, err := testkit.NewMemfd("f", 40)
 	if err != nil {
 		return err
 	}
-	want, err := inodeAt(fmt.Sprintf("/proc/self/fd/%d", fileNumber(f)))
+	want, err := testkit.InodeAt(fmt.Sprintf("/proc/self/fd/%d", descriptor.Of(f)))
 	if err != nil {
 		return err
 	}
-	null, err := inodeAt(os.DevNull)
+	null, err := testkit.InodeAt(os.DevNull)
 	if err != nil {
 		return err
 	}
 	for range 3 {
-		c := waiting().PassFDAs(f, 50)
+		c := testkit.Waiting().PassFDAs(f, 50)
 		send := c.SetSendBuffer([]byte("data"))
-		p, err := startLive(c)
+		p, err := testkit.StartLive(c)
 		if err != nil {
 			return err
 		}
-		fds, err := table(p.PID())
+		fds, err := testkit.Table(p.PID())
 		if err != nil {
 			return err
 		}
-		if err := stopLive(p); err != nil {
+		if err := testkit.StopLive(p); err != nil {
 			return err
 		}
 		if len(fds) != 5 || fds[0] == fds[1] || fds[2] != null || fds[50] != want {
@@ -585,11 +593,11 @@ func checkWithoutStreams() error {
 		if _, ok := fds[send]; !ok {
 			return fmt.Errorf("no send buffer in %v", fds)
 		}
-		out, err := New("/bin/cat").SetInput([]byte("input")).Output(context.Background())
+		out, err := spawn.New("/bin/cat").SetInput([]byte("input")).Output(context.Background())
 		if err != nil || string(out) != "input" {
 			return fmt.Errorf("%q, %w", out, err)
 		}
-		if err := New("/nonexistent").Run(context.Background()); !errors.Is(err, unix.ENOENT) {
+		if err := spawn.New("/nonexistent").Run(context.Background()); !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("no program: %w", err)
 		}
 	}
@@ -597,15 +605,15 @@ func checkWithoutStreams() error {
 }
 
 func TestAStandardStreamThatThisProcessDoesNotHaveCannotBeInherited(t *testing.T) {
-	checkLeaks(t)
-	withStreamsClosed(t, "fds-inherit-closed")
+	testkit.CheckLeaks(t)
+	testkit.WithStreamsClosed(t, "fds-inherit-closed")
 }
 
 func inheritClosedStreams(args []string) int {
-	report := closeStreams(args)
-	var running []*Process
+	report := testkit.CloseStreams(args)
+	var running []*spawn.Process
 	for range 3 {
-		err := New("/bin/true").InheritStdio().Run(context.Background())
+		err := spawn.New("/bin/true").InheritStdio().Run(context.Background())
 		if !errors.Is(err, unix.EBADF) {
 			links, _ := filepath.Glob("/proc/self/fd/[012]")
 			for _, link := range links {
@@ -616,7 +624,7 @@ func inheritClosedStreams(args []string) int {
 			return 1
 		}
 		// What the library opens must not take the number.
-		p, err := startLive(waiting())
+		p, err := testkit.StartLive(testkit.Waiting())
 		if err != nil {
 			fmt.Fprintln(report, err)
 			return 1
@@ -624,7 +632,7 @@ func inheritClosedStreams(args []string) int {
 		running = append(running, p)
 	}
 	for _, p := range running {
-		if err := stopLive(p); err != nil {
+		if err := testkit.StopLive(p); err != nil {
 			fmt.Fprintln(report, err)
 			return 1
 		}
@@ -651,7 +659,7 @@ func TestNothingThatAThreadInCOpensLeaks(t *testing.T) {
 	} else if _, err := exec.LookPath(words[0]); err != nil {
 		t.Skip("there is no C compiler: ", err)
 	}
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	dir := t.TempDir()
 	leaky, marker := filepath.Join(dir, "leaky"), filepath.Join(dir, "marker")
 	require.NoError(t, os.WriteFile(marker, nil, 0o600))
@@ -660,7 +668,7 @@ func TestNothingThatAThreadInCOpensLeaks(t *testing.T) {
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	text, err := New(leaky, marker).Output(context.Background())
+	text, err := spawn.New(leaky, marker).Output(context.Background())
 	require.NoError(t, err)
 	leaked := map[string]int{}
 	for line := range strings.Lines(string(text)) {
@@ -708,33 +716,33 @@ func FuzzDescriptors(f *testing.F) {
 		first := next()
 		var files []*os.File
 		for i := range 1 + first%4 {
-			files = append(files, memfd(t, fmt.Sprint(i), 3+next()%64))
+			files = append(files, testkit.Memfd(t, fmt.Sprint(i), 3+next()%64))
 		}
-		c, want := waiting(), map[int]inode{}
+		c, want := testkit.Waiting(), map[int]testkit.Inode{}
 		switch first >> 4 % 4 {
 		case 1:
 			c.SetStderr(files[0])
-			want[2] = inodeOf(t, files[0])
+			want[2] = testkit.InodeOf(t, files[0])
 		case 2:
 			c.SetStderr(files[len(files)-1])
-			want[2] = inodeOf(t, files[len(files)-1])
+			want[2] = testkit.InodeOf(t, files[len(files)-1])
 		case 3:
 			c.SetStderr(os.Stdin)
-			want[2] = inodeOf(t, os.Stdin)
+			want[2] = testkit.InodeOf(t, os.Stdin)
 		}
 		for len(in) >= 2 {
 			file, to := files[next()%len(files)], next()
 			if to >= byFile {
-				to = fileNumber(files[to%len(files)])
+				to = descriptor.Of(files[to%len(files)])
 			} else {
 				to = 3 + to%64
 			}
 			if _, taken := want[to]; !taken {
 				c.PassFDAs(file, to)
-				want[to] = inodeOf(t, file)
+				want[to] = testkit.InodeOf(t, file)
 			}
 		}
-		requireTable(t, c, want)
+		testkit.RequireTable(t, c, want)
 		for _, file := range files {
 			require.NoError(t, file.Close()) // still this process's
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/process"
 )
 
 // RequireHandshake makes the child stop when everything is applied and nothing is left but no_new_privs, Landlock, the seccomp filter
@@ -27,7 +28,7 @@ import (
 // out-of-memory score, and any before Linux 5.16, gives its child a copy of this process's memory, which takes longer the larger it is.
 // (virCommandRequireHandshake)
 func (c *Command) RequireHandshake() *Command {
-	c.handshake = true
+	c.want.Handshake = true
 	return c
 }
 
@@ -39,22 +40,22 @@ var errNoHandshake = errors.New("the command has no RequireHandshake")
 // [Command.RequireHandshake]. (virCommandHandshakeWait)
 func (p *Process) HandshakeWait(ctx context.Context) error {
 	needContext(ctx)
-	g := p.run.gate
+	g := p.run.Gate
 	if g == nil {
 		return &CallError{"HandshakeWait", errNoHandshake}
 	}
 	select {
-	case <-g.ready:
+	case <-g.Ready:
 	default:
 		select {
-		case <-g.ready:
+		case <-g.Ready:
 		case <-ctx.Done():
-			return contextError(ctx)
+			return process.ContextError(ctx)
 		}
 	}
 	select {
-	case <-g.started:
-		return public(g.err)
+	case <-g.Started:
+		return public(g.Err)
 	default:
 		return nil
 	}
@@ -64,15 +65,15 @@ func (p *Process) HandshakeWait(ctx context.Context) error {
 // [*StartError] that says why it does not. It can be called before the child has stopped, which it then does not do. A second
 // call, and one for a command without [Command.RequireHandshake], is an error. (virCommandHandshakeNotify)
 func (p *Process) HandshakeNotify() error {
-	g := p.run.gate
+	g := p.run.Gate
 	if g == nil {
 		return &CallError{"HandshakeNotify", errNoHandshake}
 	}
-	if err := g.notify(); err != nil {
+	if err := g.Notify(); err != nil {
 		return &CallError{"HandshakeNotify", err}
 	}
-	<-g.started
-	return public(g.err)
+	<-g.Started
+	return public(g.Err)
 }
 
 // Hook is a function that a child can run before its program: see [RegisterHook].
@@ -116,7 +117,7 @@ func (c *Command) SetPreExecHook(h Hook, arg string) *Command {
 		c.fail("SetPreExecHook", "the hook is not registered")
 	}
 	c.checkText("SetPreExecHook", "argument", arg)
-	c.hook, c.hookArg = h.name, arg
+	c.want.Hook, c.want.HookArg = h.name, arg
 	return c
 }
 
@@ -141,7 +142,7 @@ func (c *Command) SetPidFile(path string) *Command {
 		c.fail("SetPidFile", "%q is not the path of a file", path)
 	}
 	c.checkText("SetPidFile", "path", path)
-	c.pidFile = path
+	c.want.PidFile = path
 	return c
 }
 
@@ -170,6 +171,6 @@ func (c *Command) SetPidFile(path string) *Command {
 //
 // New namespaces and a pid namespace that is joined are the daemon's and not those of the child that forks it. (virCommandDaemonize, daemon(7))
 func (c *Command) Daemonize() *Command {
-	c.daemon = true
+	c.want.Daemon = true
 	return c
 }

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bufio"
@@ -15,38 +15,42 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
-	helpers["parent-of-gated"] = parentOfGated
-	helpers["many-gated"] = manyGated
+	testkit.Helpers["parent-of-gated"] = parentOfGated
+	testkit.Helpers["many-gated"] = manyGated
 }
 
 func TestAtTheGateEverythingIsApplied(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		dir := publicDir(t)
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		dir := testkit.PublicDir(t)
 		ran := filepath.Join(dir, "ran")
 		require.NoError(t, os.Chmod(dir, 0o777))
-		c := with(shell(`echo >"$1"`, ran)).SetMaxCoreSize(0).SetUmask(0o27).SetWorkingDirectory(dir).SetSession().SetIgnoredSignals(unix.SIGHUP)
-		p := gated(t, c)
+		c := with(testkit.Shell(`echo >"$1"`, ran)).SetMaxCoreSize(0).SetUmask(0o27).SetWorkingDirectory(dir).SetSession().SetIgnoredSignals(unix.SIGHUP)
+		p := testkit.Gated(t, c)
 
-		limits := procText(t, p, "limits")
+		limits := testkit.ProcText(t, p, "limits")
 		require.Regexp(t, `Max core file size +0 +0 `, limits)
-		status := procText(t, p, "status")
-		require.Equal(t, "0027", statusField(status, "Umask"))
-		require.Equal(t, "0000000000000001", statusField(status, "SigIgn"))
-		require.Equal(t, fmt.Sprintf("%[1]d\t%[1]d\t%[1]d\t%[1]d", uidOf(c)), statusField(status, "Uid"))
+		status := testkit.ProcText(t, p, "status")
+		require.Equal(t, "0027", testkit.StatusField(status, "Umask"))
+		require.Equal(t, "0000000000000001", testkit.StatusField(status, "SigIgn"))
+		require.Equal(t, fmt.Sprintf("%[1]d\t%[1]d\t%[1]d\t%[1]d", uidOf(c)), testkit.StatusField(status, "Uid"))
 		session, err := unix.Getsid(p.PID())
 		require.NoError(t, err)
 		require.Equal(t, p.PID(), session)
-		if os.Geteuid() == 0 || !wantedOf(c).ids.setUID {
+		if os.Geteuid() == 0 || !testkit.Wanted(c).IDs.SetUID {
 			wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID()))
 			require.NoError(t, err)
 			require.Equal(t, dir, wd)
 			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.PID()))
 			require.NoError(t, err)
-			require.Equal(t, self(t), exe)
+			require.Equal(t, testkit.Self(t), exe)
 		}
 		require.NoFileExists(t, ran)
 
@@ -58,16 +62,16 @@ func TestAtTheGateEverythingIsApplied(t *testing.T) {
 }
 
 // uidOf returns the child's uid.
-func uidOf(c *Command) int {
-	if wantedOf(c).ids.setUID {
-		return wantedOf(c).ids.uid
+func uidOf(c *spawn.Command) int {
+	if testkit.Wanted(c).IDs.SetUID {
+		return testkit.Wanted(c).IDs.UID
 	}
 	return os.Getuid()
 }
 
 func TestANotificationMayComeBeforeTheWait(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		p, err := with(New("/bin/true")).RequireHandshake().Start(context.Background())
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		p, err := with(spawn.New("/bin/true")).RequireHandshake().Start(context.Background())
 		require.NoError(t, err)
 		require.NoError(t, p.HandshakeNotify())
 		require.NoError(t, p.HandshakeWait(context.Background()))
@@ -76,12 +80,12 @@ func TestANotificationMayComeBeforeTheWait(t *testing.T) {
 }
 
 func TestAFailureBeforeTheGateComesFromHandshakeWait(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		p, err := with(New("/bin/cat")).PipeStdin().PipeStdout().SetWorkingDirectory("/nonexistent").RequireHandshake().Start(context.Background())
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		p, err := with(spawn.New("/bin/cat")).PipeStdin().PipeStdout().SetWorkingDirectory("/nonexistent").RequireHandshake().Start(context.Background())
 		require.NoError(t, err)
 		err = p.HandshakeWait(context.Background())
-		requireNotStarted(t, err, `chdir("/nonexistent")`, os.ErrNotExist)
-		require.Equal(t, `chdir("/nonexistent")`, requireNeverRan(t, p).Op)
+		testkit.RequireNotStarted(t, err, `chdir("/nonexistent")`, os.ErrNotExist)
+		require.Equal(t, `chdir("/nonexistent")`, testkit.RequireNeverRan(t, p).Op)
 		require.Equal(t, err, p.HandshakeNotify())
 
 		rest, err := io.ReadAll(p.Stdout())
@@ -93,41 +97,41 @@ func TestAFailureBeforeTheGateComesFromHandshakeWait(t *testing.T) {
 }
 
 func TestAFailureOfExecveComesFromHandshakeNotify(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		p := gated(t, with(New("/nonexistent")))
-		requireNotStarted(t, p.HandshakeNotify(), `execve("/nonexistent")`, os.ErrNotExist)
-		requireNeverRan(t, p)
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		p := testkit.Gated(t, with(spawn.New("/nonexistent")))
+		testkit.RequireNotStarted(t, p.HandshakeNotify(), `execve("/nonexistent")`, os.ErrNotExist)
+		testkit.RequireNeverRan(t, p)
 	})
 }
 
 func TestAChildThatIsNotNotifiedEnds(t *testing.T) {
 	ends := map[string]struct {
-		end  func(t *testing.T, p *Process, cancel func())
+		end  func(t *testing.T, p *spawn.Process, cancel func())
 		want string
 	}{
-		"Wait":    {func(t *testing.T, p *Process, _ func()) { require.Error(t, p.Wait()) }, "Wait was called before HandshakeNotify"},
-		"Abort":   {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Abort()) }, "aborted"},
-		"context": {func(_ *testing.T, _ *Process, cancel func()) { cancel() }, context.Canceled.Error()},
-		"SIGKILL": {func(t *testing.T, p *Process, _ func()) { require.NoError(t, p.Signal(unix.SIGKILL)) }, "before HandshakeNotify: signal: killed"},
-		"SIGSTOP": {func(t *testing.T, p *Process, _ func()) {
+		"Wait":    {func(t *testing.T, p *spawn.Process, _ func()) { require.Error(t, p.Wait()) }, "Wait was called before HandshakeNotify"},
+		"Abort":   {func(t *testing.T, p *spawn.Process, _ func()) { require.NoError(t, p.Abort()) }, "aborted"},
+		"context": {func(_ *testing.T, _ *spawn.Process, cancel func()) { cancel() }, context.Canceled.Error()},
+		"SIGKILL": {func(t *testing.T, p *spawn.Process, _ func()) { require.NoError(t, p.Signal(unix.SIGKILL)) }, "before HandshakeNotify: signal: killed"},
+		"SIGSTOP": {func(t *testing.T, p *spawn.Process, _ func()) {
 			require.NoError(t, p.Signal(unix.SIGSTOP))
 			require.NoError(t, p.Abort())
 		}, "aborted"},
 	}
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		for name, e := range ends {
 			t.Run(name, func(t *testing.T) {
-				dir := publicDir(t)
+				dir := testkit.PublicDir(t)
 				require.NoError(t, os.Chmod(dir, 0o777))
 				ran := filepath.Join(dir, "ran")
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
 				s := "untouched"
-				p, err := with(shell(`echo >"$1"`, ran)).SetOutputBuffer(&s).RequireHandshake().Start(ctx)
+				p, err := with(testkit.Shell(`echo >"$1"`, ran)).SetOutputBuffer(&s).RequireHandshake().Start(ctx)
 				require.NoError(t, err)
 				require.NoError(t, p.HandshakeWait(ctx))
 				e.end(t, p, cancel)
-				require.ErrorContains(t, requireNeverRan(t, p), e.want)
+				require.ErrorContains(t, testkit.RequireNeverRan(t, p), e.want)
 				require.Empty(t, s)
 				require.NoFileExists(t, ran)
 			})
@@ -136,10 +140,12 @@ func TestAChildThatIsNotNotifiedEnds(t *testing.T) {
 }
 
 func TestAStoppedChildGoesOnWhereItWas(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		p := gated(t, with(New("/bin/true")))
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		p := testkit.Gated(t, with(spawn.New("/bin/true")))
 		require.NoError(t, p.Signal(unix.SIGSTOP))
-		eventually(t, "the child stops", func() bool { return strings.HasPrefix(statusField(procText(t, p, "status"), "State"), "T") })
+		testkit.Eventually(t, "the child stops", func() bool {
+			return strings.HasPrefix(testkit.StatusField(testkit.ProcText(t, p, "status"), "State"), "T")
+		})
 		require.NoError(t, p.Signal(unix.SIGCONT))
 		require.NoError(t, p.HandshakeNotify())
 		require.NoError(t, p.Wait())
@@ -147,35 +153,35 @@ func TestAStoppedChildGoesOnWhereItWas(t *testing.T) {
 }
 
 func TestASignalAtTheGateIsForTheProgram(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGQUIT} { // a core dump before Linux 5.16 ended all who shared the memory
-			p := gated(t, with(New("/bin/cat")).PipeStdin().SetMaxCoreSize(0))
+			p := testkit.Gated(t, with(spawn.New("/bin/cat")).PipeStdin().SetMaxCoreSize(0))
 			require.NoError(t, p.Signal(sig))
 			require.NoError(t, p.HandshakeNotify())
-			require.Equal(t, sig, requireAnySignal(t, p.Wait()))
+			require.Equal(t, sig, testkit.RequireAnySignal(t, p.Wait()))
 			require.NoError(t, p.Stdin().Close())
 		}
 	})
 }
 
 func TestAHandshakeWithoutOneIsAnError(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/true").Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/true").Start(context.Background())
 	require.NoError(t, err)
 	require.EqualError(t, p.HandshakeWait(context.Background()), "spawn: HandshakeWait: the command has no RequireHandshake")
 	require.EqualError(t, p.HandshakeNotify(), "spawn: HandshakeNotify: the command has no RequireHandshake")
 	require.NoError(t, p.Wait())
 
-	p = gated(t, New("/bin/true"))
+	p = testkit.Gated(t, spawn.New("/bin/true"))
 	require.NoError(t, p.HandshakeNotify())
 	require.EqualError(t, p.HandshakeNotify(), "spawn: HandshakeNotify: the child was notified already")
 	require.NoError(t, p.Wait())
 
-	c := New("/bin/true").RequireHandshake()
+	c := spawn.New("/bin/true").RequireHandshake()
 	_, statusErr := c.RunStatus(context.Background())
 	_, outputErr := c.Output(context.Background())
 	_, combinedErr := c.CombinedOutput(context.Background())
-	_, linesErr := lines(c)
+	_, linesErr := testkit.Lines(c)
 	for method, err := range map[string]error{
 		"Run": c.Run(context.Background()), "RunStatus": statusErr, "Output": outputErr, "CombinedOutput": combinedErr, "Lines": linesErr, "Exec": c.Exec(),
 		"Records": recordsError(c), "RunRegex": matchAll(c),
@@ -185,16 +191,16 @@ func TestAHandshakeWithoutOneIsAnError(t *testing.T) {
 }
 
 func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	held := make(chan struct{})
 	goOn := make(chan struct{})
 	listener := make(chan int)
-	started := make(chan *Process)
-	r, _ := newPipe(t)
-	c := New("/bin/true").SetWorkingDirectory("/").PassFDAs(r, 3, CloseParent).RequireHandshake()
+	started := make(chan *spawn.Process)
+	r, _ := testkit.NewPipe(t)
+	c := spawn.New("/bin/true").SetWorkingDirectory("/").PassFDAs(r, 3, spawn.CloseParent).RequireHandshake()
 	go func() {
 		runtime.LockOSThread() // the filter stays with the thread, which ends
-		fd, err := notifyOf(unix.SYS_CHDIR)
+		fd, err := testkit.NotifyOf(unix.SYS_CHDIR)
 		if err != nil {
 			t.Error(err)
 		}
@@ -209,15 +215,15 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	defer unix.Close(fd)
 	answered := make(chan error)
 	go func() {
-		answered <- answer(fd, func(int) {
+		answered <- testkit.Answer(fd, func(int) {
 			close(held)
 			<-goOn
 		})
 	}()
 	<-held // before its gate
 	p := <-started
-	next, _ := newPipe(t)
-	c.PassFDAs(next, 4, CloseParent) // for the next run, and none of this one's business
+	next, _ := testkit.NewPipe(t)
+	c.PassFDAs(next, 4, spawn.CloseParent) // for the next run, and none of this one's business
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, p.HandshakeWait(ctx), context.Canceled)
@@ -227,20 +233,20 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	require.NoError(t, p.HandshakeWait(ctx), "it is there")
 	require.NoError(t, p.HandshakeNotify())
 	require.NoError(t, p.Wait())
-	require.Equal(t, -1, fileNumber(r))
-	require.NotEqual(t, -1, fileNumber(next))
+	require.Equal(t, -1, descriptor.Of(r))
+	require.NotEqual(t, -1, descriptor.Of(next))
 }
 
 func TestStreamsAndDescriptorsWithAHandshake(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		var out bytes.Buffer
 		var errs string
 		f, err := os.Open(os.DevNull)
 		require.NoError(t, err)
-		c := with(shell(`cat; readlink /proc/self/fd/9 >&2`)).SetStdin(strings.NewReader("text")).SetStdout(&out).SetErrorBuffer(&errs)
-		c.PassFDAs(f, 9, CloseParent)
-		p := gated(t, c)
-		require.Equal(t, -1, fileNumber(f), "the child has it")
+		c := with(testkit.Shell(`cat; readlink /proc/self/fd/9 >&2`)).SetStdin(strings.NewReader("text")).SetStdout(&out).SetErrorBuffer(&errs)
+		c.PassFDAs(f, 9, spawn.CloseParent)
+		p := testkit.Gated(t, c)
+		require.Equal(t, -1, descriptor.Of(f), "the child has it")
 		require.NoError(t, p.HandshakeNotify())
 		require.NoError(t, p.Wait())
 		require.Equal(t, "text", out.String())
@@ -249,19 +255,19 @@ func TestStreamsAndDescriptorsWithAHandshake(t *testing.T) {
 		f, err = os.Open(os.DevNull)
 		require.NoError(t, err)
 		require.Error(t, func() error {
-			_, err := New("no-such-program").PassFDAs(f, 9, CloseParent).RequireHandshake().Start(context.Background())
+			_, err := spawn.New("no-such-program").PassFDAs(f, 9, spawn.CloseParent).RequireHandshake().Start(context.Background())
 			return err
 		}())
-		require.Equal(t, -1, fileNumber(f))
+		require.Equal(t, -1, descriptor.Of(f))
 	})
 }
 
 // TestChildrenAtTheirGatesHoldNothingOfEachOther: while others wait, the end of a pipe is seen as soon as the one child that has it ends.
 func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
-	forEachHandshake(t, func(t *testing.T, with func(*Command) *Command) {
-		var ps []*Process
+	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
+		var ps []*spawn.Process
 		for range 5 {
-			ps = append(ps, gated(t, with(New("/bin/cat")).PipeStdin().PipeStdout()))
+			ps = append(ps, testkit.Gated(t, with(spawn.New("/bin/cat")).PipeStdin().PipeStdout()))
 		}
 		holders := map[string]int{} // of pipes: one child each
 		for _, p := range ps {
@@ -272,12 +278,12 @@ func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 			open, err := os.ReadDir(dir)
 			require.NoError(t, err)
 			for _, fd := range open {
-				if file := readlink(t, filepath.Join(dir, fd.Name())); strings.HasPrefix(file, "pipe:") {
+				if file := testkit.Readlink(t, filepath.Join(dir, fd.Name())); strings.HasPrefix(file, "pipe:") {
 					require.Zero(t, holders[file], "the other child with %s", file)
 					holders[file] = p.PID()
 				}
 			}
-			if !helperForced() && canClone() { // a helper has besides: the program, its report, what the Go runtime needs
+			if !plan.HelperForced() && plan.CanClone() { // a helper has besides: the program, its report, what the Go runtime needs
 				require.Len(t, open, 5, "three streams, the status pipe and the gate")
 			}
 		}
@@ -301,15 +307,15 @@ func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 
 // TestAChildAtItsGateHoldsUpNobody: neither children that change credentials nor those with a copy of the memory.
 func TestAChildAtItsGateHoldsUpNobody(t *testing.T) {
-	checkLeaks(t)
-	flag := dumpableFlag()
-	var ps []*Process
-	for _, c := range []*Command{otherIDs(New("/bin/true")), New("/bin/true").SetOOMScoreAdj(1000), New("/bin/true"), New("/bin/true").SetCoredumpFilter(1)} {
-		ps = append(ps, gated(t, c))
-		require.NoError(t, otherIDs(New("/bin/true")).Run(context.Background()))
-		require.NoError(t, New("/bin/true").SetCoredumpFilter(1).Run(context.Background()))
-		require.NoError(t, New("/bin/true").SetOOMScoreAdj(1000).Run(context.Background()))
-		require.Equal(t, flag, dumpableFlag())
+	testkit.CheckLeaks(t)
+	flag := testkit.DumpableFlag()
+	var ps []*spawn.Process
+	for _, c := range []*spawn.Command{testkit.OtherIDs(spawn.New("/bin/true")), spawn.New("/bin/true").SetOOMScoreAdj(1000), spawn.New("/bin/true"), spawn.New("/bin/true").SetCoredumpFilter(1)} {
+		ps = append(ps, testkit.Gated(t, c))
+		require.NoError(t, testkit.OtherIDs(spawn.New("/bin/true")).Run(context.Background()))
+		require.NoError(t, spawn.New("/bin/true").SetCoredumpFilter(1).Run(context.Background()))
+		require.NoError(t, spawn.New("/bin/true").SetOOMScoreAdj(1000).Run(context.Background()))
+		require.Equal(t, flag, testkit.DumpableFlag())
 		runtime.GC() // which waits for every thread that runs Go code
 	}
 	for _, p := range ps {
@@ -319,27 +325,27 @@ func TestAChildAtItsGateHoldsUpNobody(t *testing.T) {
 }
 
 func TestAProcessForgottenAtItsGateLeavesNoZombie(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 10 {
-		_, err := New("/bin/true").RequireHandshake().Start(ctx)
+		_, err := spawn.New("/bin/true").RequireHandshake().Start(ctx)
 		require.NoError(t, err)
 	}
 	runtime.GC()
 	cancel()
-	waitForNoChild(t)
+	testkit.WaitForNoChild(t)
 }
 
 // parentOfGated starts children that must never run, one after the other until it is killed, and prints a line for each.
 func parentOfGated(args []string) int {
 	alive := os.NewFile(3, "alive")
 	for {
-		c := New("/bin/touch", args[0]).RequireHandshake().PassFDAs(alive, 3)
+		c := spawn.New("/bin/touch", args[0]).RequireHandshake().PassFDAs(alive, 3)
 		if len(args) > 1 {
-			c = otherIDs(c)
+			c = testkit.OtherIDs(c)
 		}
 		if _, err := c.Start(context.Background()); err != nil {
-			return fail(err)
+			return testkit.Fail(err)
 		}
 		fmt.Println()
 	}
@@ -347,16 +353,16 @@ func parentOfGated(args []string) int {
 
 // TestChildrenDieAtTheirGatesWithTheirParent kills the parent at random moments and waits for the end of all that it has started.
 func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
-	checkLeaks(t)
-	dir := publicDir(t)
+	testkit.CheckLeaks(t)
+	dir := testkit.PublicDir(t)
 	require.NoError(t, os.Chmod(dir, 0o777))
 	ran := filepath.Join(dir, "ran")
-	for i := range rounds(1000, 60) {
+	for i := range testkit.Rounds(1000, 60) {
 		args := []string{ran}
 		if i%4 == 0 {
 			args = append(args, "own memory")
 		}
-		p, alive := sleepFor(t, helperCommand(t, "parent-of-gated", args...).InheritStdio().PipeStdout())
+		p, alive := testkit.SleepFor(t, testkit.HelperCommand(t, "parent-of-gated", args...).InheritStdio().PipeStdout())
 		lines := bufio.NewReader(p.Stdout())
 		for range rand.IntN(10) {
 			_, err := lines.ReadString('\n')
@@ -369,7 +375,7 @@ func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 		_, err := alive.Read(make([]byte, 1)) // each child keeps it open as long as it lives
 		require.ErrorIs(t, err, io.EOF)
 		require.NoFileExists(t, ran)
-		require.Equal(t, unix.SIGKILL, requireAnySignal(t, p.Wait()))
+		require.Equal(t, unix.SIGKILL, testkit.RequireAnySignal(t, p.Wait()))
 		require.NoError(t, p.Stdout().Close())
 		require.NoError(t, alive.Close())
 	}
@@ -378,23 +384,23 @@ func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 // manyGated has children at their gates at once, started one after the other or all at once, and prints its largest number of threads. The runtime keeps
 // a thread that it has made, so the last look sees them all.
 func manyGated(args []string) int {
-	together, with := args[0] != "in turn", func(c *Command) *Command { return c }
+	together, with := args[0] != "in turn", func(c *spawn.Command) *spawn.Command { return c }
 	switch args[0] {
 	case "with hooks":
-		with = func(c *Command) *Command { return c.SetPreExecHook(hookRuns, "") }
+		with = func(c *spawn.Command) *spawn.Command { return c.SetPreExecHook(testkit.HookRuns, "") }
 	case "daemons":
-		with = (*Command).Daemonize
+		with = (*spawn.Command).Daemonize
 	}
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
-		return fail(err)
+		return testkit.Fail(err)
 	}
-	ps := make([]*Process, n)
+	ps := make([]*spawn.Process, n)
 	errs := make(chan error, n)
 	for i := range ps {
 		start := func() {
 			var err error
-			ps[i], err = with(New("/bin/true")).RequireHandshake().Start(context.Background())
+			ps[i], err = with(spawn.New("/bin/true")).RequireHandshake().Start(context.Background())
 			errs <- err
 		}
 		if together {
@@ -405,24 +411,24 @@ func manyGated(args []string) int {
 	}
 	for range ps {
 		if err := <-errs; err != nil {
-			return fail(err)
+			return testkit.Fail(err)
 		}
 	}
 	for _, p := range ps {
 		if err := p.HandshakeWait(context.Background()); err != nil {
-			return fail(err)
+			return testkit.Fail(err)
 		}
 	}
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return fail(err)
+		return testkit.Fail(err)
 	}
 	for _, p := range ps {
 		if err := p.HandshakeNotify(); err != nil {
-			return fail(err)
+			return testkit.Fail(err)
 		}
 		if err := p.Wait(); err != nil {
-			return fail(err)
+			return testkit.Fail(err)
 		}
 	}
 	fmt.Print(len(tasks))
@@ -436,18 +442,18 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 		"in turn": {1000, 20}, "at once": {1000, 20}, "with hooks": {200, 100}, "daemons": {200, 100},
 	} {
 		t.Run(how, func(t *testing.T) {
-			if helperForced() && how != "in turn" || !canClone() && how == "at once" {
+			if plan.HelperForced() && how != "in turn" || !plan.CanClone() && how == "at once" {
 				t.Skip("1,000 helpers at once")
 			}
-			checkLeaks(t)
+			testkit.CheckLeaks(t)
 			n := test.children
-			if !canClone() { // a helper takes some megabytes
+			if !plan.CanClone() { // a helper takes some megabytes
 				n /= 10
 			}
 			if testing.Short() {
 				n /= 5
 			}
-			out, err := helperCommand(t, "many-gated", how, strconv.Itoa(n)).Output(context.Background())
+			out, err := testkit.HelperCommand(t, "many-gated", how, strconv.Itoa(n)).Output(context.Background())
 			require.NoError(t, err)
 			var threads int
 			_, err = fmt.Sscan(string(out), &threads)
@@ -460,15 +466,15 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 
 // BenchmarkHandshake is a handshake against the same command without.
 func BenchmarkHandshake(b *testing.B) {
-	tiny := tinyProgram(b)
-	compare(b, func() error {
-		p, err := New(tiny).Start(context.Background())
+	tiny := testkit.TinyProgram(b)
+	testkit.Compare(b, func() error {
+		p, err := spawn.New(tiny).Start(context.Background())
 		if err != nil {
 			return err
 		}
 		return p.Wait()
 	}, func() error {
-		p, err := New(tiny).RequireHandshake().Start(context.Background())
+		p, err := spawn.New(tiny).RequireHandshake().Start(context.Background())
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -17,11 +17,16 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/testkit"
+	"github.com/virspawn/spawn/internal/transfer"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
-	helpers["io-without-streams"] = runWithoutStreams
+	testkit.Helpers["io-without-streams"] = runWithoutStreams
 }
 
 // requireSame compares without printing megabytes.
@@ -40,34 +45,34 @@ func pipeSizes(large int) []int {
 }
 
 // slowly returns a command that reads n bytes in many small pieces, and writes them.
-func slowly(n int) *Command {
+func slowly(n int) *spawn.Command {
 	if n <= 1 || n == 64<<10+1 && !testing.Short() {
-		return New("dd", "bs=1")
+		return spawn.New("dd", "bs=1")
 	}
-	return New("dd", "bs=1021")
+	return spawn.New("dd", "bs=1021")
 }
 
 func TestInputOfAnySizeReachesAChildThatReadsSlowly(t *testing.T) {
 	ctx := context.Background()
-	ways := map[string]func(t *testing.T, c *Command, data []byte){
-		"SetInput":           func(_ *testing.T, c *Command, data []byte) { c.SetInput(data) },
-		"SetStdin of memory": func(_ *testing.T, c *Command, data []byte) { c.SetStdin(bytes.NewReader(data)) },
-		"SetStdin in pieces": func(_ *testing.T, c *Command, data []byte) {
+	ways := map[string]func(t *testing.T, c *spawn.Command, data []byte){
+		"SetInput":           func(_ *testing.T, c *spawn.Command, data []byte) { c.SetInput(data) },
+		"SetStdin of memory": func(_ *testing.T, c *spawn.Command, data []byte) { c.SetStdin(bytes.NewReader(data)) },
+		"SetStdin in pieces": func(_ *testing.T, c *spawn.Command, data []byte) {
 			c.SetStdin(io.MultiReader(bytes.NewReader(data[:len(data)/3]), bytes.NewReader(data[len(data)/3:])))
 		},
-		"SetStdin of a file": func(t *testing.T, c *Command, data []byte) {
-			f, err := os.Open(dataFile(t, data))
+		"SetStdin of a file": func(t *testing.T, c *spawn.Command, data []byte) {
+			f, err := os.Open(testkit.DataFile(t, data))
 			require.NoError(t, err)
 			t.Cleanup(func() { f.Close() })
 			c.SetStdin(f)
 		},
 	}
-	inBothWaits(t, func(t *testing.T) {
+	testkit.InBothWaits(t, func(t *testing.T) {
 		for name, set := range ways {
 			t.Run(name, func(t *testing.T) {
-				checkLeaks(t)
+				testkit.CheckLeaks(t)
 				for _, n := range pipeSizes(8 << 20) {
-					data := pattern(n)
+					data := testkit.Pattern(n)
 					c := slowly(n)
 					set(t, c, data)
 					out, err := c.Output(ctx)
@@ -80,22 +85,22 @@ func TestInputOfAnySizeReachesAChildThatReadsSlowly(t *testing.T) {
 }
 
 func TestInputThatTheChildDoesNotReadIsNoError(t *testing.T) {
-	children := map[string]*Command{
-		"reads nothing":          New("/bin/true"),
-		"reads a little":         New("dd", "bs=10", "count=1"),
-		"closes it and lives on": shell("exec <&-; dd bs=10 count=1 </dev/zero; exit 0"),
+	children := map[string]*spawn.Command{
+		"reads nothing":          spawn.New("/bin/true"),
+		"reads a little":         spawn.New("dd", "bs=10", "count=1"),
+		"closes it and lives on": testkit.Shell("exec <&-; dd bs=10 count=1 </dev/zero; exit 0"),
 	}
-	inBothWaits(t, func(t *testing.T) {
+	testkit.InBothWaits(t, func(t *testing.T) {
 		for name, child := range children {
 			t.Run(name, func(t *testing.T) {
-				checkLeaks(t)
+				testkit.CheckLeaks(t)
 				for _, n := range pipeSizes(8 << 20) {
-					data := pattern(n)
+					data := testkit.Pattern(n)
 					require.NoError(t, child.Clone().SetInput(data).Run(context.Background()))
 					require.NoError(t, child.Clone().SetStdin(bytes.NewReader(data)).Run(context.Background()))
 				}
 				// One that has no end.
-				require.NoError(t, child.Clone().SetStdin(zeros{}).Run(context.Background()))
+				require.NoError(t, child.Clone().SetStdin(testkit.Zeros{}).Run(context.Background()))
 			})
 		}
 	})
@@ -107,45 +112,45 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 	ways := []struct {
 		name   string
 		script string
-		take   func(t *testing.T, c *Command) (string, error)
+		take   func(t *testing.T, c *spawn.Command) (string, error)
 	}{
-		{"Output", out, func(_ *testing.T, c *Command) (string, error) {
+		{"Output", out, func(_ *testing.T, c *spawn.Command) (string, error) {
 			b, err := c.Output(ctx)
 			return string(b), err
 		}},
-		{"CombinedOutput", out, func(_ *testing.T, c *Command) (string, error) {
+		{"CombinedOutput", out, func(_ *testing.T, c *spawn.Command) (string, error) {
 			b, err := c.CombinedOutput(ctx)
 			return string(b), err
 		}},
-		{"CombinedOutput of stderr", err, func(_ *testing.T, c *Command) (string, error) {
+		{"CombinedOutput of stderr", err, func(_ *testing.T, c *spawn.Command) (string, error) {
 			b, err := c.CombinedOutput(ctx)
 			return string(b), err
 		}},
-		{"SetOutputBuffer", out, func(_ *testing.T, c *Command) (s string, err error) {
+		{"SetOutputBuffer", out, func(_ *testing.T, c *spawn.Command) (s string, err error) {
 			err = c.SetOutputBuffer(&s).Run(ctx)
 			return s, err
 		}},
-		{"SetErrorBuffer", err, func(_ *testing.T, c *Command) (s string, err error) {
+		{"SetErrorBuffer", err, func(_ *testing.T, c *spawn.Command) (s string, err error) {
 			err = c.SetErrorBuffer(&s).Run(ctx)
 			return s, err
 		}},
-		{"SetOutputBuffer of a Process", out, func(t *testing.T, c *Command) (s string, err error) {
+		{"SetOutputBuffer of a Process", out, func(t *testing.T, c *spawn.Command) (s string, err error) {
 			p, err := c.SetOutputBuffer(&s).Start(ctx)
 			require.NoError(t, err)
 			err = p.Wait()
 			return s, err
 		}},
-		{"SetStdout", out, func(_ *testing.T, c *Command) (string, error) {
+		{"SetStdout", out, func(_ *testing.T, c *spawn.Command) (string, error) {
 			var b bytes.Buffer
 			err := c.SetStdout(&b).Run(ctx)
 			return b.String(), err
 		}},
-		{"SetStderr", err, func(_ *testing.T, c *Command) (string, error) {
+		{"SetStderr", err, func(_ *testing.T, c *spawn.Command) (string, error) {
 			var b bytes.Buffer
 			err := c.SetStderr(&b).Run(ctx)
 			return b.String(), err
 		}},
-		{"SetStdout of a file", out, func(t *testing.T, c *Command) (string, error) {
+		{"SetStdout of a file", out, func(t *testing.T, c *spawn.Command) (string, error) {
 			f, err := os.Create(filepath.Join(t.TempDir(), "out"))
 			require.NoError(t, err)
 			defer f.Close()
@@ -154,7 +159,7 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 			require.NoError(t, readErr)
 			return string(b), err
 		}},
-		{"PipeStdout", out, func(t *testing.T, c *Command) (string, error) {
+		{"PipeStdout", out, func(t *testing.T, c *spawn.Command) (string, error) {
 			p, err := c.PipeStdout().Start(ctx)
 			require.NoError(t, err)
 			b, err := io.ReadAll(p.Stdout())
@@ -162,7 +167,7 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 			require.NoError(t, p.Stdout().Close())
 			return string(b), p.Wait()
 		}},
-		{"PipeStderr", err, func(t *testing.T, c *Command) (string, error) {
+		{"PipeStderr", err, func(t *testing.T, c *spawn.Command) (string, error) {
 			p, err := c.PipeStderr().Start(ctx)
 			require.NoError(t, err)
 			var b bytes.Buffer
@@ -171,8 +176,8 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 			require.NoError(t, p.Stderr().Close())
 			return b.String(), p.Wait()
 		}},
-		{"Lines", out, func(t *testing.T, c *Command) (string, error) { return joined(t, c.Lines(ctx), '\n') }},
-		{"Records", out, func(t *testing.T, c *Command) (string, error) { return joined(t, c.Records(ctx, 0), 0) }},
+		{"Lines", out, func(t *testing.T, c *spawn.Command) (string, error) { return joined(t, c.Lines(ctx), '\n') }},
+		{"Records", out, func(t *testing.T, c *spawn.Command) (string, error) { return joined(t, c.Records(ctx, 0), 0) }},
 	}
 	sizes := append(pipeSizes(1<<20), 320<<10-1, 320<<10, 320<<10+1)
 	huge := 32 << 20
@@ -182,24 +187,24 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 	data, files := map[int][]byte{}, map[int]string{}
 	for _, n := range append(sizes, huge) {
 		data[n] = unterminated(n)
-		files[n] = dataFile(t, data[n])
+		files[n] = testkit.DataFile(t, data[n])
 	}
 	run := func(t *testing.T, n int, i int) {
-		got, err := ways[i].take(t, shell(ways[i].script, files[n]))
+		got, err := ways[i].take(t, testkit.Shell(ways[i].script, files[n]))
 		require.NoError(t, err)
 		requireSame(t, data[n], got, fmt.Sprint(n))
 	}
-	inBothWaits(t, func(t *testing.T) {
+	testkit.InBothWaits(t, func(t *testing.T) {
 		for i := range ways {
 			t.Run(ways[i].name, func(t *testing.T) {
-				checkLeaks(t)
+				testkit.CheckLeaks(t)
 				for _, n := range sizes {
 					run(t, n, i)
 				}
 			})
 		}
 		t.Run("Output of 32 MiB", func(t *testing.T) {
-			checkLeaks(t)
+			testkit.CheckLeaks(t)
 			run(t, huge, 0)
 		})
 	})
@@ -207,7 +212,7 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 
 // unterminated is a pattern that does not end with a line feed, which Lines would not tell from none.
 func unterminated(n int) []byte {
-	b := bytes.Clone(pattern(n))
+	b := bytes.Clone(testkit.Pattern(n))
 	if n > 0 {
 		b[n-1] = '.'
 	}
@@ -216,11 +221,11 @@ func unterminated(n int) []byte {
 
 func TestAllStreamsFlowAtOnce(t *testing.T) {
 	ctx := context.Background()
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		for _, n := range pipeSizes(4 << 20) {
-			data := pattern(n)
-			both := func() *Command { return New("tee", "/dev/stderr") }
+			data := testkit.Pattern(n)
+			both := func() *spawn.Command { return spawn.New("tee", "/dev/stderr") }
 
 			var s, e string
 			require.NoError(t, both().SetInput(data).SetOutputBuffer(&s).SetErrorBuffer(&e).Run(ctx))
@@ -247,11 +252,11 @@ func TestAllStreamsFlowAtOnce(t *testing.T) {
 }
 
 func TestPipesOfAProcessFlowAtOnce(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		for _, n := range pipeSizes(4 << 20) {
-			data := pattern(n)
-			p, err := New("tee", "/dev/stderr").PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
+			data := testkit.Pattern(n)
+			p, err := spawn.New("tee", "/dev/stderr").PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
 			require.NoError(t, err)
 			var out, errOut []byte
 			var wg sync.WaitGroup
@@ -310,35 +315,35 @@ func inTurnsOutput() string {
 
 func TestOneTargetForBothOutputsKeepsTheirOrder(t *testing.T) {
 	ctx := context.Background()
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		want := inTurnsOutput()
 
 		w := new(exclusive)
-		require.NoError(t, shell(inTurns).SetStdout(w).SetStderr(w).Run(ctx))
+		require.NoError(t, testkit.Shell(inTurns).SetStdout(w).SetStderr(w).Run(ctx))
 		require.Equal(t, want, w.buf.String(), "same writer")
 		require.False(t, w.clashed.Load())
 
 		w = new(exclusive)
-		require.NoError(t, shell(inTurns).SetStderr(w).SetStdout(w).Run(ctx))
+		require.NoError(t, testkit.Shell(inTurns).SetStderr(w).SetStdout(w).Run(ctx))
 		require.Equal(t, want, w.buf.String(), "same writer, set in the other order")
 		require.False(t, w.clashed.Load())
 
 		w = new(exclusive)
-		require.NoError(t, shell(inTurns).SetStdout(w).MergeStderr().Run(ctx))
+		require.NoError(t, testkit.Shell(inTurns).SetStdout(w).MergeStderr().Run(ctx))
 		require.Equal(t, want, w.buf.String(), "MergeStderr")
 
 		var s string
-		require.NoError(t, shell(inTurns).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx))
+		require.NoError(t, testkit.Shell(inTurns).SetOutputBuffer(&s).SetErrorBuffer(&s).Run(ctx))
 		require.Equal(t, want, s, "same string")
 
-		out, err := shell(inTurns).CombinedOutput(ctx)
+		out, err := testkit.Shell(inTurns).CombinedOutput(ctx)
 		require.NoError(t, err)
 		require.Equal(t, want, string(out), "CombinedOutput")
 
 		f, err := os.Create(filepath.Join(t.TempDir(), "out"))
 		require.NoError(t, err)
-		require.NoError(t, shell(inTurns).SetStdout(f).SetStderr(f).Run(ctx))
+		require.NoError(t, testkit.Shell(inTurns).SetStdout(f).SetStderr(f).Run(ctx))
 		require.NoError(t, f.Close())
 		b, err := os.ReadFile(f.Name())
 		require.NoError(t, err)
@@ -352,9 +357,9 @@ type boxed struct{ w *exclusive }
 func (b boxed) Write(p []byte) (int, error) { return b.w.Write(p) }
 
 func TestWritersAreComparedByValueWhereTheyCanBe(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	w := new(exclusive)
-	require.NoError(t, shell(inTurns).SetStdout(boxed{w}).SetStderr(boxed{w}).Run(context.Background()))
+	require.NoError(t, testkit.Shell(inTurns).SetStdout(boxed{w}).SetStderr(boxed{w}).Run(context.Background()))
 	require.Equal(t, inTurnsOutput(), w.buf.String())
 	require.False(t, w.clashed.Load())
 
@@ -365,19 +370,19 @@ func TestWritersAreComparedByValueWhereTheyCanBe(t *testing.T) {
 		defer mu.Unlock()
 		return b.Write(p)
 	})
-	require.NoError(t, shell(inTurns).SetStdout(f).SetStderr(f).Run(context.Background()))
+	require.NoError(t, testkit.Shell(inTurns).SetStdout(f).SetStderr(f).Run(context.Background()))
 	require.Len(t, b.String(), len(inTurnsOutput()), "two copies, in any order")
 }
 
 func TestOutputBufferIsEmptiedAtOnceAndSetAtTheEnd(t *testing.T) {
 	ctx := context.Background()
-	checkLeaks(t)
-	for _, set := range []func(c *Command, s *string) *Command{(*Command).SetOutputBuffer, (*Command).SetErrorBuffer} {
+	testkit.CheckLeaks(t)
+	for _, set := range []func(c *spawn.Command, s *string) *spawn.Command{(*spawn.Command).SetOutputBuffer, (*spawn.Command).SetErrorBuffer} {
 		s := "old"
-		c := set(shell("tee /dev/stderr; exit 4").SetInput([]byte("new")), &s)
+		c := set(testkit.Shell("tee /dev/stderr; exit 4").SetInput([]byte("new")), &s)
 		require.Empty(t, s, "at registration")
 
-		var exit *ExitError
+		var exit *spawn.ExitError
 		for range 2 {
 			s = "old"
 			require.ErrorAs(t, c.Run(ctx), &exit)
@@ -385,7 +390,7 @@ func TestOutputBufferIsEmptiedAtOnceAndSetAtTheEnd(t *testing.T) {
 		}
 
 		for script, want := range map[string]unix.Signal{"exit 0": 0, "kill -9 $$": unix.SIGKILL} {
-			c := set(shell(script), &s)
+			c := set(testkit.Shell(script), &s)
 			s = "old"
 			status, _ := c.RunStatus(ctx)
 			require.Equal(t, want, status.Signal)
@@ -395,11 +400,11 @@ func TestOutputBufferIsEmptiedAtOnceAndSetAtTheEnd(t *testing.T) {
 }
 
 func TestOutputBufferIsEmptyWhenTheProgramCannotBeStarted(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	var s, e string
 	path := filepath.Join(t.TempDir(), "program")
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho out\necho err >&2\n"), 0o755))
-	c := New(path).SetOutputBuffer(&s).SetErrorBuffer(&e)
+	c := spawn.New(path).SetOutputBuffer(&s).SetErrorBuffer(&e)
 	require.NoError(t, c.Run(context.Background()))
 	require.Equal(t, []string{"out\n", "err\n"}, []string{s, e})
 
@@ -433,20 +438,20 @@ func TestAWriterThatFailsFailsTheCall(t *testing.T) {
 	// What the writer returns may well be what a broken pipe of the child's would be.
 	for _, reason := range []error{errBoom, unix.EPIPE, os.ErrClosed, io.ErrShortWrite, io.ErrClosedPipe} {
 		t.Run(reason.Error(), func(t *testing.T) {
-			checkLeaks(t)
-			var exit *ExitError
+			testkit.CheckLeaks(t)
+			var exit *spawn.ExitError
 
-			err := shell("echo text").SetStdout(&failAfter{0, reason}).Run(context.Background())
+			err := testkit.Shell("echo text").SetStdout(&failAfter{0, reason}).Run(context.Background())
 			require.ErrorIs(t, err, reason)
 			require.ErrorAs(t, err, &exit)
 			require.ErrorContains(t, err, "stdout: "+reason.Error())
 			require.True(t, exit.Status.Success(), "the writer failed, and not the program")
 
-			err = shell("echo text >&2").SetStderr(&failAfter{0, reason}).Run(context.Background())
+			err = testkit.Shell("echo text >&2").SetStderr(&failAfter{0, reason}).Run(context.Background())
 			require.ErrorIs(t, err, reason)
 			require.ErrorContains(t, err, "stderr: "+reason.Error())
 
-			status, err := shell("echo text").SetStdout(&failAfter{0, reason}).RunStatus(context.Background())
+			status, err := testkit.Shell("echo text").SetStdout(&failAfter{0, reason}).RunStatus(context.Background())
 			require.ErrorIs(t, err, reason)
 			require.True(t, status.Success())
 		})
@@ -454,26 +459,26 @@ func TestAWriterThatFailsFailsTheCall(t *testing.T) {
 }
 
 func TestAWriterThatFailsDoesNotHoldUpTheChild(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		err := New("cat", "/dev/zero").SetStdout(&failAfter{1 << 20, errBoom}).Run(context.Background())
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		err := spawn.New("cat", "/dev/zero").SetStdout(&failAfter{1 << 20, errBoom}).Run(context.Background())
 		require.ErrorIs(t, err, errBoom)
-		var exit *ExitError
+		var exit *spawn.ExitError
 		require.ErrorAs(t, err, &exit)
 		require.Equal(t, unix.SIGPIPE, exit.Status.Signal)
 	})
 }
 
 func TestAWriterThatTakesTooLittleFailsTheCall(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	short := writerFunc(func(b []byte) (int, error) { return len(b) - 1, nil })
-	require.ErrorIs(t, shell("echo text").SetStdout(short).Run(context.Background()), io.ErrShortWrite)
+	require.ErrorIs(t, testkit.Shell("echo text").SetStdout(short).Run(context.Background()), io.ErrShortWrite)
 }
 
 func TestAWritersErrorDoesNotRunTheProgramAgain(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	log := filepath.Join(t.TempDir(), "log")
-	err := shell(`echo run >>"$1"; echo text`, log).SetStdout(&failAfter{0, unix.ETXTBSY}).Run(context.Background())
+	err := testkit.Shell(`echo run >>"$1"; echo text`, log).SetStdout(&failAfter{0, unix.ETXTBSY}).Run(context.Background())
 	require.ErrorIs(t, err, unix.ETXTBSY)
 	runs, err := os.ReadFile(log)
 	require.NoError(t, err)
@@ -483,13 +488,13 @@ func TestAWritersErrorDoesNotRunTheProgramAgain(t *testing.T) {
 func TestAReaderThatFailsEndsTheInputAndFailsTheCall(t *testing.T) {
 	for _, reason := range []error{errBoom, unix.EPIPE, os.ErrClosed, io.ErrUnexpectedEOF} {
 		t.Run(reason.Error(), func(t *testing.T) {
-			checkLeaks(t)
+			testkit.CheckLeaks(t)
 			r := io.MultiReader(strings.NewReader("text"), failingReader{reason})
-			out, err := New("/bin/cat").SetStdin(r).Output(context.Background())
+			out, err := spawn.New("/bin/cat").SetStdin(r).Output(context.Background())
 			require.ErrorIs(t, err, reason)
 			require.ErrorContains(t, err, "stdin: "+reason.Error())
 			require.Equal(t, "text", string(out))
-			var exit *ExitError
+			var exit *spawn.ExitError
 			require.ErrorAs(t, err, &exit)
 			require.True(t, exit.Status.Success(), "the reader failed, and not the program")
 		})
@@ -497,14 +502,14 @@ func TestAReaderThatFailsEndsTheInputAndFailsTheCall(t *testing.T) {
 }
 
 func TestAReaderThatBlocksDoesNotHoldUpTheCall(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		r, w := io.Pipe()
-		require.NoError(t, New("/bin/true").SetStdin(r).Run(context.Background()))
+		require.NoError(t, spawn.New("/bin/true").SetStdin(r).Run(context.Background()))
 
-		p, err := shell("exit 3").SetStdin(r).Start(context.Background())
+		p, err := testkit.Shell("exit 3").SetStdin(r).Start(context.Background())
 		require.NoError(t, err)
-		var exit *ExitError
+		var exit *spawn.ExitError
 		require.ErrorAs(t, p.Wait(), &exit)
 		require.Equal(t, 3, exit.Status.ExitCode)
 		require.NoError(t, exit.Err)
@@ -513,14 +518,14 @@ func TestAReaderThatBlocksDoesNotHoldUpTheCall(t *testing.T) {
 }
 
 func TestAWriterThatBlocksIsWaitedForWhileTheContextLasts(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		r, w := io.Pipe()
 		result := make(chan error)
-		go func() { result <- shell("echo text").SetStdout(w).Run(context.Background()) }()
+		go func() { result <- testkit.Shell("echo text").SetStdout(w).Run(context.Background()) }()
 		_, err := r.Read(make([]byte, 1))
 		require.NoError(t, err)
-		waitForNoChild(t)
+		testkit.WaitForNoChild(t)
 		require.Empty(t, result, "the call has not returned")
 		rest := make([]byte, 4)
 		_, err = io.ReadFull(r, rest)
@@ -531,20 +536,20 @@ func TestAWriterThatBlocksIsWaitedForWhileTheContextLasts(t *testing.T) {
 }
 
 func TestAWriterThatBlocksDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		r, w := io.Pipe()
 		result := make(chan error)
-		go func() { result <- shell("echo text").SetStdout(w).Run(ctx) }()
+		go func() { result <- testkit.Shell("echo text").SetStdout(w).Run(ctx) }()
 		_, err := r.Read(make([]byte, 1))
 		require.NoError(t, err)
-		waitForNoChild(t)
+		testkit.WaitForNoChild(t)
 		cancel()
 		err = <-result
 		require.ErrorIs(t, err, context.Canceled)
-		var exit *ExitError
+		var exit *spawn.ExitError
 		require.ErrorAs(t, err, &exit)
 		require.True(t, exit.Status.Success())
 		require.NoError(t, r.Close()) // what was left behind ends
@@ -552,21 +557,21 @@ func TestAWriterThatBlocksDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.
 }
 
 func TestNoReaderAndNoWriterAreDevNull(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	// -ef: the same file.
-	c := shell("for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] || exit 9; done")
-	for _, c := range []*Command{c, c.Clone().SetInput(nil).SetStdin(nil).SetStdout(nil).SetStderr(io.Discard).SetStderr(nil)} {
+	c := testkit.Shell("for n in 0 1 2; do [ /dev/fd/$n -ef /dev/null ] || exit 9; done")
+	for _, c := range []*spawn.Command{c, c.Clone().SetInput(nil).SetStdin(nil).SetStdout(nil).SetStderr(io.Discard).SetStderr(nil)} {
 		p, err := c.Start(context.Background())
 		require.NoError(t, err)
 		require.NoError(t, p.Wait())
 	}
 
 	var f *os.File
-	require.ErrorContains(t, New("/bin/true").SetStdin(f).Run(context.Background()), "SetStdin: the file is nil")
-	require.ErrorContains(t, New("/bin/true").SetStdout(f).Run(context.Background()), "SetStdout: the file is nil")
-	require.ErrorContains(t, New("/bin/true").SetStderr(f).Run(context.Background()), "SetStderr: the file is nil")
-	require.ErrorContains(t, New("/bin/true").SetOutputBuffer(nil).Run(context.Background()), "SetOutputBuffer: the string pointer is nil")
-	require.ErrorContains(t, New("/bin/true").SetErrorBuffer(nil).Run(context.Background()), "SetErrorBuffer: the string pointer is nil")
+	require.ErrorContains(t, spawn.New("/bin/true").SetStdin(f).Run(context.Background()), "SetStdin: the file is nil")
+	require.ErrorContains(t, spawn.New("/bin/true").SetStdout(f).Run(context.Background()), "SetStdout: the file is nil")
+	require.ErrorContains(t, spawn.New("/bin/true").SetStderr(f).Run(context.Background()), "SetStderr: the file is nil")
+	require.ErrorContains(t, spawn.New("/bin/true").SetOutputBuffer(nil).Run(context.Background()), "SetOutputBuffer: the string pointer is nil")
+	require.ErrorContains(t, spawn.New("/bin/true").SetErrorBuffer(nil).Run(context.Background()), "SetErrorBuffer: the string pointer is nil")
 }
 
 // joined puts records together again, with sep between.
@@ -585,8 +590,8 @@ func joined(t *testing.T, records iter.Seq2[string, error], sep byte) (string, e
 
 func TestLinesSplitsAtLineFeedsOnly(t *testing.T) {
 	long := strings.Repeat("long", 1<<18)
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
 		for text, want := range map[string][]string{
 			"":                       nil,
 			"\n":                     {""},
@@ -599,7 +604,7 @@ func TestLinesSplitsAtLineFeedsOnly(t *testing.T) {
 			long + "\n":              {long},
 			"a\n" + long + "\n\nend": {"a", long, "", "end"},
 		} {
-			got, err := lines(New("/bin/cat").SetInput([]byte(text)))
+			got, err := testkit.Lines(spawn.New("/bin/cat").SetInput([]byte(text)))
 			require.NoError(t, err)
 			require.True(t, slices.Equal(want, got), "%.20q", text)
 		}
@@ -607,48 +612,48 @@ func TestLinesSplitsAtLineFeedsOnly(t *testing.T) {
 }
 
 func TestLinesYieldsTheErrorLast(t *testing.T) {
-	checkLeaks(t)
-	got, err := lines(shell("echo a; echo reason >&2; printf b; exit 3"))
+	testkit.CheckLeaks(t)
+	got, err := testkit.Lines(testkit.Shell("echo a; echo reason >&2; printf b; exit 3"))
 	require.Equal(t, []string{"a", "b", "ERROR"}, got)
-	var exit *ExitError
+	var exit *spawn.ExitError
 	require.ErrorAs(t, err, &exit)
 	require.Equal(t, 3, exit.Status.ExitCode)
 	require.ErrorContains(t, err, "exit status 3: reason")
 
-	got, err = lines(New("/nonexistent/program"))
+	got, err = testkit.Lines(spawn.New("/nonexistent/program"))
 	require.Equal(t, []string{"ERROR"}, got)
 	require.ErrorIs(t, err, os.ErrNotExist)
 
-	got, err = lines(New(""))
+	got, err = testkit.Lines(spawn.New(""))
 	require.Equal(t, []string{"ERROR"}, got)
 	require.ErrorContains(t, err, "name is empty")
 
-	got, err = lines(New("/bin/cat").SetStdin(failingReader{errBoom}))
+	got, err = testkit.Lines(spawn.New("/bin/cat").SetStdin(failingReader{errBoom}))
 	require.Equal(t, []string{"ERROR"}, got)
 	require.ErrorIs(t, err, errBoom)
 }
 
 func TestLinesRefusesAnOutputThatGoesElsewhere(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	var s string
-	for _, c := range []*Command{
-		New("/bin/echo").SetOutputBuffer(&s), New("/bin/echo").SetStdout(io.Discard), New("/bin/echo").PipeStdout(),
-		New("/bin/echo").InheritStdio(), New("/bin/echo").SetStdout(os.Stdout),
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/echo").SetOutputBuffer(&s), spawn.New("/bin/echo").SetStdout(io.Discard), spawn.New("/bin/echo").PipeStdout(),
+		spawn.New("/bin/echo").InheritStdio(), spawn.New("/bin/echo").SetStdout(os.Stdout),
 	} {
-		got, err := lines(c)
+		got, err := testkit.Lines(c)
 		require.Equal(t, []string{"ERROR"}, got)
 		require.EqualError(t, err, "spawn: Lines: stdout is directed elsewhere already")
 		err = recordsError(c)
 		require.EqualError(t, err, "spawn: Records: stdout is directed elsewhere already")
-		err = c.RunRegex(context.Background(), anyLine, failOnMatch(t))
+		err = c.RunRegex(context.Background(), testkit.AnyLine, failOnMatch(t))
 		require.EqualError(t, err, "spawn: RunRegex: stdout is directed elsewhere already")
 		_, err = c.Output(context.Background())
 		require.EqualError(t, err, "spawn: Output: stdout is directed elsewhere already")
 		_, err = c.CombinedOutput(context.Background())
 		require.EqualError(t, err, "spawn: CombinedOutput: stdout is directed elsewhere already")
 	}
-	for _, c := range []*Command{
-		New("/bin/echo").SetErrorBuffer(&s), New("/bin/echo").SetStderr(io.Discard), New("/bin/echo").SetStderr(os.Stderr),
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/echo").SetErrorBuffer(&s), spawn.New("/bin/echo").SetStderr(io.Discard), spawn.New("/bin/echo").SetStderr(os.Stderr),
 	} {
 		_, err := c.CombinedOutput(context.Background())
 		require.EqualError(t, err, "spawn: CombinedOutput: stderr is directed elsewhere already")
@@ -656,24 +661,24 @@ func TestLinesRefusesAnOutputThatGoesElsewhere(t *testing.T) {
 }
 
 func TestPipesAreForStartOnly(t *testing.T) {
-	checkLeaks(t)
-	for name, c := range map[string]*Command{
-		"stdin": New("/bin/cat").PipeStdin(), "stdout": New("/bin/cat").PipeStdout(), "stderr": New("/bin/cat").PipeStderr(),
+	testkit.CheckLeaks(t)
+	for name, c := range map[string]*spawn.Command{
+		"stdin": spawn.New("/bin/cat").PipeStdin(), "stdout": spawn.New("/bin/cat").PipeStdout(), "stderr": spawn.New("/bin/cat").PipeStderr(),
 	} {
 		err := c.Run(context.Background())
 		require.ErrorContains(t, err, "spawn: Run: the pipe for "+name)
 	}
-	_, err := New("/bin/cat").PipeStdin().Output(context.Background())
+	_, err := spawn.New("/bin/cat").PipeStdin().Output(context.Background())
 	require.ErrorContains(t, err, "spawn: Output: the pipe for stdin")
-	_, err = lines(New("/bin/cat").PipeStdin())
+	_, err = testkit.Lines(spawn.New("/bin/cat").PipeStdin())
 	require.ErrorContains(t, err, "spawn: Lines: the pipe for stdin")
-	require.ErrorContains(t, recordsError(New("/bin/true").PipeStderr()), "spawn: Records: the pipe for stderr")
-	err = New("/bin/cat").PipeStdin().RunRegex(context.Background(), anyLine, failOnMatch(t))
+	require.ErrorContains(t, recordsError(spawn.New("/bin/true").PipeStderr()), "spawn: Records: the pipe for stderr")
+	err = spawn.New("/bin/cat").PipeStdin().RunRegex(context.Background(), testkit.AnyLine, failOnMatch(t))
 	require.ErrorContains(t, err, "spawn: RunRegex: the pipe for stdin")
 }
 
 func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {
-	endless := func() *Command { return shell("while :; do echo line; done") }
+	endless := func() *spawn.Command { return testkit.Shell("while :; do echo line; done") }
 	leave := map[string]func(iter.Seq2[string, error]){
 		"break": func(lines iter.Seq2[string, error]) {
 			for line, err := range lines {
@@ -710,7 +715,7 @@ func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {
 		"RunRegex": func() iter.Seq2[string, error] {
 			return func(yield func(string, error) bool) {
 				left := errors.New("left")
-				err := endless().RunRegex(context.Background(), anyLine, func(groups []string) error {
+				err := endless().RunRegex(context.Background(), testkit.AnyLine, func(groups []string) error {
 					if !yield(groups[0], nil) {
 						return left
 					}
@@ -723,17 +728,17 @@ func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {
 	for name, f := range leave {
 		for method, sequence := range sequences {
 			t.Run(method+" "+name, func(t *testing.T) {
-				checkLeaks(t)
+				testkit.CheckLeaks(t)
 				f(sequence())
-				requireNoChild(t)
+				testkit.RequireNoChild(t)
 			})
 		}
 	}
 }
 
 func TestLinesCanBeRangedOverAgain(t *testing.T) {
-	checkLeaks(t)
-	seq := shell("echo a; echo b").Lines(context.Background())
+	testkit.CheckLeaks(t)
+	seq := testkit.Shell("echo a; echo b").Lines(context.Background())
 	for range 2 {
 		var got []string
 		for line, err := range seq {
@@ -745,37 +750,37 @@ func TestLinesCanBeRangedOverAgain(t *testing.T) {
 }
 
 func TestExitErrorKeepsExactlyTheLast32KiBOfStderr(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		for _, n := range []int{0, 1, tailSize - 1, tailSize, tailSize + 1, 64 << 10, 64<<10 + 1, 1<<20 + 7} {
-			data := pattern(n)
-			err := shell("cat >&2; exit 3").SetInput(data).Run(context.Background())
-			var exit *ExitError
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		for _, n := range []int{0, 1, transfer.TailSize - 1, transfer.TailSize, transfer.TailSize + 1, 64 << 10, 64<<10 + 1, 1<<20 + 7} {
+			data := testkit.Pattern(n)
+			err := testkit.Shell("cat >&2; exit 3").SetInput(data).Run(context.Background())
+			var exit *spawn.ExitError
 			require.ErrorAs(t, err, &exit)
-			requireSame(t, data[max(0, n-tailSize):], string(exit.Stderr), fmt.Sprint(n))
+			requireSame(t, data[max(0, n-transfer.TailSize):], string(exit.Stderr), fmt.Sprint(n))
 		}
 	})
 }
 
 func TestExitErrorShowsTheLastLineOfStderrThatIsNotEmpty(t *testing.T) {
-	checkLeaks(t)
-	var exit *ExitError
-	err := New("/bin/sh", "-c", `printf 'first\n  last line \n\n \t\n' >&2; exit 3`).Run(context.Background())
+	testkit.CheckLeaks(t)
+	var exit *spawn.ExitError
+	err := spawn.New("/bin/sh", "-c", `printf 'first\n  last line \n\n \t\n' >&2; exit 3`).Run(context.Background())
 	require.ErrorAs(t, err, &exit)
 	require.True(t, strings.HasSuffix(err.Error(), ": exit status 3: last line"), err.Error())
 	require.Equal(t, "first\n  last line \n\n \t\n", string(exit.Stderr))
 
-	err = New("/bin/false").Run(context.Background())
+	err = spawn.New("/bin/false").Run(context.Background())
 	require.EqualError(t, err, "spawn: /bin/false: exit status 1")
 	require.ErrorAs(t, err, &exit)
 	require.Nil(t, exit.Stderr)
 }
 
 func TestExitErrorHasNoStderrWhereItGoesElsewhere(t *testing.T) {
-	checkLeaks(t)
-	var exit *ExitError
-	fails := func() *Command { return shell("echo reason >&2; exit 3") }
-	for _, c := range []*Command{fails().SetStderr(new(bytes.Buffer)), fails().MergeStderr()} {
+	testkit.CheckLeaks(t)
+	var exit *spawn.ExitError
+	fails := func() *spawn.Command { return testkit.Shell("echo reason >&2; exit 3") }
+	for _, c := range []*spawn.Command{fails().SetStderr(new(bytes.Buffer)), fails().MergeStderr()} {
 		err := c.Run(context.Background())
 		require.ErrorAs(t, err, &exit)
 		require.Nil(t, exit.Stderr)
@@ -788,35 +793,35 @@ func TestExitErrorHasNoStderrWhereItGoesElsewhere(t *testing.T) {
 }
 
 func TestOutputIsReturnedWithAnError(t *testing.T) {
-	checkLeaks(t)
-	out, err := shell("echo text; echo reason >&2; exit 3").Output(context.Background())
+	testkit.CheckLeaks(t)
+	out, err := testkit.Shell("echo text; echo reason >&2; exit 3").Output(context.Background())
 	require.ErrorContains(t, err, "exit status 3: reason")
 	require.Equal(t, "text\n", string(out))
-	out, err = shell("echo text; echo reason >&2; kill -9 $$").CombinedOutput(context.Background())
+	out, err = testkit.Shell("echo text; echo reason >&2; kill -9 $$").CombinedOutput(context.Background())
 	require.ErrorContains(t, err, "signal: killed")
 	require.Equal(t, "text\nreason\n", string(out))
 }
 
 func TestRunStatusTakesAnExitCodeOrASignalForNoError(t *testing.T) {
-	checkLeaks(t)
-	for script, want := range map[string]Status{
+	testkit.CheckLeaks(t)
+	for script, want := range map[string]spawn.Status{
 		"exit 0": {}, "exit 255": {ExitCode: 255}, "kill -9 $$": {ExitCode: -1, Signal: unix.SIGKILL},
 	} {
-		status, err := shell(script).RunStatus(context.Background())
+		status, err := testkit.Shell(script).RunStatus(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, want.ExitCode, status.ExitCode)
 		require.Equal(t, want.Signal, status.Signal)
 		require.Equal(t, script == "exit 0", status.Success())
 	}
-	status, err := New("/nonexistent/program").RunStatus(context.Background())
+	status, err := spawn.New("/nonexistent/program").RunStatus(context.Background())
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.Equal(t, -1, status.ExitCode)
 }
 
 func TestACommandRunsAnyNumberOfTimesAndAtOnce(t *testing.T) {
-	checkLeaks(t)
-	data := pattern(100 << 10)
-	c := shell("cat; echo reason >&2; exit 3").SetInput(data)
+	testkit.CheckLeaks(t)
+	data := testkit.Pattern(100 << 10)
+	c := testkit.Shell("cat; echo reason >&2; exit 3").SetInput(data)
 	const runners = 24 // more than the waits that may block
 	rounds := 5
 	if testing.Short() {
@@ -829,7 +834,7 @@ func TestACommandRunsAnyNumberOfTimesAndAtOnce(t *testing.T) {
 			defer wg.Done()
 			for range rounds {
 				out, err := c.Output(context.Background())
-				var exit *ExitError
+				var exit *spawn.ExitError
 				switch {
 				case !errors.As(err, &exit) || exit.Status.ExitCode != 3 || string(exit.Stderr) != "reason\n":
 					t.Errorf("unexpected error %v", err)
@@ -843,9 +848,9 @@ func TestACommandRunsAnyNumberOfTimesAndAtOnce(t *testing.T) {
 }
 
 func TestAProcessWithoutStandardStreamsCanRunPrograms(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	report := filepath.Join(t.TempDir(), "report")
-	require.NoError(t, helperCommand(t, "io-without-streams", report).Run(context.Background()))
+	require.NoError(t, testkit.HelperCommand(t, "io-without-streams", report).Run(context.Background()))
 	text, err := os.ReadFile(report)
 	require.NoError(t, err)
 	require.Equal(t, "good", string(text))
@@ -871,24 +876,24 @@ func useStreams() error {
 	const text = "some text"
 	var b, e bytes.Buffer
 	var s string
-	out, err := New("tee", "/dev/stderr").SetInput([]byte(text)).SetErrorBuffer(&s).Output(ctx)
+	out, err := spawn.New("tee", "/dev/stderr").SetInput([]byte(text)).SetErrorBuffer(&s).Output(ctx)
 	if err != nil || string(out) != text || s != text {
 		return fmt.Errorf("buffers: %q %q %w", out, s, err)
 	}
-	err = New("tee", "/dev/stderr").SetStdin(strings.NewReader(text)).SetStdout(&b).SetStderr(&e).Run(ctx)
+	err = spawn.New("tee", "/dev/stderr").SetStdin(strings.NewReader(text)).SetStdout(&b).SetStderr(&e).Run(ctx)
 	if err != nil || b.String() != text || e.String() != text {
 		return fmt.Errorf("reader and writers: %q %q %w", b.String(), e.String(), err)
 	}
 	// The pipe breaks: the signal must not end this process because the pipe has the number of its standard output.
 	for range 5 {
-		if err := New("/bin/true").SetStdin(zeros{}).Run(ctx); err != nil {
+		if err := spawn.New("/bin/true").SetStdin(testkit.Zeros{}).Run(ctx); err != nil {
 			return fmt.Errorf("endless reader: %w", err)
 		}
-		if err := New("/bin/true").SetInput(make([]byte, 1<<20)).Run(ctx); err != nil {
+		if err := spawn.New("/bin/true").SetInput(make([]byte, 1<<20)).Run(ctx); err != nil {
 			return fmt.Errorf("large input: %w", err)
 		}
 	}
-	p, err := New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
+	p, err := spawn.New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
 	if err != nil {
 		return fmt.Errorf("pipes: %w", err)
 	}
@@ -910,16 +915,16 @@ func useStreams() error {
 	}
 
 	// What the library holds for a program that runs is not under these numbers, where others would inherit it.
-	p, err = New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
+	p, err = spawn.New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
 	if err != nil {
 		return fmt.Errorf("no streams: %w", err)
 	}
 	for n := range 3 {
-		if isOpen(n) {
+		if descriptor.IsOpen(n) {
 			return fmt.Errorf("no streams: %d is open", n)
 		}
 	}
-	if err := New("/bin/true").InheritStdio().Run(ctx); !errors.Is(err, unix.EBADF) {
+	if err := spawn.New("/bin/true").InheritStdio().Run(ctx); !errors.Is(err, unix.EBADF) {
 		return fmt.Errorf("no streams: %w", err)
 	}
 	if err := errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close()); err != nil {
@@ -927,7 +932,7 @@ func useStreams() error {
 	}
 
 	// As above, the pipe breaks, but it is the caller's end.
-	p, err = New("/bin/true").PipeStdin().Start(ctx)
+	p, err = spawn.New("/bin/true").PipeStdin().Start(ctx)
 	if err != nil {
 		return fmt.Errorf("broken pipe: %w", err)
 	}
@@ -941,21 +946,21 @@ func useStreams() error {
 }
 
 func TestWithManyDescriptorsOpenTheChildCopiesATableOfAFew(t *testing.T) {
-	needClone(t)
-	checkLeaks(t) // its first start has reserved low numbers
+	testkit.NeedsClone(t)
+	testkit.CheckLeaks(t) // its first start has reserved low numbers
 	const many = 5000
-	if limit := openLimit(); limit < many+100 {
+	if limit := descriptor.Limit(); limit < many+100 {
 		t.Skipf("RLIMIT_NOFILE is %d", limit)
 	}
 	for range many {
 		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 		require.NoError(t, err)
-		t.Cleanup(func() { closeFD(fd) })
+		t.Cleanup(func() { descriptor.Close(fd) })
 	}
-	for name, c := range map[string]*Command{
-		"input":       New("/bin/cat").SetInput([]byte("text")),
-		"pipes":       New("/bin/cat").PipeStdin().PipeStdout().PipeStderr(),
-		"status pipe": New("/bin/cat").PipeStdin().RequireHandshake(),
+	for name, c := range map[string]*spawn.Command{
+		"input":       spawn.New("/bin/cat").SetInput([]byte("text")),
+		"pipes":       spawn.New("/bin/cat").PipeStdin().PipeStdout().PipeStderr(),
+		"status pipe": spawn.New("/bin/cat").PipeStdin().RequireHandshake(),
 	} {
 		text, err := c.Explain()
 		require.NoError(t, err, name)
@@ -965,7 +970,7 @@ func TestWithManyDescriptorsOpenTheChildCopiesATableOfAFew(t *testing.T) {
 		require.NoError(t, err, first)
 		require.LessOrEqual(t, n, 64, name)
 	}
-	out, err := New("/bin/cat").SetInput([]byte("text")).Output(context.Background())
+	out, err := spawn.New("/bin/cat").SetInput([]byte("text")).Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "text", string(out))
 }
@@ -973,20 +978,20 @@ func TestWithManyDescriptorsOpenTheChildCopiesATableOfAFew(t *testing.T) {
 // TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd counts how often the thread gives up its processor: a stream that the child's
 // end closes must not wake it, which would make a short run longer by a tenth.
 func TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd(t *testing.T) {
-	if helperForced() || !canClone() {
+	if plan.HelperForced() || !plan.CanClone() {
 		t.Skip("a start through a helper is waited for besides")
 	}
-	if coreDumpEndsAll() {
+	if plan.CoreDumpEndsAll() {
 		t.Skip("before Linux 5.16 the end of the status pipe wakes it, too")
 	}
-	hello := helloProgram(t)
+	hello := testkit.HelloProgram(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	const runs = 200
 	var before, after unix.Rusage
 	require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &before))
 	for range runs {
-		out, err := New(hello).Output(context.Background())
+		out, err := spawn.New(hello).Output(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, "hello\n", string(out))
 	}

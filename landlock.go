@@ -1,5 +1,9 @@
 package spawn
 
+import (
+	"github.com/virspawn/spawn/internal/command"
+)
+
 // LandlockRights are actions on files, with the kernel's numbers. (landlock(7))
 type LandlockRights uint64
 
@@ -74,31 +78,31 @@ type Landlock struct {
 // A kernel that has less than asked for is an error, unless best effort is asked for. Neither are what was open already, or passed,
 // nor other ways to talk to other programs subject to it. (landlock(7), Linux 5.13)
 func (c *Command) SetLandlock(l Landlock) *Command {
-	want := &landlock{version: l.Version, bestEffort: l.BestEffort}
-	if l.Version < 0 || l.Version > maxLandlock {
-		c.fail("SetLandlock", "the version %d is not in 0 to %d", l.Version, maxLandlock)
+	want := &command.Landlock{Version: l.Version, BestEffort: l.BestEffort}
+	if l.Version < 0 || l.Version > command.MaxLandlock {
+		c.fail("SetLandlock", "the version %d is not in 0 to %d", l.Version, command.MaxLandlock)
 	}
 	for _, p := range l.Paths {
 		c.checkText("SetLandlock", "path", p.Path)
 		switch {
 		case p.Path == "":
 			c.fail("SetLandlock", "a path is empty")
-		case p.Rights == 0 || uint64(p.Rights)&^landlockRights(maxLandlock) != 0:
+		case p.Rights == 0 || uint64(p.Rights)&^command.LandlockRights(command.MaxLandlock) != 0:
 			c.fail("SetLandlock", "%#x are no rights for the path %s", uint64(p.Rights), p.Path)
-		case l.Version != 0 && uint64(p.Rights)&^landlockRights(l.Version) != 0:
+		case l.Version != 0 && uint64(p.Rights)&^command.LandlockRights(l.Version) != 0:
 			c.fail("SetLandlock", "version %d has no rights %#x for the path %s", l.Version, uint64(p.Rights), p.Path)
 		}
-		want.paths = append(want.paths, pathRule{p.Path, uint64(p.Rights)})
+		want.Paths = append(want.Paths, command.PathRule{Path: p.Path, Rights: uint64(p.Rights)})
 	}
 	for _, p := range l.Ports {
 		switch {
-		case p.Rights == 0 || uint64(p.Rights)&^landlockPortRights(maxLandlock) != 0:
+		case p.Rights == 0 || uint64(p.Rights)&^command.LandlockPortRights(command.MaxLandlock) != 0:
 			c.fail("SetLandlock", "%#x are no rights for the port %d", uint64(p.Rights), p.Port)
-		case l.Version != 0 && uint64(p.Rights)&^landlockPortRights(l.Version) != 0:
+		case l.Version != 0 && uint64(p.Rights)&^command.LandlockPortRights(l.Version) != 0:
 			c.fail("SetLandlock", "version %d has no rights for ports", l.Version)
 		}
-		want.ports = append(want.ports, portRule{p.Port, uint64(p.Rights)})
+		want.Ports = append(want.Ports, command.PortRule{Port: p.Port, Rights: uint64(p.Rights)})
 	}
-	c.confinement.landlock = want
+	c.want.Confinement.Landlock = want
 	return c
 }

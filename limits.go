@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/virspawn/spawn/internal/command"
 )
 
 // Unlimited is a limit that does not limit. (RLIM_INFINITY)
@@ -20,42 +22,42 @@ func (c *Command) SetRlimit(resource int, soft, hard uint64) *Command {
 // SetMaxFiles limits the descriptors that the program may have open to those below n. What is passed to it may
 // have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE soft and hard)
 func (c *Command) SetMaxFiles(n uint64) *Command {
-	return c.setRlimit("SetMaxFiles", rlimitNofile, n, n)
+	return c.setRlimit("SetMaxFiles", command.RlimitNofile, n, n)
 }
 
 // SetMaxProcesses limits the processes and threads that the program's real user may have, this one included, to n. It
 // does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC soft
 // and hard)
 func (c *Command) SetMaxProcesses(n uint64) *Command {
-	return c.setRlimit("SetMaxProcesses", rlimitNproc, n, n)
+	return c.setRlimit("SetMaxProcesses", command.RlimitNproc, n, n)
 }
 
 // SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK soft and
 // hard)
 func (c *Command) SetMaxMemLock(bytes uint64) *Command {
-	return c.setRlimit("SetMaxMemLock", rlimitMemlock, bytes, bytes)
+	return c.setRlimit("SetMaxMemLock", command.RlimitMemlock, bytes, bytes)
 }
 
 // SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no core dump.
 // (virCommandSetMaxCoreSize, RLIMIT_CORE soft and hard)
 func (c *Command) SetMaxCoreSize(bytes uint64) *Command {
-	return c.setRlimit("SetMaxCoreSize", rlimitCore, bytes, bytes)
+	return c.setRlimit("SetMaxCoreSize", command.RlimitCore, bytes, bytes)
 }
 
 func (c *Command) setRlimit(method string, resource int, soft, hard uint64) *Command {
 	switch {
-	case resource < 0 || resource >= rlimitCount:
+	case resource < 0 || resource >= command.RlimitCount:
 		c.fail(method, "%d is not a resource", resource)
 	case soft > hard:
 		c.fail(method, "the soft limit %d is above the hard limit %d", soft, hard)
 	}
-	for i := range c.rlimits {
-		if c.rlimits[i].resource == resource {
-			c.rlimits[i] = rlimit{resource, soft, hard}
+	for i := range c.want.Rlimits {
+		if c.want.Rlimits[i].Resource == resource {
+			c.want.Rlimits[i] = command.Rlimit{Resource: resource, Soft: soft, Hard: hard}
 			return c
 		}
 	}
-	c.rlimits = append(c.rlimits, rlimit{resource, soft, hard})
+	c.want.Rlimits = append(c.want.Rlimits, command.Rlimit{Resource: resource, Soft: soft, Hard: hard})
 	return c
 }
 
@@ -66,7 +68,7 @@ func (c *Command) SetNice(nice int) *Command {
 	if nice < -20 || nice > 19 {
 		c.fail("SetNice", "the nice value %d is not in -20 to 19", nice)
 	}
-	c.sched.nice, c.sched.setNice = nice, true
+	c.want.Scheduling.Nice, c.want.Scheduling.SetNice = nice, true
 	return c
 }
 
@@ -120,11 +122,11 @@ func (c *Command) SetScheduler(s Scheduler) *Command {
 	case s.Runtime < 1024 || s.Deadline < s.Runtime || s.Period != 0 && s.Period < s.Deadline:
 		c.fail("SetScheduler", "runtime %v, deadline %v and period %v do not grow from 1.024µs on", s.Runtime, s.Deadline, s.Period)
 	}
-	c.sched.setScheduler = true
-	c.sched.scheduler = scheduler{
-		policy: int(s.Policy), priority: s.Priority,
-		runtime: s.Runtime, deadline: s.Deadline, period: s.Period,
-		resetOnFork: s.ResetOnFork,
+	c.want.Scheduling.SetScheduler = true
+	c.want.Scheduling.Scheduler = command.Scheduler{
+		Policy: int(s.Policy), Priority: s.Priority,
+		Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
+		ResetOnFork: s.ResetOnFork,
 	}
 	return c
 }
@@ -145,7 +147,7 @@ func (c *Command) SetCPUAffinity(cpus ...int) *Command {
 			return c
 		}
 	}
-	c.sched.cpus = slices.Clone(cpus)
+	c.want.Scheduling.CPUs = slices.Clone(cpus)
 	return c
 }
 
@@ -189,7 +191,7 @@ func (c *Command) SetNUMAPolicy(policy NUMAPolicy, nodes ...int) *Command {
 			return c
 		}
 	}
-	c.sched.numaPolicy, c.sched.numaNodes, c.sched.setNUMA = int(policy), slices.Clone(nodes), true
+	c.want.Scheduling.NUMAPolicy, c.want.Scheduling.NUMANodes, c.want.Scheduling.SetNUMA = int(policy), slices.Clone(nodes), true
 	return c
 }
 
@@ -213,7 +215,7 @@ func (c *Command) SetIOPriority(class IOPriorityClass, level int) *Command {
 	case level < 0 || level > 7 || class == IOPriorityIdle && level != 0:
 		c.fail("SetIOPriority", "the class %d has no level %d", int(class), level)
 	}
-	c.sched.ioClass, c.sched.ioLevel, c.sched.setIO = int(class), level, true
+	c.want.Scheduling.IOClass, c.want.Scheduling.IOLevel, c.want.Scheduling.SetIO = int(class), level, true
 	return c
 }
 
@@ -224,7 +226,7 @@ func (c *Command) SetTimerSlack(d time.Duration) *Command {
 	if d < 1 {
 		c.fail("SetTimerSlack", "the slack %v is less than a nanosecond", d)
 	}
-	c.sched.timerSlack, c.sched.setSlack = d, true
+	c.want.Scheduling.TimerSlack, c.want.Scheduling.SetSlack = d, true
 	return c
 }
 
@@ -232,10 +234,10 @@ func (c *Command) SetTimerSlack(d time.Duration) *Command {
 // one leaves in the core's caches is not for the others. The default is to share cores as this process does. It needs Linux 5.14, built with core scheduling, and a machine
 // whose cores have several threads; elsewhere it is an error. (virCommandSetRunAlone, PR_SCHED_CORE in prctl(2))
 func (c *Command) SetRunAlone() *Command {
-	if c.sched.runAmong != 0 {
-		c.fail("SetRunAlone", "the program is to run among those of process %d", c.sched.runAmong)
+	if c.want.Scheduling.RunAmong != 0 {
+		c.fail("SetRunAlone", "the program is to run among those of process %d", c.want.Scheduling.RunAmong)
 	}
-	c.sched.runAlone = true
+	c.want.Scheduling.RunAlone = true
 	return c
 }
 
@@ -245,10 +247,10 @@ func (c *Command) SetRunAmong(pid int) *Command {
 	switch {
 	case pid < 1:
 		c.fail("SetRunAmong", "%d is not a process", pid)
-	case c.sched.runAlone:
+	case c.want.Scheduling.RunAlone:
 		c.fail("SetRunAmong", "the program is to run alone")
 	}
-	c.sched.runAmong = pid
+	c.want.Scheduling.RunAmong = pid
 	return c
 }
 
@@ -260,7 +262,7 @@ func (c *Command) SetOOMScoreAdj(adj int) *Command {
 	if adj < -1000 || adj > 1000 {
 		c.fail("SetOOMScoreAdj", "%d is not in -1000 to 1000", adj)
 	}
-	c.attrs.oomScoreAdj, c.attrs.setOOMScoreAdj = adj, true
+	c.want.Attributes.OOMScoreAdj, c.want.Attributes.SetOOMScoreAdj = adj, true
 	return c
 }
 
@@ -273,6 +275,6 @@ func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 	if kinds > all {
 		c.fail("SetCoredumpFilter", "%#x are not kinds of memory, which are %#x", kinds, all)
 	}
-	c.attrs.coredumpFilter, c.attrs.setCoredumpFilter = kinds, true
+	c.want.Attributes.CoredumpFilter, c.want.Attributes.SetCoredumpFilter = kinds, true
 	return c
 }

@@ -1,5 +1,9 @@
-package spawn
+package spawn_test
 
-import "testing"
+import (
+	"testing"
 
-func TestMain(m *testing.M) { runMain(m) }
+	"github.com/virspawn/spawn/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }

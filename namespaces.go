@@ -4,6 +4,8 @@ import (
 	"math"
 	"os"
 	"slices"
+
+	"github.com/virspawn/spawn/internal/command"
 )
 
 // Namespace is a kind of namespace, or several. (namespaces(7))
@@ -47,15 +49,15 @@ type IDMap struct {
 // A user or a time namespace gives the child a copy of this process's memory instead of sharing it until exec; the start then takes
 // longer the more memory this process uses. (clone(2), systemd's PrivateUsers=, PrivateMounts=, PrivateNetwork=…)
 func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
-	c.namespaces.fresh = 0
+	c.want.Namespaces.Fresh = 0
 	for _, k := range kinds {
 		if k&^allNamespaces != 0 || k == 0 {
 			c.fail("SetNamespaces", "%#x is not a kind of namespace", uint32(k))
 		}
-		if c.namespaces.joins(uint32(k)) {
+		if c.want.Namespaces.Joins(uint32(k)) {
 			c.fail("SetNamespaces", "the namespace %#x is joined already", uint32(k))
 		}
-		c.namespaces.fresh |= uint32(k)
+		c.want.Namespaces.Fresh |= uint32(k)
 	}
 	return c
 }
@@ -70,14 +72,14 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 		c.fail("JoinNamespace", "%#x is not one kind of namespace", uint32(kind))
 	case f == nil:
 		c.fail("JoinNamespace", "the file is nil")
-	case c.namespaces.joins(uint32(kind)) || c.namespaces.fresh&uint32(kind) != 0:
+	case c.want.Namespaces.Joins(uint32(kind)) || c.want.Namespaces.Fresh&uint32(kind) != 0:
 		c.fail("JoinNamespace", "there is a namespace of this kind already: %#x", uint32(kind))
 	}
-	joined := joinedNamespace{uint32(kind), f}
+	joined := command.JoinedNamespace{Kind: uint32(kind), File: f}
 	if kind == UserNamespace {
-		c.namespaces.joined = slices.Insert(c.namespaces.joined, 0, joined)
+		c.want.Namespaces.Joined = slices.Insert(c.want.Namespaces.Joined, 0, joined)
 	} else {
-		c.namespaces.joined = append(c.namespaces.joined, joined)
+		c.want.Namespaces.Joined = append(c.want.Namespaces.Joined, joined)
 	}
 	return c
 }
@@ -88,7 +90,7 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 // This process writes the maps while the child waits. (user_namespaces(7), [syscall.SysProcAttr].UidMappings)
 func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetUIDMap", maps)
-	c.namespaces.uidMaps = wantedMaps(maps)
+	c.want.Namespaces.UIDMaps = wantedMaps(maps)
 	return c
 }
 
@@ -97,14 +99,14 @@ func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 // [syscall.SysProcAttr].GidMappings)
 func (c *Command) SetGIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetGIDMap", maps)
-	c.namespaces.gidMaps = wantedMaps(maps)
+	c.want.Namespaces.GIDMaps = wantedMaps(maps)
 	return c
 }
 
-func wantedMaps(maps []IDMap) []idMap {
-	wanted := make([]idMap, len(maps))
+func wantedMaps(maps []IDMap) []command.IDMap {
+	wanted := make([]command.IDMap, len(maps))
 	for i, m := range maps {
-		wanted[i] = idMap(m)
+		wanted[i] = command.IDMap(m)
 	}
 	return wanted
 }
@@ -146,7 +148,7 @@ func (c *Command) SetChroot(dir string) *Command {
 		c.fail("SetChroot", "the directory is empty")
 	}
 	c.checkText("SetChroot", "directory", dir)
-	c.attrs.chroot = dir
+	c.want.Attributes.Chroot = dir
 	return c
 }
 
@@ -158,6 +160,6 @@ func (c *Command) SetCgroup(dir string) *Command {
 		c.fail("SetCgroup", "the directory is empty")
 	}
 	c.checkText("SetCgroup", "directory", dir)
-	c.attrs.cgroup = dir
+	c.want.Attributes.Cgroup = dir
 	return c
 }

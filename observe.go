@@ -146,11 +146,11 @@ func (c *Command) observation(ctx context.Context, dry bool) *observation {
 	if o != nil {
 		obs.observers[0] = *o
 	}
-	path := c.options.path
+	path := c.options.Path
 	if path == "" {
-		path = c.name
+		path = c.want.Name
 	}
-	obs.event = StartEvent{ID: observations.Add(1), Command: c.line().String(), Path: path, Time: time.Now(), DryRun: dry}
+	obs.event = StartEvent{ID: observations.Add(1), Command: c.want.Line().String(), Path: path, Time: time.Now(), DryRun: dry}
 	return obs
 }
 

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -13,50 +13,53 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
-	helpers["observed-exec"] = func(args []string) int {
-		SetObserver(&noted{onStart: func(e StartEvent) {
+	testkit.Helpers["observed-exec"] = func(args []string) int {
+		spawn.SetObserver(&noted{onStart: func(e spawn.StartEvent) {
 			fmt.Println("started", e.Path, e.PID == os.Getpid(), e.Exec)
 		}})
-		fmt.Println(New(args[0], "became it").Exec())
+		fmt.Println(spawn.New(args[0], "became it").Exec())
 		return 1
 	}
 	// Whoever recovers: a panic of an observer ends the process.
-	helpers["observer-panics"] = func(args []string) int {
+	testkit.Helpers["observer-panics"] = func(args []string) int {
 		defer func() { _ = recover() }()
 		fail := func() { panic("of the observer") }
-		n := &noted{onExit: func(ExitEvent) { fail() }}
+		n := &noted{onExit: func(spawn.ExitEvent) { fail() }}
 		if args[0] == "start" {
-			n = &noted{onStart: func(StartEvent) { fail() }}
+			n = &noted{onStart: func(spawn.StartEvent) { fail() }}
 		}
-		SetObserver(n)
-		_ = New("/bin/true").Run(context.Background())
+		spawn.SetObserver(n)
+		_ = spawn.New("/bin/true").Run(context.Background())
 		return 0
 	}
 }
 
 func TestObserverIsToldInEveryWay(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx := context.Background()
-	for name, run := range ways {
+	for name, run := range testkit.Ways {
 		n := observe(t)
-		_ = run(ctx, shell("echo $$ >&2; exit 3").AddEnv("PATH", "/bin").AddSecretEnv("TOKEN", "hidden"))
+		_ = run(ctx, testkit.Shell("echo $$ >&2; exit 3").AddEnv("PATH", "/bin").AddSecretEnv("TOKEN", "hidden"))
 		start, exit := requireRun(t, n, name)
 		require.False(t, start.DryRun, name)
 		require.Equal(t, "/bin/sh", start.Path, name)
 		require.True(t, strings.HasPrefix(start.Command, "/bin/sh -c "), start.Command)
 		require.Equal(t, 3, exit.Status.ExitCode, name)
-		var failed *ExitError
+		var failed *spawn.ExitError
 		require.ErrorAs(t, exit.Err, &failed, name)
 		if len(failed.Stderr) > 0 {
 			require.Equal(t, fmt.Sprintln(start.PID), string(failed.Stderr), name)
 		}
 
 		n = observe(t)
-		_ = run(ctx, New("true"))
+		_ = run(ctx, spawn.New("true"))
 		start, exit = requireRun(t, n, name)
 		require.Contains(t, start.Path, "/true", "as found in PATH")
 		require.NoError(t, exit.Err, name)
@@ -64,14 +67,14 @@ func TestObserverIsToldInEveryWay(t *testing.T) {
 }
 
 func TestObserverIsToldOfFailuresOfTheKernel(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx := context.Background()
-	for name, run := range ways {
-		for what, c := range map[string]*Command{
-			"not found":   New(missing),
-			"execve":      New("/dev/null"),
-			"directory":   New("/bin/true").SetWorkingDirectory("/no/such/directory"),
-			"pipe of own": New("/bin/true").SetWorkingDirectory("/no/such/directory").SetPidFile(t.TempDir() + "/pid"),
+	for name, run := range testkit.Ways {
+		for what, c := range map[string]*spawn.Command{
+			"not found":   spawn.New(testkit.Missing),
+			"execve":      spawn.New("/dev/null"),
+			"directory":   spawn.New("/bin/true").SetWorkingDirectory("/no/such/directory"),
+			"pipe of own": spawn.New("/bin/true").SetWorkingDirectory("/no/such/directory").SetPidFile(t.TempDir() + "/pid"),
 		} {
 			n := observe(t)
 			err := run(ctx, c)
@@ -84,32 +87,32 @@ func TestObserverIsToldOfFailuresOfTheKernel(t *testing.T) {
 
 // The kernel refuses a text file that is open for writing; each run tries again.
 func TestObserverIsToldOnceOfAProgramThatStaysBusy(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	f, err := os.OpenFile(t.TempDir()+"/busy", os.O_CREATE|os.O_WRONLY, 0o700)
 	require.NoError(t, err)
 	defer f.Close()
 	_, err = io.WriteString(f, "#!/bin/sh\n")
 	require.NoError(t, err)
 	n := observe(t)
-	require.ErrorIs(t, New(f.Name()).Run(context.Background()), unix.ETXTBSY)
+	require.ErrorIs(t, spawn.New(f.Name()).Run(context.Background()), unix.ETXTBSY)
 	require.Equal(t, "fail", n.told())
 }
 
 func TestObserverIsToldOfTheStartWhenTheProgramRuns(t *testing.T) {
-	checkLeaks(t)
-	defer SetObserver(&noted{onStart: func(e StartEvent) { _ = unix.Kill(e.PID, unix.SIGKILL) }})()
-	for name, run := range ways {
-		if err := run(context.Background(), New("/bin/sleep", "1000")); name != "RunStatus" {
+	testkit.CheckLeaks(t)
+	defer spawn.SetObserver(&noted{onStart: func(e spawn.StartEvent) { _ = unix.Kill(e.PID, unix.SIGKILL) }})()
+	for name, run := range testkit.Ways {
+		if err := run(context.Background(), spawn.New("/bin/sleep", "1000")); name != "RunStatus" {
 			require.ErrorContains(t, err, "signal: killed", name)
 		}
 	}
 }
 
 func TestObserverOfAHandshake(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx := context.Background()
 	n := observe(t)
-	p, err := New("/bin/true").RequireHandshake().Start(ctx)
+	p, err := spawn.New("/bin/true").RequireHandshake().Start(ctx)
 	require.NoError(t, err)
 	require.NoError(t, p.HandshakeWait(ctx))
 	require.Empty(t, n.told(), "the program does not run yet")
@@ -120,14 +123,14 @@ func TestObserverOfAHandshake(t *testing.T) {
 	require.Equal(t, p.PID(), start.PID)
 
 	n = observe(t)
-	p, err = New("/bin/true").RequireHandshake().Start(ctx)
+	p, err = spawn.New("/bin/true").RequireHandshake().Start(ctx)
 	require.NoError(t, err)
 	require.NoError(t, p.Abort())
 	require.Equal(t, "fail", n.told())
 	require.Equal(t, p.Wait(), n.fails[0].Err)
 
 	n = observe(t)
-	p, err = New("/dev/null").RequireHandshake().Start(ctx)
+	p, err = spawn.New("/dev/null").RequireHandshake().Start(ctx)
 	require.NoError(t, err)
 	require.NoError(t, p.HandshakeWait(ctx))
 	require.ErrorIs(t, p.HandshakeNotify(), unix.EACCES)
@@ -137,26 +140,26 @@ func TestObserverOfAHandshake(t *testing.T) {
 }
 
 func TestObserverIsToldOfTheEndOfAForgottenProcess(t *testing.T) {
-	checkLeaks(t)
-	ended := make(chan ExitEvent, 2)
-	n := &noted{onExit: func(e ExitEvent) { ended <- e }}
-	_, err := shell("exit 4").SetObserver(n).Start(context.Background())
+	testkit.CheckLeaks(t)
+	ended := make(chan spawn.ExitEvent, 2)
+	n := &noted{onExit: func(e spawn.ExitEvent) { ended <- e }}
+	_, err := testkit.Shell("exit 4").SetObserver(n).Start(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, 4, (<-ended).Status.ExitCode)
 	require.Equal(t, "start exit", n.told())
 }
 
 func TestObserverIsToldOnceByManyAtOnce(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	n := observe(t)
-	c := New("/bin/true")
+	c := spawn.New("/bin/true")
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Add(1)
 		go func() { defer wg.Done(); _ = c.Run(context.Background()) }()
 	}
 	wg.Wait()
-	started, ended := map[uint64]StartEvent{}, map[uint64]bool{}
+	started, ended := map[uint64]spawn.StartEvent{}, map[uint64]bool{}
 	for _, e := range n.starts {
 		started[e.ID] = e
 	}
@@ -171,22 +174,22 @@ func TestObserverIsToldOnceByManyAtOnce(t *testing.T) {
 
 // What is held up is who waits, and not what the kernel has of the child.
 func TestObserverThatBlocksHoldsUpWaitOnly(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	told, goOn := make(chan struct{}), make(chan struct{})
-	p, err := New("/bin/true").SetObserver(&noted{onExit: func(ExitEvent) { close(told); <-goOn }}).Start(context.Background())
+	p, err := spawn.New("/bin/true").SetObserver(&noted{onExit: func(spawn.ExitEvent) { close(told); <-goOn }}).Start(context.Background())
 	require.NoError(t, err)
 	<-told
-	require.False(t, isClosed(p.Done()))
+	require.False(t, process.IsClosed(p.Done()))
 	require.ErrorIs(t, p.Signal(syscall.SIGTERM), os.ErrProcessDone)
-	requireNoChild(t)
+	testkit.RequireNoChild(t)
 	close(goOn)
 	require.NoError(t, p.Wait())
 }
 
 func TestObserverThatBlocksDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &noted{onStart: func(e StartEvent) {
+	n := &noted{onStart: func(e spawn.StartEvent) {
 		cancel()
 		f, err := os.Open(fmt.Sprintf("/proc/%d/stat", e.PID))
 		if err != nil {
@@ -194,36 +197,36 @@ func TestObserverThatBlocksDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
 			return
 		}
 		defer f.Close()
-		eventually(t, "a zombie", func() bool { // it is reaped when the observer returns
+		testkit.Eventually(t, "a zombie", func() bool { // it is reaped when the observer returns
 			var b [64]byte
 			n, _ := f.ReadAt(b[:], 0)
 			return strings.Contains(string(b[:n]), ") Z ")
 		})
 	}}
-	require.ErrorIs(t, New("/bin/sleep", "1000").SetObserver(n).Run(ctx), context.Canceled)
+	require.ErrorIs(t, spawn.New("/bin/sleep", "1000").SetObserver(n).Run(ctx), context.Canceled)
 	requireRun(t, n, "")
 }
 
 func TestObserverOfExec(t *testing.T) {
 	ctx := context.Background()
-	out, err := helperCommand(t, "observed-exec", "/bin/echo").Output(ctx)
+	out, err := testkit.HelperCommand(t, "observed-exec", "/bin/echo").Output(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "started /bin/echo true true\n", string(out), "Exec leaves /dev/null for what nothing was said about")
-	out, _ = helperCommand(t, "observed-exec", "/dev/null").Output(ctx)
+	out, _ = testkit.HelperCommand(t, "observed-exec", "/dev/null").Output(ctx)
 	require.Contains(t, string(out), "started /dev/null true true\nspawn: cannot start \"/dev/null\": execve")
 
 	n := observe(t)
-	require.Error(t, New(missing).Exec())
+	require.Error(t, spawn.New(testkit.Missing).Exec())
 	require.Equal(t, "fail", n.told())
 	n = observe(t)
-	require.ErrorIs(t, New("/dev/null").Exec(), unix.EACCES)
+	require.ErrorIs(t, spawn.New("/dev/null").Exec(), unix.EACCES)
 	require.Equal(t, "start fail", n.told())
 	require.Equal(t, n.starts[0].ID, n.fails[0].ID)
 }
 
 func TestObserverThatPanicsEndsThisProcess(t *testing.T) {
 	for _, when := range []string{"start", "exit"} {
-		status, err := helperCommand(t, "observer-panics", when).RunStatus(context.Background())
+		status, err := testkit.HelperCommand(t, "observer-panics", when).RunStatus(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, 2, status.ExitCode, when)
 	}
@@ -231,10 +234,10 @@ func TestObserverThatPanicsEndsThisProcess(t *testing.T) {
 
 func TestObserverIsNotToldOfExplainAndRunReal(t *testing.T) {
 	n := observe(t)
-	_, err := New("/bin/true").Explain()
+	_, err := spawn.New("/bin/true").Explain()
 	require.NoError(t, err)
 	require.Empty(t, n.told())
-	require.NoError(t, New("/bin/true").Run(dry(func(d *DryRunCall) { d.RunReal() })))
+	require.NoError(t, spawn.New("/bin/true").Run(testkit.Dry(func(d *spawn.DryRunCall) { d.RunReal() })))
 	start, _ := requireRun(t, n, "the dry run only")
 	require.True(t, start.DryRun)
 }
@@ -242,7 +245,7 @@ func TestObserverIsNotToldOfExplainAndRunReal(t *testing.T) {
 func TestLoggerSaysDurationAndStatus(t *testing.T) {
 	var b bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	err := shell("kill -KILL $$").AddSecretArg("hidden").SetLogger(logger).Run(context.Background())
+	err := testkit.Shell("kill -KILL $$").AddSecretArg("hidden").SetLogger(logger).Run(context.Background())
 	require.Error(t, err)
 	require.Regexp(t, `(?s)^time=\S+ level=DEBUG msg="program started" command=".*\*\*\*" path=/bin/sh pid=[1-9]\d*
 time=\S+ level=DEBUG msg="program exited" command=".*\*\*\*" path=/bin/sh pid=[1-9]\d* duration=[1-9]\S+s status="signal: killed"
@@ -252,16 +255,16 @@ $`, b.String())
 
 // BenchmarkObserved is Run with an observer that does nothing and with a logger that writes nowhere, against Run without.
 func BenchmarkObserved(b *testing.B) {
-	tiny := tinyProgram(b)
-	for name, set := range map[string]func(*Command){
-		"Observer": func(c *Command) { c.SetObserver(&discards{}) },
-		"Logger": func(c *Command) {
+	tiny := testkit.TinyProgram(b)
+	for name, set := range map[string]func(*spawn.Command){
+		"Observer": func(c *spawn.Command) { c.SetObserver(&discards{}) },
+		"Logger": func(c *spawn.Command) {
 			c.SetLogger(slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			compare(b, runOurs(tiny), func() error {
-				c := bySpawn(tiny)
+			testkit.Compare(b, testkit.RunOurs(tiny), func() error {
+				c := testkit.BySpawn(tiny)
 				set(c)
 				return c.Run(context.Background())
 			})
@@ -272,6 +275,6 @@ func BenchmarkObserved(b *testing.B) {
 // discards is an observer that does nothing.
 type discards struct{}
 
-func (discards) CommandStarted(context.Context, StartEvent) {}
-func (discards) CommandExited(context.Context, ExitEvent)   {}
-func (discards) CommandFailed(context.Context, FailEvent)   {}
+func (discards) CommandStarted(context.Context, spawn.StartEvent) {}
+func (discards) CommandExited(context.Context, spawn.ExitEvent)   {}
+func (discards) CommandFailed(context.Context, spawn.FailEvent)   {}

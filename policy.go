@@ -3,6 +3,8 @@ package spawn
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/virspawn/spawn/internal/command"
 )
 
 // SetPolicy has fn asked about every command of this process before anything starts, until restore is called, which puts back what was there
@@ -41,7 +43,7 @@ func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool
 	d, allowed := c.Clone(), false
 	defer func() {
 		if !allowed {
-			d.closeParents()
+			d.want.CloseParents()
 		}
 	}()
 	if err := d.find(dry); err != nil {
@@ -53,7 +55,7 @@ func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool
 		err = d.firstFail
 	}
 	if err != nil {
-		return d, &StartError{Op: "SetPolicy", Path: d.options.path, Err: err}
+		return d, &StartError{Op: "SetPolicy", Path: d.options.Path, Err: err}
 	}
 	allowed = true
 	return d, nil
@@ -62,18 +64,18 @@ func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool
 // find settles the path of the program, once and for all.
 func (c *Command) find(dry bool) (err error) {
 	if dry {
-		c.options.path = c.name
+		c.options.Path = c.want.Name
 		return nil
 	}
-	path, err := c.resolve()
+	path, err := c.want.Resolve()
 	if err != nil {
-		c.options.path = ""
+		c.options.Path = ""
 		return err
 	}
 	// Also without SetWorkingDirectory, which the policy may call.
-	c.options.path, err = absolute(path)
+	c.options.Path, err = command.Absolute(path)
 	if err != nil {
-		return &startFailure{Op: "getcwd()", Path: c.name, Err: err}
+		return &command.StartError{Op: "getcwd()", Path: c.want.Name, Err: err}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"context"
@@ -9,15 +9,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/testkit"
 )
 
 func TestPolicyRefusesInEveryWay(t *testing.T) {
-	checkLeaks(t)
-	defer SetPolicy(forbidAll)()
+	testkit.CheckLeaks(t)
+	defer spawn.SetPolicy(forbidAll)()
 	mark := filepath.Join(t.TempDir(), "mark")
 	ctx := context.Background()
-	c := func() *Command { return shell(`echo ran > "$0"`).AddArg(mark) }
-	for name, run := range ways {
+	c := func() *spawn.Command { return testkit.Shell(`echo ran > "$0"`).AddArg(mark) }
+	for name, run := range testkit.Ways {
 		requireForbidden(t, run(ctx, c()), "/bin/sh", name)
 	}
 	_, err := c().RequireHandshake().Start(ctx)
@@ -30,11 +33,11 @@ func TestPolicyRefusesInEveryWay(t *testing.T) {
 }
 
 func TestPolicySetsWhatRuns(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx := context.Background()
 	const attribute = "prctl(PR_SET_NO_NEW_PRIVS, 1"
-	c := shell("grep NoNewPrivs /proc/self/status; umask")
-	restore := SetPolicy(func(c *Command) error { c.SetNoNewPrivs().SetUmask(0o27); return nil })
+	c := testkit.Shell("grep NoNewPrivs /proc/self/status; umask")
+	restore := spawn.SetPolicy(func(c *spawn.Command) error { c.SetNoNewPrivs().SetUmask(0o27); return nil })
 	text, err := c.Explain()
 	require.NoError(t, err)
 	require.Contains(t, text, attribute)
@@ -62,53 +65,53 @@ func script(t *testing.T, dir, name string) string {
 }
 
 func TestPolicySeesThePathThatIsExecuted(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	want := script(t, first, "prog")
 	script(t, second, "prog")
 	var seen string
-	defer SetPolicy(func(c *Command) error {
+	defer spawn.SetPolicy(func(c *spawn.Command) error {
 		seen = c.Path()
 		// What the caller of another goroutine might do, or the owner of a directory.
 		return os.Setenv("PATH", second+":/bin")
 	})()
 	t.Setenv("PATH", "")
-	for name, run := range ways {
+	for name, run := range testkit.Ways {
 		require.NoError(t, os.Setenv("PATH", first+":"+second+":/bin"))
 		n := observe(t)
-		_ = run(context.Background(), New("prog"))
+		_ = run(context.Background(), spawn.New("prog"))
 		start, _ := requireRun(t, n, name)
 		require.Equal(t, want, start.Path)
 		require.Equal(t, want, seen, name)
 	}
 	require.NoError(t, os.Setenv("PATH", first+":"+second+":/bin"))
-	out, err := New("prog").Output(context.Background())
+	out, err := spawn.New("prog").Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, want+"\n", string(out))
-	require.Equal(t, "prog", New("prog").Path())
+	require.Equal(t, "prog", spawn.New("prog").Path())
 }
 
 func TestPolicySeesARelativePathFromHere(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	dir := t.TempDir()
 	t.Chdir(dir)
 	here, err := os.Getwd()
 	require.NoError(t, err)
 	script(t, filepath.Join(dir, "bin"), "prog")
 	want := here + "/bin/../bin/prog"
-	for _, policy := range []func(*Command){
-		func(*Command) {},
-		func(c *Command) { c.SetWorkingDirectory("/") },
-		func(*Command) { require.NoError(t, os.Chdir("/")) },
+	for _, policy := range []func(*spawn.Command){
+		func(*spawn.Command) {},
+		func(c *spawn.Command) { c.SetWorkingDirectory("/") },
+		func(*spawn.Command) { require.NoError(t, os.Chdir("/")) },
 	} {
 		require.NoError(t, os.Chdir(here))
-		restore := SetPolicy(func(c *Command) error {
+		restore := spawn.SetPolicy(func(c *spawn.Command) error {
 			require.Equal(t, want, c.Path())
 			policy(c)
 			return nil
 		})
-		out, err := New("bin/../bin/prog").Output(context.Background())
+		out, err := spawn.New("bin/../bin/prog").Output(context.Background())
 		restore()
 		require.NoError(t, err)
 		require.Equal(t, want+"\n", string(out))
@@ -116,47 +119,47 @@ func TestPolicySeesARelativePathFromHere(t *testing.T) {
 }
 
 func TestPolicyIsAskedAgainByRunReal(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	var seen []string
-	defer SetPolicy(func(c *Command) error {
+	defer spawn.SetPolicy(func(c *spawn.Command) error {
 		seen = append(seen, c.Path())
 		if strings.HasPrefix(c.Path(), "/") && strings.HasSuffix(c.Path(), "/false") {
 			return errForbidden
 		}
 		return nil
 	})()
-	ctx := dry(func(d *DryRunCall) { d.RunReal() })
-	require.NoError(t, New("true").Run(ctx))
+	ctx := testkit.Dry(func(d *spawn.DryRunCall) { d.RunReal() })
+	require.NoError(t, spawn.New("true").Run(ctx))
 	require.Len(t, seen, 2)
 	require.Equal(t, "true", seen[0])
 	require.Regexp(t, "^/.*/true$", seen[1])
-	require.ErrorIs(t, New("false").Run(ctx), errForbidden)
+	require.ErrorIs(t, spawn.New("false").Run(ctx), errForbidden)
 }
 
 func TestExplainUnderAPolicyClosesNothing(t *testing.T) {
-	f := tempFile(t, "")
-	c := New("/bin/true")
-	c.PassFDAs(f, 5, CloseParent)
-	restore := SetPolicy(func(*Command) error { return nil })
+	f := testkit.TempFile(t, "")
+	c := spawn.New("/bin/true")
+	c.PassFDAs(f, 5, spawn.CloseParent)
+	restore := spawn.SetPolicy(func(*spawn.Command) error { return nil })
 	_, err := c.Explain()
 	require.NoError(t, err)
 	restore()
-	defer SetPolicy(forbidAll)()
+	defer spawn.SetPolicy(forbidAll)()
 	_, err = c.Explain()
 	require.ErrorIs(t, err, errForbidden)
-	require.GreaterOrEqual(t, fileNumber(f), 0)
+	require.GreaterOrEqual(t, descriptor.Of(f), 0)
 }
 
 func init() {
-	helpers["exec-under-policy"] = func([]string) int {
-		SetPolicy(func(c *Command) error { c.SetNoNewPrivs(); return nil })
-		fmt.Println(New("/bin/grep", "NoNewPrivs", "/proc/self/status").InheritStdio().Exec())
+	testkit.Helpers["exec-under-policy"] = func([]string) int {
+		spawn.SetPolicy(func(c *spawn.Command) error { c.SetNoNewPrivs(); return nil })
+		fmt.Println(spawn.New("/bin/grep", "NoNewPrivs", "/proc/self/status").InheritStdio().Exec())
 		return 1
 	}
 }
 
 func TestPolicySetsWhatExecRuns(t *testing.T) {
-	out, err := helperCommand(t, "exec-under-policy").Output(context.Background())
+	out, err := testkit.HelperCommand(t, "exec-under-policy").Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "NoNewPrivs:\t1\n", string(out))
 }

@@ -6,13 +6,16 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/process"
 )
 
 // Process is a program that [Command.Start] has started. Its methods may be called from any goroutine. The library waits
 // for the child by itself: a Process that is forgotten leaves no zombie.
 type Process struct {
-	run      *running
-	line     line
+	run      *process.Process
+	line     command.Line
 	observed *observation
 
 	// Final once Done is closed.
@@ -23,36 +26,36 @@ type Process struct {
 // watching is a Process that is told what becomes of its program.
 type watching Process
 
-func (w *watching) started(path string, pid int) { w.observed.start(path, pid) }
+func (w *watching) Started(path string, pid int) { w.observed.start(path, pid) }
 
-func (w *watching) failed(err error) {
+func (w *watching) Failed(err error) {
 	w.status, w.err = Status{ExitCode: -1}, public(err)
 	w.observed.fail(w.err)
 }
 
-func (w *watching) over(o *outcome) {
-	w.status, w.err = Status(o.status), failure(w.line, o)
+func (w *watching) Over(o *process.Outcome) {
+	w.status, w.err = Status(o.Status), failure(w.line, o)
 	w.observed.exit(w.status, w.err)
 }
 
 // PID returns the process id of the child, or of the daemon after [Command.Daemonize].
-func (p *Process) PID() int { return p.run.pid }
+func (p *Process) PID() int { return p.run.PID }
 
 // String returns the program and its arguments as [Command.String] does, secrets as *** and without the environment, the pid, and what has become of it:
 // "/bin/cat (pid 4711): running", or what [Process.Status] says when [Process.Done] is closed. After [Command.RequireHandshake] it
 // may also be "waiting for HandshakeNotify" or "never ran".
 func (p *Process) String() string {
-	return p.line.String() + " (pid " + strconv.Itoa(p.run.pid) + "): " + p.state()
+	return p.line.String() + " (pid " + strconv.Itoa(p.run.PID) + "): " + p.state()
 }
 
 func (p *Process) state() string {
 	var start *StartError
 	switch {
-	case isClosed(p.run.done) && errors.As(p.err, &start):
+	case process.IsClosed(p.run.Done) && errors.As(p.err, &start):
 		return "never ran"
-	case isClosed(p.run.done):
+	case process.IsClosed(p.run.Done):
 		return p.status.String()
-	case p.run.atGate():
+	case p.run.AtGate():
 		return "waiting for HandshakeNotify"
 	}
 	return "running"
@@ -60,7 +63,7 @@ func (p *Process) state() string {
 
 // Done returns a channel that is closed when the program has ended and its output, as far as the library handles it, is
 // complete.
-func (p *Process) Done() <-chan struct{} { return p.run.done }
+func (p *Process) Done() <-chan struct{} { return p.run.Done }
 
 // Wait waits for the end of the program and of the transfers to and from it. It returns nil when the program exited with
 // code 0, otherwise an [*ExitError], which wraps the error of a reader or writer that failed. It can be called any number of
@@ -73,10 +76,10 @@ func (p *Process) Done() <-chan struct{} { return p.run.done }
 // After [Command.RequireHandshake] it ends a child that was not notified; see [Process.Done] for a wait that does not. When
 // the program never ran, the error is the [*StartError] of [Process.HandshakeWait] or [Process.HandshakeNotify].
 func (p *Process) Wait() error {
-	if p.run.atGate() {
-		_ = p.run.endUnnotified() // there is none when it has ended already
+	if p.run.AtGate() {
+		_ = p.run.EndUnnotified() // there is none when it has ended already
 	}
-	<-p.run.done
+	<-p.run.Done
 	return p.err
 }
 
@@ -92,7 +95,7 @@ func (p *Process) cutShort(cause error) error {
 
 // Status returns how the program ended. As long as [Process.Done] is open its exit code is -1, and its text "exit status unknown".
 func (p *Process) Status() Status {
-	if isClosed(p.run.done) {
+	if process.IsClosed(p.run.Done) {
 		return p.status
 	}
 	return Status{ExitCode: -1}
@@ -105,26 +108,26 @@ func (p *Process) Signal(sig os.Signal) error {
 	if err != nil {
 		return &CallError{"Signal", err}
 	}
-	return p.run.signal(syscall.Signal(n))
+	return p.run.Signal(syscall.Signal(n))
 }
 
 // Abort ends the program as the end of its context would: SIGTERM, the grace period, SIGKILL, to what
 // [Command.SetKillMode] says. It returns when the program has ended, nil also when it had ended before. [Process.Wait]
 // then tells how it ended. (virCommandAbort)
 func (p *Process) Abort() error {
-	err := p.run.abort()
+	err := p.run.Abort()
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-p.run.done
+	<-p.run.Done
 	return nil
 }
 
 // Stdin returns this process's end of the pipe that [Command.PipeStdin] asked for, nil without. The caller closes it, for the
 // program to see the end of the file.
 func (p *Process) Stdin() io.WriteCloser {
-	if e := p.run.pipes[stdin]; e != nil {
-		return e.writer()
+	if e := p.run.Pipes[command.Stdin]; e != nil {
+		return e.Writer()
 	}
 	return nil
 }
@@ -132,14 +135,14 @@ func (p *Process) Stdin() io.WriteCloser {
 // Stdout returns this process's end of the pipe that [Command.PipeStdout] asked for, nil without. The caller reads it to the
 // end and closes it. Once the program has ended and its context too, it is closed after a moment, lest a
 // grandchild that keeps the other end open blocks a Read forever.
-func (p *Process) Stdout() io.ReadCloser { return p.output(stdout) }
+func (p *Process) Stdout() io.ReadCloser { return p.output(command.Stdout) }
 
 // Stderr is to [Command.PipeStderr] as [Process.Stdout] is to [Command.PipeStdout].
-func (p *Process) Stderr() io.ReadCloser { return p.output(stderr) }
+func (p *Process) Stderr() io.ReadCloser { return p.output(command.Stderr) }
 
 func (p *Process) output(n int) io.ReadCloser {
-	if e := p.run.pipes[n]; e != nil {
-		return e.reader()
+	if e := p.run.Pipes[n]; e != nil {
+		return e.Reader()
 	}
 	return nil
 }
@@ -156,18 +159,18 @@ func (p *Process) output(n int) io.ReadCloser {
 // this process ends. Once the program has ended and its context too, it is closed after a moment, as [Process.Stdout] is. It can be read,
 // written and closed from several goroutines at once. It is a [syscall.Conn], for ioctls that turn off the echo for example.
 func (p *Process) PTY() io.ReadWriteCloser {
-	if p.run.pty == nil {
+	if p.run.PTY == nil {
 		return nil
 	}
-	return p.run.pty
+	return p.run.PTY
 }
 
 // Resize sets the size of the terminal that [Command.SetPTY] asked for, in characters. If that changes it, the terminal's foreground process
 // group gets SIGWINCH. After [Process.PTY] was closed, the error is [os.ErrClosed]; for a command without SetPTY there is one too; the end of the
 // program is none. (TIOCSWINSZ in ioctl_tty(2))
 func (p *Process) Resize(rows, cols uint16) error {
-	if p.run.pty == nil {
+	if p.run.PTY == nil {
 		return &CallError{"Resize", errors.New("the command has no SetPTY")}
 	}
-	return p.run.pty.resize(rows, cols)
+	return p.run.PTY.Resize(rows, cols)
 }

@@ -1,4 +1,4 @@
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -18,24 +18,26 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
 
 func init() {
-	helpers["process-busy"] = beBusy
-	helpers["process-touch"] = touchMemory
-	helpers["process-host"] = hostThatReaps
-	helpers["process-many"] = manyChildren
+	testkit.Helpers["process-busy"] = beBusy
+	testkit.Helpers["process-touch"] = touchMemory
+	testkit.Helpers["process-host"] = hostThatReaps
+	testkit.Helpers["process-many"] = manyChildren
 	// Otherwise each helper that was built with the race detector ends with a pause of a second.
 	os.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
 }
 
 func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p, err := shell("cat; exit 3").PipeStdin().Start(context.Background())
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p, err := testkit.Shell("cat; exit 3").PipeStdin().Start(context.Background())
 		require.NoError(t, err)
-		require.Equal(t, Status{ExitCode: -1}, p.Status(), "nothing is known yet")
+		require.Equal(t, spawn.Status{ExitCode: -1}, p.Status(), "nothing is known yet")
 		results := make(chan error)
 		for range 16 {
 			go func() { results <- p.Wait() }()
@@ -49,7 +51,7 @@ func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
 		}
 		require.NoError(t, p.Stdin().Close())
 		first := p.Wait()
-		requireExit(t, first, 3)
+		testkit.RequireExit(t, first, 3)
 		for range 16 {
 			require.Same(t, first, <-results)
 		}
@@ -60,28 +62,28 @@ func TestWaitReturnsTheSameToEveryoneBeforeAndAfterTheEnd(t *testing.T) {
 }
 
 func TestPIDIsThatOfTheProgram(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	var s string
-	p, err := shell("echo $$").SetOutputBuffer(&s).Start(context.Background())
+	p, err := testkit.Shell("echo $$").SetOutputBuffer(&s).Start(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, p.Wait())
 	require.Equal(t, strconv.Itoa(p.PID())+"\n", s)
 }
 
 func TestSignalReachesTheProgram(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p := startReady(t, shell(trap, "USR1", "echo caught; exit 5"))
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p := testkit.StartReady(t, testkit.Shell(testkit.Trap, "USR1", "echo caught; exit 5"))
 		require.NoError(t, p.Signal(unix.Signal(0)), "it lives")
 		require.NoError(t, p.Signal(unix.SIGUSR1))
-		require.Equal(t, "caught", readLine(t, p.Stdout()))
-		requireExit(t, p.Wait(), 5)
+		require.Equal(t, "caught", testkit.ReadLine(t, p.Stdout()))
+		testkit.RequireExit(t, p.Wait(), 5)
 	})
 }
 
 func TestSignalAfterTheEndIsErrProcessDone(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/true").Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/true").Start(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, p.Wait())
 	require.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
@@ -95,8 +97,8 @@ func (notASignal) Signal()        {}
 func (notASignal) String() string { return "no signal" }
 
 func TestSignalRefusesWhatIsNoSignal(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/cat").PipeStdin().Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/cat").PipeStdin().Start(context.Background())
 	require.NoError(t, err)
 	for _, sig := range []os.Signal{notASignal{}, nil, syscall.Signal(-1), syscall.Signal(65), syscall.Signal(1 << 20)} {
 		require.ErrorContains(t, p.Signal(sig), "is not a signal")
@@ -106,41 +108,41 @@ func TestSignalRefusesWhatIsNoSignal(t *testing.T) {
 }
 
 func TestAbortLetsTheProgramEndByItself(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p := startReady(t, shell(trap, "TERM", "echo caught; exit 7").SetGracePeriod(time.Hour))
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p := testkit.StartReady(t, testkit.Shell(testkit.Trap, "TERM", "echo caught; exit 7").SetGracePeriod(time.Hour))
 		require.NoError(t, p.Abort())
 		select {
 		case <-p.Done():
 		default:
 			t.Error("Abort returned before the end")
 		}
-		require.Equal(t, "caught", readLine(t, p.Stdout()))
-		exit := requireExit(t, p.Wait(), 7)
+		require.Equal(t, "caught", testkit.ReadLine(t, p.Stdout()))
+		exit := testkit.RequireExit(t, p.Wait(), 7)
 		require.NoError(t, exit.Err, "the caller knows that it was aborted")
 	})
 }
 
 func TestAbortKillsAfterTheGracePeriod(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p := startReady(t, shell(ignoreTERM).SetGracePeriod(20*time.Millisecond))
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p := testkit.StartReady(t, testkit.Shell(testkit.IgnoreTERM).SetGracePeriod(20*time.Millisecond))
 		require.NoError(t, p.Abort())
-		requireSignal(t, p.Wait(), unix.SIGKILL)
+		testkit.RequireSignal(t, p.Wait(), unix.SIGKILL)
 	})
 }
 
 func TestAbortWithoutAGracePeriodKillsAtOnce(t *testing.T) {
-	checkLeaks(t)
-	p := startReady(t, shell("echo ready; exec sleep 1000").SetGracePeriod(0))
+	testkit.CheckLeaks(t)
+	p := testkit.StartReady(t, testkit.Shell("echo ready; exec sleep 1000").SetGracePeriod(0))
 	require.NoError(t, p.Abort())
-	requireSignal(t, p.Wait(), unix.SIGKILL)
+	testkit.RequireSignal(t, p.Wait(), unix.SIGKILL)
 }
 
 func TestAbortIsForAnyNumberOfCallersAndTimes(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p := startReady(t, shell(ignoreTERM).SetGracePeriod(20*time.Millisecond))
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p := testkit.StartReady(t, testkit.Shell(testkit.IgnoreTERM).SetGracePeriod(20*time.Millisecond))
 		results := make(chan error)
 		for range 16 {
 			go func() { results <- p.Abort() }()
@@ -148,34 +150,34 @@ func TestAbortIsForAnyNumberOfCallersAndTimes(t *testing.T) {
 		for range 16 {
 			require.NoError(t, <-results)
 		}
-		requireSignal(t, p.Wait(), unix.SIGKILL)
+		testkit.RequireSignal(t, p.Wait(), unix.SIGKILL)
 		require.NoError(t, p.Abort(), "after the end")
-		requireSignal(t, p.Wait(), unix.SIGKILL)
+		testkit.RequireSignal(t, p.Wait(), unix.SIGKILL)
 	})
 }
 
 func TestAbortAfterTheEndChangesNothing(t *testing.T) {
-	checkLeaks(t)
-	for _, mode := range []KillMode{KillProcess, KillGroup, KillTree} {
-		p, err := shell("exit 3").SetKillMode(mode).Start(context.Background())
+	testkit.CheckLeaks(t)
+	for _, mode := range []spawn.KillMode{spawn.KillProcess, spawn.KillGroup, spawn.KillTree} {
+		p, err := testkit.Shell("exit 3").SetKillMode(mode).Start(context.Background())
 		require.NoError(t, err)
-		requireExit(t, p.Wait(), 3)
+		testkit.RequireExit(t, p.Wait(), 3)
 		require.NoError(t, p.Abort())
-		requireExit(t, p.Wait(), 3)
+		testkit.RequireExit(t, p.Wait(), 3)
 	}
 }
 
 func TestAbortDoesNotWaitForAGrandchild(t *testing.T) {
-	checkLeaks(t)
-	alive, w := newPipe(t)
+	testkit.CheckLeaks(t)
+	alive, w := testkit.NewPipe(t)
 	var s string
-	c := shell("sleep 1000 3>&4 & echo $! >&3; exit 0").SetOutputBuffer(&s)
-	ready, readyW := newPipe(t)
-	c.PassFDAs(readyW, 3, CloseParent).PassFDAs(w, 4, CloseParent)
+	c := testkit.Shell("sleep 1000 3>&4 & echo $! >&3; exit 0").SetOutputBuffer(&s)
+	ready, readyW := testkit.NewPipe(t)
+	c.PassFDAs(readyW, 3, spawn.CloseParent).PassFDAs(w, 4, spawn.CloseParent)
 	p, err := c.Start(context.Background())
 	require.NoError(t, err)
-	pid := killAtEnd(t, readLine(t, ready))
-	waitForNoChild(t)
+	pid := killAtEnd(t, testkit.ReadLine(t, ready))
+	testkit.WaitForNoChild(t)
 	select {
 	case <-p.Done():
 		t.Error("the grandchild may still write to standard output")
@@ -198,7 +200,7 @@ func killAtEnd(t testing.TB, line string) int {
 }
 
 func TestStatusTellsExitCodesFromSignals(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	for script, want := range map[string]string{
 		"exit 0":        "exit status 0",
 		"exit 1":        "exit status 1",
@@ -207,7 +209,7 @@ func TestStatusTellsExitCodesFromSignals(t *testing.T) {
 		"kill -KILL $$": "signal: killed",
 		"kill -USR2 $$": "signal: user defined signal 2",
 	} {
-		p, err := shell(script).Start(context.Background())
+		p, err := testkit.Shell(script).Start(context.Background())
 		require.NoError(t, err)
 		err = p.Wait()
 		require.Equal(t, want, p.Status().String())
@@ -218,8 +220,8 @@ func TestStatusTellsExitCodesFromSignals(t *testing.T) {
 }
 
 func TestAProcessShowsItsProgramAndItsState(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/cat", "-", "a b").AddSecretArg("hush").AddSecretEnv("S", "quiet").PipeStdin().Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/cat", "-", "a b").AddSecretArg("hush").AddSecretEnv("S", "quiet").PipeStdin().Start(context.Background())
 	require.NoError(t, err)
 	shown := fmt.Sprintf("/bin/cat - 'a b' *** (pid %d): ", p.PID())
 	require.Equal(t, shown+"running", p.String())
@@ -230,7 +232,7 @@ func TestAProcessShowsItsProgramAndItsState(t *testing.T) {
 	require.Equal(t, shown+"signal: killed", fmt.Sprint(p))
 
 	for notify, want := range map[bool]string{true: "exit status 0", false: "never ran"} {
-		p, err = New("/bin/true").RequireHandshake().Start(context.Background())
+		p, err = spawn.New("/bin/true").RequireHandshake().Start(context.Background())
 		require.NoError(t, err)
 		shown = fmt.Sprintf("/bin/true (pid %d): ", p.PID())
 		require.Equal(t, shown+"waiting for HandshakeNotify", p.String())
@@ -255,17 +257,17 @@ func TestStatusSaysWhetherCoreWasDumped(t *testing.T) {
 	if limit.Max < 1<<20 {
 		t.Skipf("the hard limit RLIMIT_CORE is %d", limit.Max)
 	}
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	dir := t.TempDir()
-	crash := func(size uint64) *Command {
-		return shell("kill -ABRT $$").SetWorkingDirectory(dir).SetMaxCoreSize(size)
+	crash := func(size uint64) *spawn.Command {
+		return testkit.Shell("kill -ABRT $$").SetWorkingDirectory(dir).SetMaxCoreSize(size)
 	}
 	err = crash(limit.Max).Run(context.Background())
-	require.True(t, requireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
+	require.True(t, testkit.RequireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
 	require.ErrorContains(t, err, "signal: aborted (core dumped)")
 
 	err = crash(0).Run(context.Background())
-	require.False(t, requireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
+	require.False(t, testkit.RequireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
 }
 
 // beBusy uses processor time until this process has used args[0] of it, both as user and as system.
@@ -287,9 +289,9 @@ func beBusy(args []string) int {
 }
 
 func TestStatusHasTheProcessorTime(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	const least = 10 * time.Millisecond
-	status, err := helperCommand(t, "process-busy", least.String()).RunStatus(context.Background())
+	status, err := testkit.HelperCommand(t, "process-busy", least.String()).RunStatus(context.Background())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, status.UserTime, least)
 	require.GreaterOrEqual(t, status.SystemTime, least)
@@ -322,10 +324,10 @@ func peakMemory() int64 {
 }
 
 func TestStatusHasThePeakMemoryInBytes(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	const touched = 64 << 20
 	var s string
-	status, err := helperCommand(t, "process-touch", strconv.Itoa(touched)).SetOutputBuffer(&s).RunStatus(context.Background())
+	status, err := testkit.HelperCommand(t, "process-touch", strconv.Itoa(touched)).SetOutputBuffer(&s).RunStatus(context.Background())
 	require.NoError(t, err)
 	own, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
 	require.NoError(t, err)
@@ -337,16 +339,16 @@ func TestStatusHasThePeakMemoryInBytes(t *testing.T) {
 }
 
 func TestPipesOfAProcessAreADialogue(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p, err := shell(`while read x; do echo "out $x"; echo "err $x" >&2; done`).
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p, err := testkit.Shell(`while read x; do echo "out $x"; echo "err $x" >&2; done`).
 			PipeStdin().PipeStdout().PipeStderr().Start(context.Background())
 		require.NoError(t, err)
 		for i := range 100 {
 			_, err := fmt.Fprintln(p.Stdin(), i)
 			require.NoError(t, err)
-			require.Equal(t, fmt.Sprint("out ", i), readLine(t, p.Stdout()))
-			require.Equal(t, fmt.Sprint("err ", i), readLine(t, p.Stderr()))
+			require.Equal(t, fmt.Sprint("out ", i), testkit.ReadLine(t, p.Stdout()))
+			require.Equal(t, fmt.Sprint("err ", i), testkit.ReadLine(t, p.Stderr()))
 		}
 		require.NoError(t, p.Stdin().Close())
 		require.NoError(t, p.Wait())
@@ -360,8 +362,8 @@ func TestPipesOfAProcessAreADialogue(t *testing.T) {
 }
 
 func TestEndsOfPipesAreNilWithoutPipes(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/true").Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/true").Start(context.Background())
 	require.NoError(t, err)
 	// Interfaces that hold a nil pointer would not do.
 	require.True(t, p.Stdin() == nil)
@@ -371,23 +373,23 @@ func TestEndsOfPipesAreNilWithoutPipes(t *testing.T) {
 }
 
 func TestOutputLeftInAPipeCanBeReadAfterWait(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for _, ctx := range []context.Context{context.Background(), ctx} {
-		p, err := shell("echo out; echo err >&2").PipeStdout().PipeStderr().Start(ctx)
+		p, err := testkit.Shell("echo out; echo err >&2").PipeStdout().PipeStderr().Start(ctx)
 		require.NoError(t, err)
 		require.NoError(t, p.Wait())
-		require.Equal(t, "out", readLine(t, p.Stdout()))
-		require.Equal(t, "err", readLine(t, p.Stderr()))
+		require.Equal(t, "out", testkit.ReadLine(t, p.Stdout()))
+		require.Equal(t, "err", testkit.ReadLine(t, p.Stderr()))
 		require.NoError(t, p.Stdout().Close())
 		require.NoError(t, p.Stderr().Close())
 	}
 }
 
 func TestWritingToAProgramThatHasEndedIsEPIPE(t *testing.T) {
-	checkLeaks(t)
-	p, err := New("/bin/true").PipeStdin().Start(context.Background())
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/true").PipeStdin().Start(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, p.Wait())
 	_, err = io.WriteString(p.Stdin(), "text")
@@ -396,34 +398,34 @@ func TestWritingToAProgramThatHasEndedIsEPIPE(t *testing.T) {
 }
 
 func TestAForgottenProcessLeavesNothing(t *testing.T) {
-	checkLeaks(t)
-	before := openFDs(t)
+	testkit.CheckLeaks(t)
+	before := testkit.OpenFDs(t)
 	for range 20 {
-		_, err := shell("echo text >&2").PipeStderr().SetInput([]byte("text")).Start(context.Background())
+		_, err := testkit.Shell("echo text >&2").PipeStderr().SetInput([]byte("text")).Start(context.Background())
 		require.NoError(t, err)
 	}
-	waitForNoChild(t)
-	eventually(t, "the garbage collector closes the pipes", func() bool {
+	testkit.WaitForNoChild(t)
+	testkit.Eventually(t, "the garbage collector closes the pipes", func() bool {
 		runtime.GC()
-		return slices.Equal(openFDs(t), before)
+		return slices.Equal(testkit.OpenFDs(t), before)
 	})
 }
 
 func TestAStoppedChildIsEnded(t *testing.T) {
-	inBothWaits(t, func(t *testing.T) {
-		checkLeaks(t)
-		p, err := New("/bin/sleep", "1000").SetGracePeriod(time.Hour).Start(context.Background())
+	testkit.InBothWaits(t, func(t *testing.T) {
+		testkit.CheckLeaks(t)
+		p, err := spawn.New("/bin/sleep", "1000").SetGracePeriod(time.Hour).Start(context.Background())
 		require.NoError(t, err)
 		require.NoError(t, p.Signal(unix.SIGSTOP))
-		eventually(t, "the child has stopped", func() bool { return processState(p.PID()) == 'T' })
+		testkit.Eventually(t, "the child has stopped", func() bool { return testkit.ProcessState(p.PID()) == 'T' })
 		require.NoError(t, p.Abort())
-		requireSignal(t, p.Wait(), unix.SIGTERM)
+		testkit.RequireSignal(t, p.Wait(), unix.SIGTERM)
 	})
 }
 
 // A host program that waits for every child itself, by the disposition of SIGCHLD or by a loop around wait4.
 var hosts = map[string]func(){
-	"ignores SIGCHLD": func() { ignoreSignal(unix.SIGCHLD) },
+	"ignores SIGCHLD": func() { testkit.IgnoreSignal(unix.SIGCHLD) },
 	"calls wait4":     func() { go reapForever(0) },
 	"calls wait4 all": func() { go reapForever(unix.WALL) },
 }
@@ -444,10 +446,10 @@ func TestAHostThatWaitsForEveryChildGetsAClearErrorAndNoHang(t *testing.T) {
 	}
 	for host := range hosts {
 		t.Run(host, func(t *testing.T) {
-			checkLeaks(t)
+			testkit.CheckLeaks(t)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // for a hang
 			defer cancel()
-			out, err := helperCommand(t, "process-host", host, strconv.Itoa(rounds)).Output(ctx)
+			out, err := testkit.HelperCommand(t, "process-host", host, strconv.Itoa(rounds)).Output(ctx)
 			require.NoError(t, err)
 			require.Equal(t, "good\n", string(out))
 		})
@@ -476,7 +478,7 @@ func hostThatReaps(args []string) int {
 func useHost(always bool) error {
 	ctx := context.Background()
 	lost := func(err error) bool {
-		var exit *ExitError
+		var exit *spawn.ExitError
 		return errors.Is(err, unix.ECHILD) && errors.As(err, &exit) && exit.Status.ExitCode == -1 && exit.Status.Signal == 0 &&
 			strings.Contains(err.Error(), "other code of this process has waited for process")
 	}
@@ -486,43 +488,43 @@ func useHost(always bool) error {
 		}
 		return fmt.Errorf("%s: unexpected error %v", what, err)
 	}
-	if err := check("Run", New("/bin/true").Run(ctx)); err != nil {
+	if err := check("Run", spawn.New("/bin/true").Run(ctx)); err != nil {
 		return err
 	}
-	out, err := shell("echo out").Output(ctx)
+	out, err := testkit.Shell("echo out").Output(ctx)
 	if err := check("Output", err); err != nil || string(out) != "out\n" {
 		return fmt.Errorf("Output: %q %w", out, err)
 	}
 	var b bytes.Buffer
-	if err := check("SetStdout", shell("cat").SetStdin(strings.NewReader("in")).SetStdout(&b).Run(ctx)); err != nil || b.String() != "in" {
+	if err := check("SetStdout", testkit.Shell("cat").SetStdin(strings.NewReader("in")).SetStdout(&b).Run(ctx)); err != nil || b.String() != "in" {
 		return fmt.Errorf("SetStdout: %q %w", b.String(), err)
 	}
-	if err := New("/nonexistent/program").Run(ctx); !errors.Is(err, os.ErrNotExist) {
+	if err := spawn.New("/nonexistent/program").Run(ctx); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("missing program: %w", err)
 	}
-	if _, err := New("/nonexistent/program").Start(ctx); !errors.Is(err, os.ErrNotExist) {
+	if _, err := spawn.New("/nonexistent/program").Start(ctx); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("missing program: %w", err)
 	}
-	for _, mode := range []KillMode{KillProcess, KillGroup, KillTree} {
-		p, err := New("/bin/sleep", "1000").SetKillMode(mode).Start(ctx)
+	for _, mode := range []spawn.KillMode{spawn.KillProcess, spawn.KillGroup, spawn.KillTree} {
+		p, err := spawn.New("/bin/sleep", "1000").SetKillMode(mode).Start(ctx)
 		if err != nil {
 			return err
 		}
 		if err := p.Abort(); err != nil {
 			return fmt.Errorf("Abort: %w", err)
 		}
-		var exit *ExitError
+		var exit *spawn.ExitError
 		if err := p.Wait(); !lost(err) && (always || !errors.As(err, &exit) || exit.Status.Signal != unix.SIGTERM) {
 			return fmt.Errorf("Abort: %w", err)
 		}
 	}
 
 	// One of which the status is lost for sure.
-	p, err := New("/bin/cat").PipeStdin().Start(ctx)
+	p, err := spawn.New("/bin/cat").PipeStdin().Start(ctx)
 	if err != nil {
 		return err
 	}
-	runOf(p).mu.Lock() // the library takes the status under this lock
+	testkit.Running(p).Mu.Lock() // the library takes the status under this lock
 	err = p.Stdin().Close()
 	for {
 		var info unix.Siginfo
@@ -530,7 +532,7 @@ func useHost(always bool) error {
 			break
 		}
 	}
-	runOf(p).mu.Unlock()
+	testkit.Running(p).Mu.Unlock()
 	if err := p.Wait(); !lost(err) {
 		return fmt.Errorf("Wait: unexpected error %v", err)
 	}
@@ -545,14 +547,14 @@ type door struct{ r, w, startedR, startedW *os.File }
 
 func newDoor(t testing.TB) *door {
 	var g door
-	g.r, g.w = newPipe(t)
-	g.startedR, g.startedW = newPipe(t)
+	g.r, g.w = testkit.NewPipe(t)
+	g.startedR, g.startedW = testkit.NewPipe(t)
 	return &g
 }
 
 // hold makes a script wait at the door before it goes on.
-func (g *door) hold(script string) *Command {
-	return shell("echo >&3; read x; "+script).SetStdin(g.r).PassFDAs(g.startedW, 3)
+func (g *door) hold(script string) *spawn.Command {
+	return testkit.Shell("echo >&3; read x; "+script).SetStdin(g.r).PassFDAs(g.startedW, 3)
 }
 
 // await waits until n children stand at the door.
@@ -565,7 +567,7 @@ func (g *door) await(t testing.TB, n int) {
 func (g *door) open(t testing.TB) { require.NoError(t, g.w.Close()) }
 
 func TestHundredsOfChildrenAtOnce(t *testing.T) {
-	checkLeaks(t)
+	testkit.CheckLeaks(t)
 	n := 240
 	if testing.Short() {
 		n = 64
@@ -592,7 +594,7 @@ func TestHundredsOfChildrenAtOnce(t *testing.T) {
 				err = c.SetStdout(&b).Run(ctx)
 				s = b.String()
 			case 3:
-				var p *Process
+				var p *spawn.Process
 				if p, err = c.SetOutputBuffer(&s).Start(ctx); err == nil {
 					err = p.Wait()
 				}
@@ -607,7 +609,7 @@ func TestHundredsOfChildrenAtOnce(t *testing.T) {
 			if s != fmt.Sprintf("out %d\n", i) {
 				t.Errorf("output %q of child %d", s, i)
 			}
-			var exit *ExitError
+			var exit *spawn.ExitError
 			switch {
 			case i%2 == 0 && err == nil:
 			case i%2 == 1 && errors.As(err, &exit) && exit.Status.ExitCode == 3:
@@ -617,17 +619,17 @@ func TestHundredsOfChildrenAtOnce(t *testing.T) {
 		}()
 	}
 	g.await(t, n)
-	eventually(t, "no wait blocks a thread", func() bool { return waitsThatBlock() == 0 })
+	testkit.Eventually(t, "no wait blocks a thread", func() bool { return testkit.WaitsThatBlock() == 0 })
 	g.open(t)
 	wg.Wait()
 }
 
 func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
-	large := pattern(1 << 20)
-	file := dataFile(t, large)
+	large := testkit.Pattern(1 << 20)
+	file := testkit.DataFile(t, large)
 	for _, late := range []string{"small", "large", "none"} {
 		t.Run(late, func(t *testing.T) {
-			checkLeaks(t)
+			testkit.CheckLeaks(t)
 			script := map[string]string{
 				"small": "echo out; echo err >&2; exit 3",
 				"large": "cat " + file + "; echo err >&2; exit 3",
@@ -648,14 +650,14 @@ func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
 			p, err := g.hold(script).SetOutputBuffer(&s).SetErrorBuffer(&e).Start(context.Background())
 			require.NoError(t, err)
 			g.await(t, 2)
-			eventually(t, "no wait blocks a thread", func() bool { return waitsThatBlock() == 0 })
+			testkit.Eventually(t, "no wait blocks a thread", func() bool { return testkit.WaitsThatBlock() == 0 })
 			g.open(t)
 
 			r := <-run
-			exit := requireExit(t, r.err, 3)
+			exit := testkit.RequireExit(t, r.err, 3)
 			require.Equal(t, "err\n", string(exit.Stderr))
 			requireSame(t, []byte(want), string(r.out), "Output")
-			requireExit(t, p.Wait(), 3)
+			testkit.RequireExit(t, p.Wait(), 3)
 			requireSame(t, []byte(want), s, "SetOutputBuffer")
 			require.Equal(t, "err\n", e)
 		})
@@ -672,10 +674,10 @@ func TestThousandsOfChildrenTakeFewThreads(t *testing.T) {
 	if files.Cur < uint64(n)+100 {
 		t.Skipf("RLIMIT_NOFILE is %d", files.Cur)
 	}
-	reader := waitingProgram(t)
-	checkLeaks(t)
+	reader := testkit.WaitingProgram(t)
+	testkit.CheckLeaks(t)
 	// In a process of its own, whose threads are not those of other tests.
-	out, err := helperCommand(t, "process-many", reader, strconv.Itoa(n)).Output(context.Background())
+	out, err := testkit.HelperCommand(t, "process-many", reader, strconv.Itoa(n)).Output(context.Background())
 	require.NoError(t, err)
 	threads, err := strconv.Atoi(string(out))
 	require.NoError(t, err)
@@ -700,7 +702,7 @@ func manyChildren(args []string) int {
 			most = max(most, len(tasks))
 		}
 	}
-	c := New(args[0]).SetStdin(r)
+	c := spawn.New(args[0]).SetStdin(r)
 	var failed atomic.Int32
 	var wg sync.WaitGroup
 	for i := range n {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package spawn
+package spawn_test
 
 import (
 	"bytes"
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn/internal/plan"
 )
 
 // imports are those that a fragment of code need not write.
@@ -269,7 +270,7 @@ func TestReadmeStepsAreThoseOfTheOrderTable(t *testing.T) {
 		listed = append(listed, row[1])
 	}
 	at := 0
-	for _, name := range steps() {
+	for _, name := range plan.Steps() {
 		i := slices.Index(listed[at:], name)
 		require.GreaterOrEqualf(t, i, 0, "%s has no row %q, or not in this place", design, name)
 		at += i + 1

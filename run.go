@@ -9,6 +9,11 @@ import (
 	"io"
 	"iter"
 	"regexp"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/dry"
+	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/run"
 )
 
 // Run starts the program and waits for its end. It returns nil when the program exited with code 0, a [*StartError] when it
@@ -80,25 +85,25 @@ func needContext(ctx context.Context) {
 }
 
 // call is the running call for the rooms below.
-func (b begun) call(method string, streams streams) runCall {
-	return runCall{command: &b.wanted, streams: streams, options: b.options, method: method}
+func (b begun) call(method string, streams command.Streams) run.Call {
+	return run.Call{Command: &b.want, Streams: streams, Options: b.options, Method: method}
 }
 
-// dryCall is the same where a function stands in for the program.
-func (b begun) dryCall(streams streams) dryCall {
+// dry.Call is the same where a function stands in for the program.
+func (b begun) dryCall(streams command.Streams) dry.Call {
 	d := b.Clone() // the caller may change his when Start has returned
-	return dryCall{command: &d.wanted, streams: streams, program: b.dry.program(d)}
+	return dry.Call{Command: &d.want, Streams: streams, Program: b.dry.program(d)}
 }
 
 // starts tells of the start of a program whose end the running call tells of.
 type starts struct{ of *observation }
 
-func (s starts) started(path string, pid int) { s.of.start(path, pid) }
-func (s starts) failed(error)                 {}
-func (s starts) over(*outcome)                {}
+func (s starts) Started(path string, pid int) { s.of.start(path, pid) }
+func (s starts) Failed(error)                 {}
+func (s starts) Over(*process.Outcome)        {}
 
 // watcher returns who is to be told of the start; nil if nobody observes it.
-func (b begun) watcher() watcher {
+func (b begun) watcher() process.Watcher {
 	if b.observed == nil {
 		return nil
 	}
@@ -112,39 +117,39 @@ func (c *Command) runStatus(ctx context.Context, method string, out *[]byte, mer
 	if err != nil {
 		return Status{ExitCode: -1}, err
 	}
-	defer b.closeParents()
+	defer b.want.CloseParents()
 	o := b.runStreams(ctx, method, out, merged)
-	status, err := Status(o.status), failure(b.line(), &o)
+	status, err := Status(o.Status), failure(b.want.Line(), &o)
 	b.observed.exit(status, err)
 	return status, err
 }
 
-func (b begun) runStreams(ctx context.Context, method string, out *[]byte, merged bool) outcome {
-	streams := b.streams
+func (b begun) runStreams(ctx context.Context, method string, out *[]byte, merged bool) process.Outcome {
+	streams := b.want.Streams
 	err := b.takeOutput(method, &streams, out, merged)
 	if err == nil {
 		err = b.checkCall(method, &streams)
 	}
 	if err == nil {
-		streams.empty()
+		streams.Empty()
 		err = b.ready(ctx)
 	}
 	if err != nil {
-		return outcome{status: unknown, never: err}
+		return process.Outcome{Status: process.Unknown, Never: err}
 	}
-	streams.keepTail()
+	streams.KeepTail()
 	if b.dry != nil {
 		call := b.dryCall(streams)
-		call.watcher = b.watcher()
-		return runDry(ctx, call)
+		call.Watcher = b.watcher()
+		return dry.Run(ctx, call)
 	}
 	call := b.call(method, streams)
-	call.watcher = b.watcher()
-	return runChild(ctx, call)
+	call.Watcher = b.watcher()
+	return run.Run(ctx, call)
 }
 
 // start starts the program.
-func (b begun) start(ctx context.Context, streams streams) (*Process, error) {
+func (b begun) start(ctx context.Context, streams command.Streams) (*Process, error) {
 	p, err := b.startStreams(ctx, streams)
 	if err != nil {
 		err = public(err)
@@ -154,24 +159,24 @@ func (b begun) start(ctx context.Context, streams streams) (*Process, error) {
 	return p, nil
 }
 
-func (b begun) startStreams(ctx context.Context, streams streams) (*Process, error) {
-	streams.empty()
-	streams = b.onTerminal(streams)
+func (b begun) startStreams(ctx context.Context, streams command.Streams) (*Process, error) {
+	streams.Empty()
+	streams = b.want.OnTerminal(streams)
 	if err := b.ready(ctx); err != nil {
-		b.closeParents()
+		b.want.CloseParents()
 		return nil, err
 	}
-	p := &Process{line: b.line(), observed: b.observed}
+	p := &Process{line: b.want.Line(), observed: b.observed}
 	var err error
 	if b.dry != nil {
-		defer b.closeParents()
+		defer b.want.CloseParents()
 		call := b.dryCall(streams)
-		call.watcher = (*watching)(p)
-		p.run, err = startDry(ctx, call)
+		call.Watcher = (*watching)(p)
+		p.run, err = dry.Start(ctx, call)
 	} else {
 		call := b.call("Start", streams)
-		call.watcher = (*watching)(p)
-		p.run, err = startChild(ctx, call)
+		call.Watcher = (*watching)(p)
+		p.run, err = run.Start(ctx, call)
 	}
 	if err != nil {
 		return nil, err
@@ -186,38 +191,40 @@ func (c *Command) output(ctx context.Context, method string, merged bool) ([]byt
 }
 
 // takeOutput directs standard output to out, unless that is nil or the command directs it elsewhere.
-func (c *Command) takeOutput(method string, streams *streams, out *[]byte, merged bool) error {
+func (c *Command) takeOutput(method string, streams *command.Streams, out *[]byte, merged bool) error {
 	if out == nil {
 		return nil
 	}
-	if err := c.takeStdout(method, streams, stream{streamBytes, out}); err != nil {
+	if err := c.takeStdout(method, streams, command.Stream{Kind: command.StreamBytes, Value: out}); err != nil {
 		return err
 	}
 	if merged {
-		if k := streams[stderr].kind; k != streamDefault && k != streamMerge {
-			return &CallError{method, errTaken(stderr)}
+		if k := streams[command.Stderr].Kind; k != command.StreamDefault && k != command.StreamMerge {
+			return &CallError{method, errTaken(command.Stderr)}
 		}
-		streams[stderr] = stream{kind: streamMerge}
+		streams[command.Stderr] = command.Stream{Kind: command.StreamMerge}
 	}
 	return nil
 }
 
 // takeStdout directs standard output to s, unless the command directs it elsewhere.
-func (c *Command) takeStdout(method string, streams *streams, s stream) error {
+func (c *Command) takeStdout(method string, streams *command.Streams, s command.Stream) error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if err := c.checkStartOnly(method); err != nil {
+	if err := c.want.CheckStartOnly(method); err != nil {
 		return public(err)
 	}
-	if k := streams[stdout].kind; k != streamDefault && k != streamNull {
-		return &CallError{method, errTaken(stdout)}
+	if k := streams[command.Stdout].Kind; k != command.StreamDefault && k != command.StreamNull {
+		return &CallError{method, errTaken(command.Stdout)}
 	}
-	streams[stdout] = s
+	streams[command.Stdout] = s
 	return nil
 }
 
-func errTaken(n int) error { return errors.New(streamNames[n] + " is directed elsewhere already") }
+func errTaken(n int) error {
+	return errors.New(command.StreamNames[n] + " is directed elsewhere already")
+}
 
 // Lines starts the program and yields its standard output line by line as it comes, without the line feeds; a last line that
 // has none is a line too. A line may have any length, see [Command.Records]. If something fails, the last pair has the error of
@@ -258,7 +265,7 @@ func (c *Command) RunRegex(ctx context.Context, re *regexp.Regexp, fn func(group
 		bad = &CallError{"RunRegex", errors.New("the function is nil")}
 	}
 	if bad != nil {
-		c.closeParents()
+		c.want.CloseParents()
 		return cmp.Or(c.firstFail, bad)
 	}
 	return c.records(ctx, "RunRegex", '\n', func(line string) error {
@@ -293,9 +300,9 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 	if err != nil {
 		return err
 	}
-	defer b.closeParents()
-	streams := b.streams
-	err = b.takeStdout(method, &streams, stream{})
+	defer b.want.CloseParents()
+	streams := b.want.Streams
+	err = b.takeStdout(method, &streams, command.Stream{})
 	if err == nil {
 		err = b.checkCall(method, &streams) // the other pipes' ends would be in nobody's hands
 	}
@@ -303,20 +310,20 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 		b.observed.fail(err)
 		return err
 	}
-	streams[stdout] = stream{kind: streamPipe}
-	streams.keepTail()
+	streams[command.Stdout] = command.Stream{Kind: command.StreamPipe}
+	streams.KeepTail()
 	p, err := b.start(ctx, streams)
 	if err != nil {
 		return err
 	}
-	defer p.run.pipes[stdout].Close()
+	defer p.run.Pipes[command.Stdout].Close()
 	returned := false // take may panic
 	defer func() {
 		if !returned {
 			_ = p.leave(errLeft) // nobody is there to hear of it
 		}
 	}()
-	refused, err := readRecords(p.run.pipes[stdout], sep, take)
+	refused, err := readRecords(p.run.Pipes[command.Stdout], sep, take)
 	returned = true
 	if refused != nil {
 		return p.leave(refused)
@@ -324,12 +331,12 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 	if waitErr := p.Wait(); err == nil || ctx.Err() == nil {
 		return waitErr
 	}
-	return p.cutShort(contextError(ctx))
+	return p.cutShort(process.ContextError(ctx))
 }
 
 // leave ends a program of which nothing more is wanted, because of cause, and returns that as the error of the program.
 func (p *Process) leave(cause error) error {
-	p.run.pipes[stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
+	p.run.Pipes[command.Stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
 	if err := p.Abort(); err != nil {
 		cause = fmt.Errorf("%w; it runs on: %w", cause, err)
 		return &ExitError{Command: p.line.String(), Status: Status{ExitCode: -1}, Err: cause}
@@ -369,7 +376,7 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.start(ctx, b.streams)
+	return b.start(ctx, b.want.Streams)
 }
 
 // Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
@@ -382,7 +389,7 @@ func (c *Command) Exec() error {
 	if err != nil {
 		return err
 	}
-	defer b.closeParents()
+	defer b.want.CloseParents()
 	err = public(b.exec())
 	if err != nil {
 		b.observed.fail(err)
@@ -394,26 +401,26 @@ func (b begun) exec() error {
 	if b.firstFail != nil {
 		return b.firstFail
 	}
-	if err := b.checkStartOnly("Exec"); err != nil {
+	if err := b.want.CheckStartOnly("Exec"); err != nil {
 		return err
 	}
-	if b.hook != "" {
+	if b.want.Hook != "" {
 		return &CallError{"Exec", errors.New("a hook is for a child; what it does can be done before Exec")}
 	}
-	if err := b.streams.checkAlone("Exec"); err != nil {
+	if err := b.want.Streams.CheckAlone("Exec"); err != nil {
 		return err
 	}
 	if b.dry != nil {
-		call := b.dryCall(b.streams)
-		call.watcher = b.watcher()
-		o := execDry(call)
-		err := failure(b.line(), &o)
-		b.observed.exit(Status(o.status), err)
+		call := b.dryCall(b.want.Streams)
+		call.Watcher = b.watcher()
+		o := dry.Exec(call)
+		err := failure(b.want.Line(), &o)
+		b.observed.exit(Status(o.Status), err)
 		return err
 	}
-	call := b.call("Exec", b.streams)
-	call.watcher = b.watcher()
-	return execute(call)
+	call := b.call("Exec", b.want.Streams)
+	call.Watcher = b.watcher()
+	return run.Exec(call)
 }
 
 // Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
@@ -425,22 +432,22 @@ func (c *Command) Explain() (string, error) {
 	}
 	if fn := processPolicy.Load(); fn != nil {
 		asked := c.Clone()
-		asked.keepFiles()
+		asked.want.KeepFiles()
 		asked, err := asked.ask(context.Background(), *fn, false)
 		if err != nil {
 			return "", err
 		}
 		c = asked
 	}
-	return c.explain(c.onTerminal(c.streams), false)
+	return c.explain(c.want.OnTerminal(c.want.Streams), false)
 }
 
 // explain returns the program for these streams. Where it is only to be looked
 // at it need not be there.
-func (c *Command) explain(streams streams, look bool) (string, error) {
+func (c *Command) explain(streams command.Streams, look bool) (string, error) {
 	call := begun{Command: c}.call("Explain", streams)
-	call.options.look = look
-	text, err := explain(call)
+	call.Options.Look = look
+	text, err := run.Explain(call)
 	return text, public(err)
 }
 
@@ -450,22 +457,22 @@ func (c *Command) ready(ctx context.Context) error {
 		return c.firstFail
 	}
 	if ctx.Err() != nil {
-		return &StartError{Op: "start", Path: c.name, Err: contextError(ctx)}
+		return &StartError{Op: "start", Path: c.want.Name, Err: process.ContextError(ctx)}
 	}
 	return nil
 }
 
 // checkCall refuses what the running call, which returns no Process, cannot serve.
-func (c *Command) checkCall(method string, streams *streams) error {
+func (c *Command) checkCall(method string, streams *command.Streams) error {
 	if c.firstFail != nil {
 		return c.firstFail
 	}
-	if err := c.checkStartOnly(method); err != nil {
+	if err := c.want.CheckStartOnly(method); err != nil {
 		return public(err)
 	}
 	for n, s := range streams {
-		if s.kind == streamPipe {
-			return &CallError{method, errors.New("the pipe for " + streamNames[n] + " has its other end on a Process; use Start")}
+		if s.Kind == command.StreamPipe {
+			return &CallError{method, errors.New("the pipe for " + command.StreamNames[n] + " has its other end on a Process; use Start")}
 		}
 	}
 	return nil

@@ -1,6 +1,9 @@
 package spawn
 
-import "golang.org/x/sys/unix"
+import (
+	"github.com/virspawn/spawn/internal/command"
+	"golang.org/x/sys/unix"
+)
 
 // maxFilter is the kernel's limit. (BPF_MAXINSNS)
 const maxFilter = 4096
@@ -15,9 +18,9 @@ func (c *Command) SetSeccompFilter(filter []unix.SockFilter) *Command {
 	if len(filter) == 0 || len(filter) > maxFilter {
 		c.fail("SetSeccompFilter", "%d instructions are not 1 to %d", len(filter), maxFilter)
 	}
-	c.confinement.filter = make([]bpfInstruction, len(filter))
+	c.want.Confinement.Filter = make([]command.Instruction, len(filter))
 	for i, f := range filter {
-		c.confinement.filter[i] = bpfInstruction{f.Code, f.Jt, f.Jf, f.K}
+		c.want.Confinement.Filter[i] = command.Instruction{Code: f.Code, Jt: f.Jt, Jf: f.Jf, K: f.K}
 	}
 	return c
 }

@@ -18,7 +18,7 @@ import (
 // already. To set a uid needs CAP_SETUID, except to one's own. On a 32-bit processor no id above 2147483647 can be given. (virCommandSetUID, setresuid(2))
 func (c *Command) SetUID(uid int) *Command {
 	c.checkID("SetUID", "uid", uid)
-	c.ids.uid, c.ids.setUID = uid, true
+	c.want.IDs.UID, c.want.IDs.SetUID = uid, true
 	return c
 }
 
@@ -26,7 +26,7 @@ func (c *Command) SetUID(uid int) *Command {
 // See [Command.SetUID] for the supplementary groups. (virCommandSetGID, setresgid(2))
 func (c *Command) SetGID(gid int) *Command {
 	c.checkID("SetGID", "gid", gid)
-	c.ids.gid, c.ids.setGID = gid, true
+	c.want.IDs.GID, c.want.IDs.SetGID = gid, true
 	return c
 }
 
@@ -39,7 +39,7 @@ func (c *Command) SetGroups(gids ...int) *Command {
 		c.checkID("SetGroups", "gid", gid)
 		groups[i] = uint32(gid)
 	}
-	c.ids.groups, c.ids.setGroups = groups, true
+	c.want.IDs.Groups, c.want.IDs.SetGroups = groups, true
 	return c
 }
 
@@ -97,7 +97,7 @@ func (c *Command) checkID(method, what string, id int) {
 // To empty the bounding set needs CAP_SETPCAP, unless it is empty already: without, the start fails with EPERM. An ordinary
 // user has [Command.SetNoNewPrivs] instead. (virCommandClearCaps, capabilities(7), systemd's CapabilityBoundingSet=)
 func (c *Command) ClearCaps() *Command {
-	c.caps.limited, c.caps.allowed = true, 0
+	c.want.Caps.Limited, c.want.Caps.Allowed = true, 0
 	return c
 }
 
@@ -106,8 +106,8 @@ func (c *Command) ClearCaps() *Command {
 // package capability has no name for is given by its number, and one that the kernel does not know is an error.
 // (virCommandAllowCap)
 func (c *Command) AllowCap(caps ...capability.Cap) *Command {
-	c.caps.limited = true
-	c.caps.allowed |= c.capBits("AllowCap", caps)
+	c.want.Caps.Limited = true
+	c.want.Caps.Allowed |= c.capBits("AllowCap", caps)
 	return c
 }
 
@@ -115,14 +115,14 @@ func (c *Command) AllowCap(caps ...capability.Cap) *Command {
 // needs CAP_SETPCAP. The default is this process's. The other sets stay as they are; it wins over the bounding set of [Command.AllowCap].
 // (PR_CAPBSET_DROP in prctl(2), systemd's CapabilityBoundingSet=)
 func (c *Command) SetBoundingCaps(caps ...capability.Cap) *Command {
-	c.caps.bounding, c.caps.setBounding = c.capBits("SetBoundingCaps", caps), true
+	c.want.Caps.Bounding, c.want.Caps.SetBounding = c.capBits("SetBoundingCaps", caps), true
 	return c
 }
 
 // SetAmbientCaps makes these capabilities, which this process must have, the ambient ones: a program that runs as an ordinary user
 // has them. Together with [Command.AllowCap] they must be allowed. The default is this process's, which a change of user empties. (PR_CAP_AMBIENT in prctl(2), systemd's AmbientCapabilities=)
 func (c *Command) SetAmbientCaps(caps ...capability.Cap) *Command {
-	c.caps.ambient, c.caps.setAmbient = c.capBits("SetAmbientCaps", caps), true
+	c.want.Caps.Ambient, c.want.Caps.SetAmbient = c.capBits("SetAmbientCaps", caps), true
 	return c
 }
 
@@ -132,7 +132,7 @@ func (c *Command) SetSecurebits(bits int) *Command {
 	if bits < 0 || bits > 0xff {
 		c.fail("SetSecurebits", "%#x are no securebits", bits)
 	}
-	c.caps.securebits, c.caps.setSecurebits = bits, true
+	c.want.Caps.Securebits, c.want.Caps.SetSecurebits = bits, true
 	return c
 }
 
@@ -152,7 +152,7 @@ func (c *Command) capBits(method string, caps []capability.Cap) (set uint64) {
 // capabilities have no effect, for all its descendants. It needs no privilege. The default is as in this process.
 // (PR_SET_NO_NEW_PRIVS in prctl(2), systemd's NoNewPrivileges=)
 func (c *Command) SetNoNewPrivs() *Command {
-	c.confinement.noNewPrivs = true
+	c.want.Confinement.NoNewPrivs = true
 	return c
 }
 
@@ -162,7 +162,7 @@ func (c *Command) SetNoNewPrivs() *Command {
 // [Command.SetMACOptional]. (virCommandSetSELinuxLabel, setexeccon(3), systemd's SELinuxContext=)
 func (c *Command) SetSELinuxLabel(label string) *Command {
 	c.checkLabel("SetSELinuxLabel", label)
-	c.mac.selinux = label
+	c.want.Labels.SELinux = label
 	return c
 }
 
@@ -172,7 +172,7 @@ func (c *Command) SetSELinuxLabel(label string) *Command {
 // [Command.SetMACOptional]. (virCommandSetAppArmorProfile, aa_change_onexec(2), systemd's AppArmorProfile=)
 func (c *Command) SetAppArmorProfile(profile string) *Command {
 	c.checkLabel("SetAppArmorProfile", profile)
-	c.mac.apparmor = profile
+	c.want.Labels.AppArmor = profile
 	return c
 }
 
@@ -187,14 +187,14 @@ func (c *Command) SetSmackLabel(label string) *Command {
 	if len(label) > maxSmackLabel || strings.ContainsAny(label, "/\"'\\ ") || strings.HasPrefix(label, "-") {
 		c.fail("SetSmackLabel", "%q is not a label", label)
 	}
-	c.mac.smack = label
+	c.want.Labels.Smack = label
 	return c
 }
 
 // SetMACOptional takes [Command.SetSELinuxLabel], [Command.SetAppArmorProfile] and [Command.SetSmackLabel] as not called on a kernel that
 // does not run the module in question, for daemons that come with a label for each. Every other failure stays one.
 func (c *Command) SetMACOptional() *Command {
-	c.mac.optional = true
+	c.want.Labels.Optional = true
 	return c
 }
 
@@ -229,7 +229,7 @@ func (c *Command) SetPersonality(p Personality) *Command {
 	if p == 0xffffffff { // which only asks
 		c.fail("SetPersonality", "%#x is not a personality", uint32(p))
 	}
-	c.attrs.personality, c.attrs.setPersonality = uint32(p), true
+	c.want.Attributes.Personality, c.want.Attributes.SetPersonality = uint32(p), true
 	return c
 }
 
@@ -250,6 +250,6 @@ func (c *Command) SetKeyring(mode KeyringMode) *Command {
 	if mode != KeyringInherit && mode != KeyringPrivate {
 		c.fail("SetKeyring", "%d is not a mode", int(mode))
 	}
-	c.attrs.ownKeyring = mode == KeyringPrivate
+	c.want.Attributes.OwnKeyring = mode == KeyringPrivate
 	return c
 }

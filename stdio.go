@@ -3,13 +3,15 @@ package spawn
 import (
 	"io"
 	"os"
+
+	"github.com/virspawn/spawn/internal/command"
 )
 
 // SetInput makes the program read data, of any size, and then the end of the file, as its standard input. A program that
 // does not read it all is no error. The data must not change while the command runs.
 // (virCommandSetInputBuffer)
 func (c *Command) SetInput(data []byte) *Command {
-	c.streams[stdin] = stream{streamData, data}
+	c.want.Streams[command.Stdin] = command.Stream{Kind: command.StreamData, Value: data}
 	return c
 }
 
@@ -20,11 +22,11 @@ func (c *Command) SetInput(data []byte) *Command {
 func (c *Command) SetStdin(r io.Reader) *Command {
 	switch r := r.(type) {
 	case nil:
-		c.streams[stdin] = stream{kind: streamNull}
+		c.want.Streams[command.Stdin] = command.Stream{Kind: command.StreamNull}
 	case *os.File:
-		c.setFile(stdin, "SetStdin", r)
+		c.setFile(command.Stdin, "SetStdin", r)
 	default:
-		c.streams[stdin] = stream{streamReader, r}
+		c.want.Streams[command.Stdin] = command.Stream{Kind: command.StreamReader, Value: r}
 	}
 	return c
 }
@@ -33,21 +35,21 @@ func (c *Command) SetStdin(r io.Reader) *Command {
 // caller's. Any other writer gets a copy through a pipe, in a goroutine; when its Write fails, the pipe is closed
 // and the running call returns an [*ExitError] that wraps that error. If the same writer is given for both outputs, at most one goroutine at
 // a time writes to it. Nil, like the default, is /dev/null. (virCommandSetOutputFD)
-func (c *Command) SetStdout(w io.Writer) *Command { return c.setWriter(stdout, "SetStdout", w) }
+func (c *Command) SetStdout(w io.Writer) *Command { return c.setWriter(command.Stdout, "SetStdout", w) }
 
 // SetStderr makes the program write its standard error to w; all else is as for [Command.SetStdout]. With nil not even
 // [Command.Run] keeps the end for the error, which makes it a little faster.
 // (virCommandSetErrorFD)
-func (c *Command) SetStderr(w io.Writer) *Command { return c.setWriter(stderr, "SetStderr", w) }
+func (c *Command) SetStderr(w io.Writer) *Command { return c.setWriter(command.Stderr, "SetStderr", w) }
 
 func (c *Command) setWriter(n int, method string, w io.Writer) *Command {
 	switch w := w.(type) {
 	case nil:
-		c.streams[n] = stream{kind: streamNull}
+		c.want.Streams[n] = command.Stream{Kind: command.StreamNull}
 	case *os.File:
 		c.setFile(n, method, w)
 	default:
-		c.streams[n] = stream{streamWriter, w}
+		c.want.Streams[n] = command.Stream{Kind: command.StreamWriter, Value: w}
 	}
 	return c
 }
@@ -56,20 +58,20 @@ func (c *Command) setFile(n int, method string, f *os.File) {
 	if f == nil {
 		c.fail(method, "the file is nil")
 	}
-	c.streams[n] = stream{streamFile, f}
+	c.want.Streams[n] = command.Stream{Kind: command.StreamFile, Value: f}
 }
 
 // SetOutputBuffer empties *s now, and sets it to all of the program's standard output when the running call returns
 // or [Process.Wait] does, also when that is nothing and also when the call fails. Given the same string as
 // [Command.SetErrorBuffer], both outputs go to it in the order of their writing. (virCommandSetOutputBuffer)
 func (c *Command) SetOutputBuffer(s *string) *Command {
-	return c.setBuffer(stdout, "SetOutputBuffer", s)
+	return c.setBuffer(command.Stdout, "SetOutputBuffer", s)
 }
 
 // SetErrorBuffer does for standard error what [Command.SetOutputBuffer] does for standard output.
 // (virCommandSetErrorBuffer)
 func (c *Command) SetErrorBuffer(s *string) *Command {
-	return c.setBuffer(stderr, "SetErrorBuffer", s)
+	return c.setBuffer(command.Stderr, "SetErrorBuffer", s)
 }
 
 func (c *Command) setBuffer(n int, method string, s *string) *Command {
@@ -78,39 +80,39 @@ func (c *Command) setBuffer(n int, method string, s *string) *Command {
 		return c
 	}
 	*s = ""
-	c.streams[n] = stream{streamString, s}
+	c.want.Streams[n] = command.Stream{Kind: command.StreamString, Value: s}
 	return c
 }
 
 // MergeStderr sends the program's standard error where its standard output goes, in the order of the writing.
 func (c *Command) MergeStderr() *Command {
-	c.streams[stderr] = stream{kind: streamMerge}
+	c.want.Streams[command.Stderr] = command.Stream{Kind: command.StreamMerge}
 	return c
 }
 
 // InheritStdio gives the program this process's standard input, output and error. If one of them is closed here, the program is
 // not started.
 func (c *Command) InheritStdio() *Command {
-	for n := range c.streams {
-		c.streams[n] = stream{kind: streamInherit}
+	for n := range c.want.Streams {
+		c.want.Streams[n] = command.Stream{Kind: command.StreamInherit}
 	}
 	return c
 }
 
 // PipeStdin makes the program's standard input a pipe, whose other end is [Process.Stdin], which the caller closes. It is for [Command.Start]; for
 // all other running calls it is an error. (virCommandSetInputFD with a pipe)
-func (c *Command) PipeStdin() *Command { return c.setPipe(stdin) }
+func (c *Command) PipeStdin() *Command { return c.setPipe(command.Stdin) }
 
 // PipeStdout makes the program's standard output a pipe, whose other end is [Process.Stdout], which the caller closes. It is for [Command.Start];
 // for all other running calls it is an error. (virCommandSetOutputFD with -1)
-func (c *Command) PipeStdout() *Command { return c.setPipe(stdout) }
+func (c *Command) PipeStdout() *Command { return c.setPipe(command.Stdout) }
 
 // PipeStderr makes the program's standard error a pipe, whose other end is [Process.Stderr], which the caller closes. It is for [Command.Start];
 // for all other running calls it is an error. (virCommandSetErrorFD with -1)
-func (c *Command) PipeStderr() *Command { return c.setPipe(stderr) }
+func (c *Command) PipeStderr() *Command { return c.setPipe(command.Stderr) }
 
 func (c *Command) setPipe(n int) *Command {
-	c.streams[n] = stream{kind: streamPipe}
+	c.want.Streams[n] = command.Stream{Kind: command.StreamPipe}
 	return c
 }
 
@@ -130,7 +132,7 @@ func (c *Command) setPipe(n int) *Command {
 // If there is no terminal to be had, the start fails: with ENOENT without /dev/ptmx, with ENOSPC when there are too many.
 // (pty(7), TIOCGPTPEER, of Linux 4.13, and TIOCSCTTY in ioctl_tty(2), forkpty(3), systemd's TTYPath=, TTYRows=, TTYColumns=)
 func (c *Command) SetPTY(rows, cols uint16) *Command {
-	c.attrs.pty, c.session = &ptySize{rows, cols}, true
+	c.want.Attributes.PTY, c.want.Session = &command.PTYSize{Rows: rows, Cols: cols}, true
 	return c
 }
 
@@ -142,6 +144,6 @@ func (c *Command) SetControllingTTY(tty *os.File) *Command {
 	if tty == nil {
 		c.fail("SetControllingTTY", "the file is nil")
 	}
-	c.attrs.tty, c.session = tty, true
+	c.want.Attributes.TTY, c.want.Session = tty, true
 	return c
 }

@@ -1,0 +1,66 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"path/filepath"
+	"strings"
+
+	"github.com/syndtr/gocapability/capability"
+)
+
+// CheckWhole refuses what does not go together, whatever the machine: the program is to run in a child or, with exec, in place of this process.
+func (c *Command) CheckWhole(exec bool) error {
+	n, a, caps := &c.Namespaces, &c.Attributes, &c.Caps
+	more := caps.Ambient &^ caps.Allowed
+	switch {
+	case n.IsMapped() && n.Fresh&newUser == 0:
+		return &CallError{"SetUIDMap", errors.New("without SetNamespaces(UserNamespace) there is nothing to map")}
+	case exec && (n.Fresh != 0 || n.Joined != nil):
+		return &CallError{"Exec", errors.New("namespaces are for a child")}
+	case a.PTY != nil && a.TTY != nil:
+		return &CallError{"SetPTY", errors.New("by SetControllingTTY the session has another terminal")}
+	case exec && a.Cgroup != "":
+		return &CallError{"Exec", errors.New("a cgroup is for a child")}
+	case a.Chroot != "" && !filepath.IsAbs(c.Name):
+		return &CallError{"SetChroot", fmt.Errorf("the program %q has no absolute path in the new root", c.Name)}
+	case c.Daemon && a.DeathSignal != 0:
+		return &CallError{"SetParentDeathSignal", errors.New("a daemon outlives its parent")}
+	case c.Daemon && a.PTY != nil:
+		return &CallError{"SetPTY", errors.New("a daemon has no terminal")}
+	case c.Daemon && a.TTY != nil:
+		return &CallError{"SetControllingTTY", errors.New("a daemon has no terminal")}
+	case caps.Limited && more != 0:
+		name := "CAP_" + strings.ToUpper(capability.Cap(bits.TrailingZeros64(more)).String())
+		return &CallError{"SetAmbientCaps", fmt.Errorf("%s is not among those of AllowCap", name)}
+	case c.Daemon && !exec:
+		return c.Streams.CheckAlone("Daemonize")
+	}
+	return nil
+}
+
+// CheckStartOnly refuses in a call that returns no Process what needs one.
+func (c *Command) CheckStartOnly(method string) error {
+	switch {
+	case c.Handshake:
+		return &CallError{method, errors.New("RequireHandshake needs a Process to shake hands with; use Start")}
+	case c.Daemon:
+		return &CallError{method, errors.New("Daemonize is for a program that nobody waits for; use Start")}
+	case c.Attributes.PTY != nil:
+		return &CallError{method, errors.New("the terminal of SetPTY has its other end on a Process; use Start")}
+	}
+	return nil
+}
+
+// CheckAlone refuses streams that need this process at the other end.
+func (s *Streams) CheckAlone(method string) error {
+	for n, s := range s {
+		switch s.Kind {
+		case StreamDefault, StreamNull, StreamInherit, StreamFile, StreamMerge, StreamData:
+		default:
+			return &CallError{method, errors.New("nobody would be left at the other end of " + StreamNames[n])}
+		}
+	}
+	return nil
+}

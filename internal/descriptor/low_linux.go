@@ -1,0 +1,189 @@
+package descriptor
+
+import (
+	"errors"
+	"math"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// The child gets a copy of the descriptor table up to the highest number that it needs (close_range with
+// CLOSE_RANGE_UNSHARE), so where this process has thousands of descriptors open, its share of a new pipe must
+// still have a low number. A small block of low numbers is therefore reserved at the first start, held by
+// descriptors of / that can do nothing (O_PATH), and lent to the ends of pipes that go to a child.
+
+const (
+	lowCount = 16 // numbers reserved
+	lowLimit = 64 // a number below this is low: one word of the kernel's bitmap
+)
+
+var Low Numbers
+
+type Numbers struct {
+	once sync.Once
+	mu   sync.Mutex     // for what follows
+	base int            // one that is never lent: the source to refill the others from
+	free []int          // held, and not lent
+	ours [lowLimit]bool // held or lent
+}
+
+// Reserve takes the block, once. Where there is none to be had, the library works without.
+func (l *Numbers) Reserve() {
+	l.once.Do(func() {
+		l.mu.Lock() // another start may be before its own call of this
+		defer l.mu.Unlock()
+		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err == nil {
+			fd, err = AboveStreams(fd)
+		}
+		if err != nil {
+			return
+		}
+		l.base = fd
+		for len(l.free) < lowCount && fd < lowLimit {
+			fd, err = unix.FcntlInt(uintptr(l.base), unix.F_DUPFD_CLOEXEC, 3)
+			if err != nil {
+				break
+			}
+			if fd < lowLimit {
+				l.ours[fd] = true
+				l.free = append(l.free, fd)
+			} else {
+				Close(fd)
+			}
+		}
+		if len(l.free) < lowCount { // a table that is nearly full, or a low limit: leave the numbers to the program
+			for _, fd := range l.free {
+				l.ours[fd] = false
+				Close(fd)
+			}
+			l.free = nil
+			Close(l.base)
+		}
+	})
+}
+
+// Move returns a low number for the descriptor fd, which is then closed, or fd itself when its number is low or no
+// low one is free. The result is closed by release.
+func (l *Numbers) Move(fd int) int {
+	if fd < lowLimit {
+		return fd
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := len(l.free) - 1
+	if last < 0 {
+		return fd
+	}
+	n := l.free[last]
+	if unix.Dup3(fd, n, unix.O_CLOEXEC) != nil {
+		return fd
+	}
+	l.free = l.free[:last]
+	Close(fd)
+	return n
+}
+
+// Release closes a descriptor that move returned. A number of the block is held again in the same step.
+func (l *Numbers) Release(fd int) {
+	if fd >= lowLimit {
+		Close(fd)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ours[fd] && unix.Dup3(l.base, fd, unix.O_CLOEXEC) == nil {
+		l.free = append(l.free, fd)
+		return
+	}
+	l.ours[fd] = false
+	Close(fd)
+}
+
+// Pipe returns a new pipe. The child gets the end for which childReads says so: it has a low number, where possible, and is
+// closed by release; the other end by Close.
+func (l *Numbers) Pipe(childReads bool) (parent, child int, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, -1, os.NewSyscallError("pipe2(O_CLOEXEC)", err)
+	}
+	var errs [2]error
+	for i := range p {
+		p[i], errs[i] = AboveStreams(p[i])
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		Close(p[0])
+		Close(p[1])
+		return -1, -1, err
+	}
+	parent, child = p[0], p[1]
+	if childReads {
+		parent, child = p[1], p[0]
+	}
+	return parent, l.Move(child), nil
+}
+
+// AboveStreams moves a new descriptor to a number above those of the standard streams, which this process may have closed: what is
+// there would be inherited in their place, and package os takes a broken pipe under the numbers 1 and 2 for this
+// process's own output and ends it. If there is no number left, fd is closed.
+func AboveStreams(fd int) (int, error) {
+	if fd > lastStream {
+		return fd, nil
+	}
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lastStream+1)
+	Close(fd)
+	return n, os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
+}
+
+// Close closes a descriptor of this package. The number is free afterwards whatever close says.
+func Close(fd int) { _ = unix.Close(fd) }
+
+// SetNonblock makes this process's end of a new pipe, or a pidfd, non-blocking, which does not fail.
+func SetNonblock(fd int) { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK) }
+
+// IsOpen reports whether fd is a descriptor of this process.
+func IsOpen(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
+}
+
+// Limit returns the number that a descriptor of this process must be below. (RLIMIT_NOFILE)
+func Limit() int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(l.Cur)
+}
+
+// Dup returns a descriptor of this package's for what f has open.
+func Dup(f *os.File) (fd int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var dupErr error
+	if conn.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, lastStream+1) }) != nil {
+		return -1, os.ErrClosed
+	}
+	if dupErr != nil {
+		return -1, dupErr
+	}
+	return Low.Move(fd), nil
+}
+
+// Open opens a file under a number that is no stream's; -1 with an error.
+func Open(path string, flags int) (int, error) {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("open", err)
+	}
+	return AboveStreams(fd)
+}
+
+// SetWindowSize sets the size of the terminal that fd has open, in characters.
+func SetWindowSize(fd int, rows, cols uint16) error {
+	return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+}

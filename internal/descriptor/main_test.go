@@ -1,0 +1,9 @@
+package descriptor_test
+
+import (
+	"testing"
+
+	"github.com/virspawn/spawn/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }

@@ -1,0 +1,61 @@
+//go:build linux
+
+package plan
+
+import (
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// checkGate opens the pipe through which this process lets the child go on: once when it knows a daemon, once when it has done its part, such as
+// the maps of a user namespace, and once for a handshake.
+func (pl *Plan) checkGate() error {
+	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
+		return nil
+	}
+	var err error
+	var gateR int
+	pl.GateW, gateR, err = descriptor.Low.Pipe(true)
+	if err != nil {
+		return pl.Failed(err)
+	}
+	pl.childEnds = append(pl.childEnds, gateR)
+	pl.fds.gateR = pl.fds.keep(gateR)
+	return nil
+}
+
+// awaitParent makes the child wait until this process has done its work for it.
+func (pl *Plan) awaitParent() {
+	if pl.Command.HasParentWork() && pl.Mode != InPlace {
+		pl.awaitByte()
+	}
+}
+
+// stopAtGate makes the child say that it is there, and wait. When this process ends or gives up, the read finds the end of the file.
+func (pl *Plan) stopAtGate() {
+	if !pl.Command.Handshake {
+		return
+	}
+	pl.sayReady()
+	pl.awaitByte()
+}
+
+func (pl *Plan) sayReady() {
+	p := pl.Program
+	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.fds.status), p.CString("\x01"), 1)
+	p.Expect(ready, 1)
+}
+
+func (pl *Plan) awaitByte() {
+	read := pl.Program.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.fds.gateR), pl.Program.Alloc(1), 1)
+	pl.Program.Expect(read, 1)
+}
+
+// CloseGate ends a child that waits at the gate.
+func (pl *Plan) CloseGate() {
+	if pl.GateW >= 0 {
+		descriptor.Close(pl.GateW)
+		pl.GateW = -1
+	}
+}

@@ -1,0 +1,317 @@
+//go:build linux
+
+package plan
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// Helper is what one run through a helper needs.
+type Helper struct {
+	Report *helper.Report
+	image  int // its descriptor, empty until the program is written
+
+	// In placement.kept.
+	exe, imageKept, reportKept int
+
+	// The child's end of the status pipe, closed once, and a further descriptor of the other one.
+	closeStatus func()
+	watch       int
+
+	// For a forked helper.
+	Files []uintptr // its descriptors
+	null  int       // /dev/null
+}
+
+// checkHelper opens what a helper needs.
+func (pl *Plan) checkHelper() error {
+	if pl.Options.Executor == Direct {
+		return nil
+	}
+	h := &Helper{watch: -1, closeStatus: func() {}}
+	report, reportFD, err := helper.NewReport()
+	if err != nil {
+		return pl.Failed(err)
+	}
+	h.Report = report
+	pl.Helper = h // for release
+	keep := func(fd int, err error) (int, int, error) {
+		if err == nil {
+			fd, err = descriptor.AboveStreams(fd)
+		}
+		if err != nil {
+			return -1, -1, err
+		}
+		fd = descriptor.Low.Move(fd)
+		pl.childEnds = append(pl.childEnds, fd)
+		return fd, pl.fds.keep(fd), nil
+	}
+	if _, h.reportKept, err = keep(reportFD, nil); err != nil {
+		return pl.Failed(err)
+	}
+	if h.image, h.imageKept, err = keep(helper.NewImage()); err != nil {
+		return pl.Failed(err)
+	}
+	if pl.Options.Executor == ForkedHelper {
+		null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err == nil {
+			null, err = descriptor.AboveStreams(null)
+		}
+		if err != nil {
+			return pl.Failed(os.NewSyscallError("open("+os.DevNull+")", err))
+		}
+		pl.childEnds = append(pl.childEnds, null)
+		h.null = null
+		return nil
+	}
+	exe, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if _, h.exe, err = keep(exe, os.NewSyscallError("open("+SelfExe+")", err)); err != nil {
+		return pl.Failed(err)
+	}
+	return nil
+}
+
+const SelfExe = helper.Executable
+
+// enterHelper makes the child a helper, which runs what follows.
+func (pl *Plan) enterHelper() {
+	h := pl.Helper
+	if h == nil {
+		return
+	}
+	p := pl.Program
+	caps := pl.helperCaps()
+	if pl.Options.Executor == ChildAndHelper {
+		for i := range pl.fds.kept {
+			p.Add(program.SysFcntl, pl.fds.keptFD(i), unix.F_SETFD, 0)
+		}
+		// Or the Go runtime could not make panics of faults.
+		p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(^uint64(helper.Faults)), 0, sigsetSize)
+		pl.keepCaps(caps)
+		args := pl.HelperArgs()
+		argv := p.Pointers(len(args))
+		for i, a := range args {
+			p.SetPointer(argv, i, p.CString(a))
+		}
+		environ := os.Environ()
+		envp := p.Pointers(len(environ))
+		for i, s := range environ {
+			addr := p.CString(s)
+			p.SetPointer(envp, i, addr)
+			p.Hide(addr, strings.IndexByte(s, '=')+1) // it is not the program's, and may hold what nobody should see
+		}
+		p.Add(unix.SYS_EXECVEAT, pl.fds.keptFD(h.exe), p.CString(""), argv, envp, unix.AT_EMPTY_PATH)
+		p.Split()
+	}
+	pl.restoreCaps(caps)
+	pl.openProc() // what was opened before execve would be refused
+}
+
+func (pl *Plan) HelperArgs() []string {
+	return []string{helper.Name, strconv.Itoa(int(pl.fds.keptFD(pl.Helper.imageKept)))}
+}
+
+// callHook calls the hook, if there is one.
+func (pl *Plan) callHook() {
+	if c := pl.Command; c.Hook != "" {
+		pl.Program.AddHook(c.Hook, c.HookArg)
+	}
+}
+
+// LeftMemory reports whether the helper has become the program, or has ended: then nobody has the status pipe's other end.
+func (h *Helper) LeftMemory() bool {
+	if !h.Report.Execs() {
+		return false
+	}
+	h.closeStatus() // the helper has a table of its own
+	fds := []unix.PollFd{{Fd: int32(h.watch)}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&unix.POLLHUP != 0
+}
+
+// WriteImage hands the helper its part of the program.
+func (pl *Plan) WriteImage() error {
+	h := pl.Helper
+	if h == nil {
+		return nil
+	}
+	m := helper.Image{Program: pl.Program, Report: int(pl.fds.keptFD(h.reportKept))}
+	for i := range pl.fds.kept {
+		m.Kept = append(m.Kept, int(pl.fds.keptFD(i)))
+	}
+	if pl.Options.Executor == ForkedHelper {
+		m.Only = []int{}
+		for n, fd := range h.Files {
+			if fd != noFile {
+				m.Only = append(m.Only, n)
+			}
+		}
+	}
+	if err := m.Write(h.image); err != nil {
+		return pl.Failed(err)
+	}
+	return nil
+}
+
+// sets are capabilities that execve of a helper must not change.
+type sets struct {
+	inUserNamespace                 bool // then all there are
+	stay                            bool // by themselves
+	permitted, inheritable, ambient uint64
+}
+
+func (pl *Plan) helperCaps() (s sets) {
+	n := &pl.Command.Namespaces
+	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
+		return sets{inUserNamespace: true, permitted: 1<<(LastCap()+1) - 1}
+	}
+	s.permitted, s.inheritable = ownCaps()
+	before, bounding := s.permitted, uint64(0)
+	for c := range LastCap() + 1 {
+		switch in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); {
+		case err == nil && in != 0:
+			bounding |= 1 << c
+		case err == nil && s.inheritable&(1<<c) == 0:
+			s.permitted &^= 1 << c // no execve keeps that one
+		}
+		if set, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0); err == nil && set == 1 {
+			s.ambient |= 1 << c
+		}
+	}
+	securebits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable
+	return s
+}
+
+// keepCaps has the capabilities survive the execve of the helper, where its user is not root.
+func (pl *Plan) keepCaps(s sets) {
+	if s.permitted == 0 || !s.inUserNamespace && os.Geteuid() == 0 {
+		return
+	}
+	pl.capset(s.permitted, s.permitted)
+	pl.raiseAmbient(s.permitted)
+}
+
+// restoreCaps makes them what they were: as root, execve gives more.
+func (pl *Plan) restoreCaps(s sets) {
+	if s.stay || s.permitted == 0 && !s.inUserNamespace && os.Geteuid() != 0 {
+		return
+	}
+	pl.capset(s.permitted, s.inheritable)
+	pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+	pl.raiseAmbient(s.ambient)
+}
+
+func (pl *Plan) raiseAmbient(caps uint64) {
+	for n := range 64 {
+		if caps&(1<<n) != 0 {
+			pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n))
+		}
+	}
+}
+
+// noFile stands in a list of descriptors for one that is closed.
+const noFile = ^uintptr(0)
+
+// placeForked lists the descriptors for a forked helper, which is born with them.
+func (pl *Plan) placeForked() {
+	f := &pl.fds
+	set := func(n int, fd int) {
+		for len(pl.Helper.Files) <= n {
+			pl.Helper.Files = append(pl.Helper.Files, noFile)
+		}
+		pl.Helper.Files[n] = uintptr(fd)
+	}
+	for _, m := range f.moves {
+		set(m.to, m.from)
+	}
+	for n, null := range f.null {
+		if null {
+			set(n, pl.Helper.null)
+		}
+	}
+	for i := range f.kept {
+		k := &f.kept[i]
+		fd := k.n
+		if fd <= command.Stderr || f.isTarget(fd) {
+			k.n = f.scratch()
+		}
+		set(k.n, fd)
+	}
+}
+
+// openProcs opens the list of processes of the cgroup, for a forked helper: with this process's privileges, by which the kernel goes. It is not
+// born there, because package syscall waits for execve, and that wait would have no end in a frozen cgroup.
+func (pl *Plan) openProcs() error {
+	if pl.Options.Executor != ForkedHelper || pl.CloneOptions.Cgroup == 0 {
+		return nil
+	}
+	fd, err := unix.Openat(pl.CloneOptions.Cgroup, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		fd, err = descriptor.AboveStreams(fd)
+	}
+	if err != nil {
+		return pl.Failed(os.NewSyscallError("openat("+strconv.Itoa(pl.CloneOptions.Cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err))
+	}
+	fd = descriptor.Low.Move(fd)
+	pl.childEnds = append(pl.childEnds, fd)
+	pl.fds.procs = pl.fds.keep(fd)
+	return nil
+}
+
+// enterCgroup makes a forked helper do first of all what a child is born with.
+func (pl *Plan) enterCgroup() {
+	if pl.fds.procs < 0 {
+		return
+	}
+	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1) // itself
+	if own := pl.CloneOptions.Namespaces & unix.CLONE_NEWCGROUP; own != 0 {
+		pl.Program.Add(unix.SYS_UNSHARE, uintptr(own))
+	}
+}
+
+// CloseReport gives the memory of the helper's report back.
+func (pl *Plan) CloseReport() {
+	h := pl.Helper
+	if h != nil && h.Report != nil {
+		h.Report.Close()
+		h.Report = nil
+		if h.watch >= 0 {
+			descriptor.Close(h.watch)
+		}
+	}
+}
+
+// watchStatus takes over this process's ends of the status pipe that tell when the helper has become the program.
+func (h *Helper) watchStatus(statusR, status int) (err error) {
+	h.closeStatus = sync.OnceFunc(func() { descriptor.Low.Release(status) })
+	h.watch, err = unix.FcntlInt(uintptr(statusR), unix.F_DUPFD_CLOEXEC, command.Stderr+1)
+	return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
+}
+
+// ForkedNamespaces are those that a forked helper is born in: that of cgroups, which shows them from its own one on, waits until it is in that.
+func (pl *Plan) ForkedNamespaces() uint64 {
+	if pl.fds.procs < 0 {
+		return pl.CloneOptions.Namespaces
+	}
+	return pl.CloneOptions.Namespaces &^ unix.CLONE_NEWCGROUP
+}
+
+// HookStep names the hook for an error, or the helper.
+func (pl *Plan) HookStep() string {
+	for i := range pl.Program.Len() {
+		if _, _, ok := pl.Program.Hook(i); ok {
+			return pl.Program.Step(i)
+		}
+	}
+	return "helper"
+}

@@ -1,0 +1,225 @@
+//go:build linux
+
+package plan_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/secure"
+	"github.com/virspawn/spawn/internal/testkit"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	testkit.Helpers["setuid-env"] = printEnvironments
+	testkit.Helpers["setuid-hook"] = tryHelpers
+	testkit.Helpers["setuid-denied"] = runDenied
+}
+
+// printEnvironments prints the environments that children of this process get.
+func printEnvironments([]string) int {
+	fmt.Println("secure:", secure.Mode())
+	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "TMPDIR"} {
+		// A loader takes these from a privileged program before it runs, and from env below; a program that is linked statically has them.
+		if _, ok := os.LookupEnv(name); !ok {
+			os.Setenv(name, "/of/caller")
+		}
+	}
+	env := spawn.New("/usr/bin/env") // whose /proc/self may be closed to it
+	for _, c := range []*spawn.Command{
+		env.Clone().AddEnvPassCommon(),
+		env.Clone().AddEnvPassBlockSUID("SPAWN_SET"),
+		env.Clone().AddEnvPassBlockSUID("SPAWN_SET", "fallback"),
+		env.Clone().AddEnvPassAllowSUID("SPAWN_SET"),
+		env.Clone().AddEnvPassAllowSUID("SPAWN_SET").AddEnvPassBlockSUID("SPAWN_SET"),
+	} {
+		out, err := c.Output(context.Background())
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		vars := []string{}
+		for _, v := range testkit.Wanted(c).Env.Vars {
+			vars = append(vars, v.Name+"="+v.Value.Str)
+		}
+		fmt.Printf("%q\n", vars)
+		if got := strings.Fields(string(out)); !slices.Equal(got, vars) {
+			fmt.Printf("but the program got %q\n", got)
+		}
+	}
+	return 0
+}
+
+const passedEnvironments = `secure: false
+["LD_PRELOAD=/of/caller" "LD_LIBRARY_PATH=/of/caller" "PATH=/of/caller" "HOME=/of/caller" "USER=caller" "LOGNAME=caller" "TMPDIR=/of/caller"]
+["SPAWN_SET=caller"]
+["SPAWN_SET=caller"]
+["SPAWN_SET=caller"]
+["SPAWN_SET=caller"]
+`
+
+const blockedEnvironments = `secure: true
+["PATH=/bin:/usr/bin" "USER=caller" "LOGNAME=caller"]
+[]
+["SPAWN_SET=fallback"]
+["SPAWN_SET=caller"]
+["SPAWN_SET=caller"]
+`
+
+// forEachPrivilege runs a test with this test binary as an ordinary program and as one that gives its caller privileges.
+func forEachPrivilege(t *testing.T, f func(t *testing.T, program string, privileged bool)) {
+	testkit.CheckLeaks(t)
+	testkit.NeedsRoot(t, "to make a setuid program")
+	own, err := testkit.StatusOf(testkit.CatStatus())
+	require.NoError(t, err)
+	if own["NoNewPrivs"] == "1" {
+		t.Skip("no_new_privs is set: no program gets privileges here")
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	program := testkit.CopySelf(t)
+	for _, x := range []struct {
+		name            string
+		mode            uint32
+		cap, privileged bool
+	}{
+		{"ordinary", 0o755, false, false},
+		{"setuid", 0o4755, false, true},
+		{"setgid", 0o2755, false, true},
+		{"file capability", 0o755, true, true},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			require.NoError(t, unix.Chmod(program, x.mode))
+			if x.cap {
+				setFileCapability(t, program, unix.CAP_NET_BIND_SERVICE)
+			}
+			f(t, program, x.privileged)
+		})
+	}
+}
+
+func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := passedEnvironments
+		if privileged {
+			want = blockedEnvironments
+		}
+		c := spawn.New(program, testkit.HelperPrefix+"setuid-env").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").
+			AddEnv("SPAWN_SET", "caller").AddEnv("USER", "caller").AddEnv("LOGNAME", "caller").
+			AddEnv("LD_PRELOAD", "/of/caller").AddEnv("LD_LIBRARY_PATH", "/of/caller").
+			AddEnv("PATH", "/of/caller").AddEnv("HOME", "/of/caller").AddEnv("TMPDIR", "/of/caller")
+		out, err := c.Output(context.Background())
+		if privileged && !plan.CanClone() {
+			require.Equal(t, "secure: true\nspawn: cannot start \"/usr/bin/env\": start: "+"no child can be cloned on this processor, and a process that runs setuid or with file capabilities has no helper: unsupported operation\n", string(out))
+			return
+		}
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// tryHelpers runs programs that ask for a helper.
+func tryHelpers([]string) int {
+	fmt.Println(spawn.New("/bin/true").SetPreExecHook(testkit.HookFails, "this is why").Run(context.Background()))
+	fmt.Println("forced:", plan.HelperForced())
+	return 0
+}
+
+func TestAPrivilegedProgramHasNoHelpers(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "spawn: cannot start \"/bin/true\": hook(\"fails\"): this is why\nforced: true\n"
+		if privileged {
+			want = "spawn: SetPreExecHook: a process that runs setuid or with file capabilities has no helper to run a hook\nforced: false\n"
+		}
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-hook").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").
+			AddEnv("SPAWN_EXECUTOR", "helper").Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// runDenied runs a program under a policy that denies what a child is cloned by.
+func runDenied([]string) int {
+	if err := errors.Join(testkit.Deny(unix.SYS_CLONE3, uint64(unix.ENOSYS)), testkit.DenyFlags(unix.SYS_CLONE, unix.CLONE_PIDFD, uint64(unix.EPERM))); err != nil {
+		return testkit.Fail(err)
+	}
+	err := spawn.New("/bin/true").Run(context.Background())
+	var start *spawn.StartError
+	if errors.As(err, &start) {
+		op, _, _ := strings.Cut(start.Op, "(")
+		fmt.Println(op, start.Err)
+		return 0
+	}
+	fmt.Println(err)
+	return 0
+}
+
+// TestAPrivilegedProgramReportsThatItMayNotClone: an ordinary one then has a helper.
+func TestAPrivilegedProgramReportsThatItMayNotClone(t *testing.T) {
+	testkit.NeedsClone(t)
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "<nil>\n"
+		if privileged {
+			want = "clone operation not permitted\n"
+		}
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-denied").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// TestAPrivilegedProgramIsNoHelper: an ordinary user starts it as a helper, with a program of his own that an ordinary one would run.
+func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		want := "the forged program ran\n"
+		if privileged {
+			want = "main was reached\n"
+		}
+		// The program as the ordinary user has it made, which has no capabilities to give to a helper.
+		forged := testkit.By(spawn.New("/bin/echo", "the forged program ran").InheritStdio(), plan.ChildAndHelper)
+		pl, err := testkit.Planned(forged, plan.Piped)
+		require.NoError(t, err)
+		defer pl.Release()
+		for i := range pl.Program.Len() {
+			if nr := pl.Program.At(i).Nr; nr == unix.SYS_CAPSET || nr == unix.SYS_PRCTL {
+				pl.Program.At(i).Flags |= 1 // program.Ignore
+			}
+		}
+		require.NoError(t, pl.WriteImage())
+		c := spawn.New(program, strconv.Itoa(pl.ImageNumber())).SetArgv0(helper.Name).SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE")
+		for _, n := range pl.KeptNumbers() {
+			fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 100)
+			require.NoError(t, err)
+			f := os.NewFile(uintptr(fd), "kept")
+			defer f.Close()
+			c.PassFDAs(f, n)
+		}
+		out, err := c.CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// setFileCapability gives a program a permitted and effective capability. (struct vfs_cap_data in capabilities(7))
+func setFileCapability(t *testing.T, path string, n uint) {
+	const revision2, effective = 0x02000000, 1
+	b := binary.LittleEndian.AppendUint32(nil, revision2|effective)
+	b = binary.LittleEndian.AppendUint32(b, 1<<n) // permitted; n is below 32
+	b = append(b, make([]byte, 12)...)
+	err := unix.Setxattr(path, "security.capability", b, 0)
+	if err == unix.ENOTSUP {
+		t.Skip("the file system has no file capabilities")
+	}
+	require.NoError(t, err)
+}

@@ -1,0 +1,148 @@
+//go:build linux
+
+package run
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/process"
+	"golang.org/x/sys/unix"
+)
+
+// meetDaemon makes the daemon, if there is to be one, the process of this run. Where it cannot, gateErr or the child's report says why, and there is
+// no process left.
+func (r *run) meetDaemon() (met bool) {
+	if !r.p.Daemon {
+		return true
+	}
+	waitForStart(func(timeout time.Duration) bool { return waitReadable(r.handle.fd, timeout) })
+	r.CloseChildEnds() // the daemon has a table of its own
+	pid, status := r.reapFirstParent()
+	_, failed := r.failure()
+	err := r.openDaemon(pid)
+	if err == nil {
+		return true
+	}
+	if pid == 0 { // then the gate was closed, and if anything has failed since then, it is for that
+		err = fmt.Errorf("the daemon's first parent ended: %s", status)
+	} else {
+		_, failed = r.failure()
+	}
+	if !failed {
+		r.gateErr = &command.StartError{Op: "double fork", Path: r.Path, Err: err}
+	}
+	return false
+}
+
+// reapFirstParent takes the first parent's status and returns it with the pid of the daemon, 0 if there is none.
+func (r *run) reapFirstParent() (pid int, status process.Status) {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	res := waitResults.Get().(*waitResult)
+	defer waitResults.Put(res)
+	status.ExitCode = -1
+	if r.waitid(res, 0) == nil {
+		status = newStatus(res.info.Code, res.child().status, &res.usage)
+	}
+	if r.Options.Executor == plan.ForkedHelper {
+		return r.Helper.Report.Daemon(), status
+	}
+	return int(binary.NativeEndian.Uint32(r.Program.Bytes(r.DaemonPID, 4))), status
+}
+
+// openDaemon makes the daemon the process of this run, or waits for its end.
+func (r *run) openDaemon(pid int) error {
+	if pid == 0 {
+		r.CloseGate() // which ends a daemon whose first parent was killed before it could tell of it
+		waitForStart(func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) })
+		return errNoDaemon
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		fd, err = descriptor.AboveStreams(fd)
+	}
+	if err != nil {
+		r.CloseGate() // which ends it
+		waitReadable(r.StatusR, -1)
+		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil) // ECHILD, unless it is this process's child now
+		if err == unix.ESRCH {
+			return errNoDaemon // whose parent has waited for it
+		}
+		return os.NewSyscallError(fmt.Sprintf("pidfd_open(%d, 0)", pid), err)
+	}
+	if !r.awaitAnswer(fd) {
+		_ = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WALL, nil)
+		descriptor.Close(fd)
+		return errNoDaemon
+	}
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	descriptor.Close(r.handle.fd)
+	r.p.PID, r.handle.fd = pid, fd
+	if r.p.Killed {
+		_ = r.handle.signal(unix.SIGKILL) // there may be nothing left
+	}
+	return nil
+}
+
+var errNoDaemon = errors.New("the daemon ended before its program")
+
+// awaitAnswer lets the daemon go on and reports whether it has answered, or has ended.
+func (r *run) awaitAnswer(pidfd int) bool {
+	_, _ = unix.Write(r.GateW, []byte{1}) // EPIPE when it has ended
+	waitForStart(func(timeout time.Duration) bool {
+		if waitReadable(r.StatusR, timeout) {
+			return true
+		}
+		r.p.Mu.Lock()
+		defer r.p.Mu.Unlock()
+		if r.p.Killed { // it is stopped, perhaps, but there: it would have answered or ended
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		}
+		return false
+	})
+	return r.readReady()
+}
+
+// waitReadable waits until fd can be read, or has no more writers, but no longer than the timeout, if that is not negative, and reports
+// whether it can.
+func waitReadable(fd int, timeout time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	var left *unix.Timespec
+	if timeout >= 0 {
+		left = new(unix.Timespec)
+		*left = unix.NsecToTimespec(int64(timeout))
+	}
+	for {
+		n, err := unix.Ppoll(fds, left, nil)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
+}
+
+// daemonEnded reports whether this is a daemon, and has ended.
+func (r *run) daemonEnded() bool { return r.p.Daemon && waitReadable(r.handle.fd, 0) }
+
+// signalDaemonsGroup signals the group of a daemon, which is not this process's child: its pid may be another's at any time.
+//
+// Preconditions: r.r.p.mu is held.
+func (r *run) signalDaemonsGroup(sig unix.Signal) error {
+	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
+	err := unix.PidfdSendSignal(r.handle.fd, sig, nil, processGroup)
+	if err != unix.EINVAL {
+		return err
+	}
+	// Before Linux 6.9. As long as the daemon has not been waited for the group is its own.
+	if err := r.handle.signal(0); err != nil {
+		return err
+	}
+	return unix.Kill(-r.p.PID, sig)
+}

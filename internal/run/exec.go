@@ -1,0 +1,87 @@
+//go:build linux
+
+package run
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/helper"
+	"github.com/virspawn/spawn/internal/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Exec replaces this process: a thread of its own makes the calls of the program. What it changes of itself
+// (descriptors, directory, umask, credentials) goes with it when a call fails; what it changed of the process, limits
+// and ignored signals, is put back.
+func Exec(c Call) error {
+	told := false
+	tell := func(path string) {
+		if c.Watcher != nil && !told {
+			c.Watcher.Started(path, os.Getpid())
+		}
+		told = true
+	}
+	once := func() error { return execOnce(c, tell) }
+	if c.Command.Session { // which is made only once
+		return once()
+	}
+	return again(once)
+}
+
+func execOnce(c Call, tell func(path string)) error {
+	c.Options.Executor = plan.Direct
+	r := &run{call: c}
+	if err := r.Make(c.Command, c.Streams, plan.InPlace, c.Options); err != nil {
+		return err
+	}
+	defer r.Release()
+	tell(r.Path)
+	undo := r.saveProcess()
+	r.undumpable = plan.Undumpable(r.Command, plan.Direct)
+	if r.undumpable {
+		dumpable.enter()
+	}
+	failure := helper.Exec(r.Program)
+	r.leftMemory()
+	undo()
+	return r.startError(failure)
+}
+
+// saveProcess returns a function that puts back what the program changes of the whole process.
+func (r *run) saveProcess() (undo func()) {
+	actions := map[syscall.Signal]plan.Action{}
+	for n := 1; n <= command.MaxSignal; n++ {
+		action := plan.GetAction(syscall.Signal(n))
+		if action.Handler == plan.SigIgn || slices.Contains(r.Command.Attributes.Ignored, n) {
+			actions[syscall.Signal(n)] = action
+		}
+	}
+	limits := map[int]unix.Rlimit{}
+	for resource := range command.RlimitCount {
+		var l unix.Rlimit
+		if unix.Prlimit(0, resource, nil, &l) == nil {
+			limits[resource] = l
+		}
+	}
+	files := map[string]string{}
+	for _, f := range r.ProcFiles {
+		if text, err := os.ReadFile(f.Path); err == nil {
+			files[f.Path] = f.Base + strings.TrimSpace(string(text))
+		}
+	}
+	return func() {
+		for path, text := range files {
+			_ = writeOnce(path, text) // a lower oom_score_adj may need a privilege
+		}
+		for resource, l := range limits {
+			_ = unix.Prlimit(0, resource, &l, nil) // a hard limit may need a privilege to be raised
+		}
+		for sig, action := range actions {
+			plan.SetAction(sig, action)
+		}
+	}
+}

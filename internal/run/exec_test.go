@@ -1,0 +1,417 @@
+//go:build linux
+
+package run_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/syndtr/gocapability/capability"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/testkit"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	testkit.Helpers["exec-from-a-mess"] = execFromAMess
+	testkit.Helpers["exec-fails"] = execFails
+	testkit.Helpers["exec-streams"] = execStreams
+	testkit.Helpers["exec-busy"] = execBusy
+	testkit.Helpers["exec-confined"] = execConfined
+}
+
+// makeAMess gives this process what a program should not inherit.
+func makeAMess() error {
+	unix.Umask(0)
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGUSR1, unix.Signal(40)} {
+		testkit.IgnoreSignal(sig)
+	}
+	for _, flags := range []int{unix.O_RDONLY, unix.O_RDONLY | unix.O_CLOEXEC} {
+		if _, err := unix.Open("/", flags, 0); err != nil {
+			return err
+		}
+	}
+	if _, err := unix.FcntlInt(0, unix.F_DUPFD, 500); err != nil {
+		return err
+	}
+	return errors.Join(os.Setenv("MESS", "1"), os.Chdir("/"))
+}
+
+// tidy are the attributes of a program that is started from a mess, in dir.
+func tidy(c *spawn.Command, dir string) *spawn.Command {
+	c.InheritStdio().AddEnv("A", "value").AddSecretEnv("B", "secret").SetWorkingDirectory(dir).SetUmask(0o27).
+		SetRlimit(unix.RLIMIT_CORE, 0, 0).SetRlimit(unix.RLIMIT_NOFILE, 200, 300)
+	if os.Geteuid() == 0 {
+		c.SetUID(65534).SetGID(65533).SetGroups(1, 2)
+	}
+	return c
+}
+
+func TestExecReplacesThisProcessByWhatAChildWouldBe(t *testing.T) {
+	testkit.CheckLeaks(t)
+	dir := testkit.PublicDir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "marker"), []byte("marker\n"), 0o644))
+	run := func(how string, program ...string) string {
+		args := append([]string{how, dir}, program...)
+		out, err := testkit.HelperCommand(t, "exec-from-a-mess", args...).SetErrorBuffer(new(string)).Output(context.Background())
+		require.NoError(t, err)
+		return string(out)
+	}
+	for _, program := range [][]string{
+		{"/bin/cat", "marker", "/proc/self/limits"},
+		{"/bin/cat", "/proc/self/environ", "/proc/self/cmdline"},
+		{"/bin/ls", "/proc/self/fd"},
+		{"/bin/sh", "-c", "umask; pwd; exit 0"},
+	} {
+		require.Equal(t, run("child", program...), run("exec", program...))
+	}
+
+	limits := run("exec", "/bin/cat", "marker", "/proc/self/limits")
+	require.True(t, strings.HasPrefix(limits, "marker\n"), "the working directory")
+	require.Regexp(t, `Max open files +200 +300 `, limits)
+	require.Regexp(t, `Max core file size +0 +0 `, limits)
+	require.Equal(t, "A=value\x00B=secret\x00", run("exec", "/bin/cat", "/proc/self/environ"))
+
+	status := run("exec", "/bin/cat", "/proc/self/status")
+	for name, want := range map[string]string{"SigIgn": "0000000000000000", "SigBlk": "0000000000000000", "Umask": "0027"} {
+		require.Equal(t, want, testkit.StatusField(status, name), name)
+	}
+}
+
+func TestExecBecomesAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become another user")
+	}
+	testkit.CheckLeaks(t)
+	out, err := testkit.HelperCommand(t, "exec-from-a-mess", "exec", testkit.PublicDir(t), "/bin/cat", "/proc/self/status").Output(context.Background())
+	require.NoError(t, err)
+	status := string(out)
+	require.Equal(t, "65534\t65534\t65534\t65534", testkit.StatusField(status, "Uid"))
+	require.Equal(t, "65533\t65533\t65533\t65533", testkit.StatusField(status, "Gid"))
+	require.Equal(t, "1 2", testkit.StatusField(status, "Groups"))
+	require.Equal(t, "0000000000000000", testkit.StatusField(status, "CapEff"))
+}
+
+// execFromAMess runs the program args[2:] in the directory args[1], as a child or in place of this process.
+func execFromAMess(args []string) int {
+	if err := makeAMess(); err != nil {
+		return testkit.Fail(err)
+	}
+	c := tidy(spawn.New(args[2], args[3:]...), args[1])
+	if args[0] == "exec" {
+		return testkit.Fail(c.Exec())
+	}
+	if err := c.Run(context.Background()); err != nil {
+		return testkit.Fail(err)
+	}
+	return 0
+}
+
+// confinements are commands that print their own status, by what confines them.
+var confinements = map[string]struct {
+	change func(*spawn.Command) *spawn.Command
+	root   bool
+	want   map[string]string // fields of the status
+}{
+	"no capabilities": {(*spawn.Command).ClearCaps, true, map[string]string{"CapPrm": hexMask(0), "CapEff": hexMask(0), "CapInh": hexMask(0), "CapBnd": hexMask(0)}},
+	"some capabilities": {func(c *spawn.Command) *spawn.Command {
+		return c.AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_KILL).SetUID(testkit.Nobody)
+	}, true, map[string]string{
+		"CapAmb": hexMask(1 << unix.CAP_KILL), "CapEff": hexMask(1 << unix.CAP_KILL), "CapBnd": hexMask(1<<unix.CAP_KILL | 1<<unix.CAP_NET_RAW),
+		"Uid": "65534 65534 65534 65534",
+	}},
+	"bounding set": {func(c *spawn.Command) *spawn.Command { return c.SetBoundingCaps(capability.CAP_KILL) }, true, map[string]string{
+		"CapBnd": hexMask(1 << unix.CAP_KILL), "CapPrm": hexMask(1 << unix.CAP_KILL),
+	}},
+	"securebits": {func(c *spawn.Command) *spawn.Command { return c.SetSecurebits(1) }, true, map[string]string{"CapPrm": hexMask(0), "Uid": "0 0 0 0"}}, // SECBIT_NOROOT
+	"filter": {func(c *spawn.Command) *spawn.Command {
+		return c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
+	}, false, map[string]string{
+		"Seccomp": "2", "NoNewPrivs": "1",
+	}},
+}
+
+func hexMask(mask uint64) string { return fmt.Sprintf("%016x", mask) }
+
+func TestExecConfinesTheProgramAsAChild(t *testing.T) {
+	for name, x := range confinements {
+		t.Run(name, func(t *testing.T) {
+			if x.root {
+				testkit.NeedsRoot(t, "to have capabilities")
+			}
+			testkit.CheckLeaks(t)
+			inPlace, err := testkit.StatusOf(testkit.HelperCommand(t, "exec-confined", name))
+			require.NoError(t, err)
+			for field, want := range x.want {
+				require.Equal(t, want, inPlace[field], field)
+			}
+			child, err := testkit.StatusOf(x.change(testkit.CatStatus()))
+			require.NoError(t, err)
+			for _, field := range []string{"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn"} {
+				require.Equal(t, child[field], inPlace[field], field)
+			}
+		})
+	}
+	t.Run("Landlock", func(t *testing.T) {
+		testkit.NeedsLandlock(t, 1)
+		testkit.CheckLeaks(t)
+		path := filepath.Join(t.TempDir(), "file")
+		require.Equal(t, "refused\n", testkit.OutputOf(t, testkit.HelperCommand(t, "exec-confined", "Landlock", path)))
+		require.NoFileExists(t, path)
+	})
+}
+
+// execConfined replaces this process by a program that is confined by args[0].
+func execConfined(args []string) int {
+	if args[0] == "Landlock" {
+		rules := spawn.Landlock{Paths: []spawn.LandlockPath{{Path: "/", Rights: spawn.LandlockReadOnly}}, Version: 1}
+		return testkit.Fail(spawn.New("/bin/sh", "-c", `(echo text >"$0") 2>&- || echo refused`, args[1]).InheritStdio().SetLandlock(rules).Exec())
+	}
+	return testkit.Fail(confinements[args[0]].change(testkit.CatStatus().InheritStdio()).Exec())
+}
+
+func TestExecKeepsTheProcessAndCanMakeItLead(t *testing.T) {
+	testkit.CheckLeaks(t)
+	for _, lead := range []string{"", "group", "session"} {
+		var s string
+		p, err := testkit.HelperCommand(t, "exec-streams", "lead "+lead).SetOutputBuffer(&s).Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, p.Wait())
+		_, rest, _ := strings.Cut(s, ") ")
+		fields := strings.Fields(rest) // state, parent, group, session
+		pid := strconv.Itoa(p.PID())
+		require.True(t, strings.HasPrefix(s, pid+" "))
+		require.Equal(t, strconv.Itoa(os.Getpid()), fields[1])
+		require.Equal(t, lead != "", fields[2] == pid, "group")
+		require.Equal(t, lead == "session", fields[3] == pid, "session")
+	}
+}
+
+func TestExecGivesTheProgramItsInputAndDescriptors(t *testing.T) {
+	testkit.CheckLeaks(t)
+	out, err := testkit.HelperCommand(t, "exec-streams", "input").Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "input, sent, file\n", string(out))
+	out, err = testkit.HelperCommand(t, "exec-streams", "null").Output(context.Background())
+	require.NoError(t, err)
+	require.Empty(t, out, "standard output is /dev/null unless said")
+}
+
+// execStreams replaces this process by a program with certain streams.
+func execStreams(args []string) int {
+	switch args[0] {
+	case "input":
+		r, w, err := os.Pipe()
+		if err != nil {
+			return testkit.Fail(err)
+		}
+		if _, err := io.WriteString(w, "file"); err != nil {
+			return testkit.Fail(err)
+		}
+		c := spawn.New("/bin/sh")
+		fd := c.SetInput([]byte("input, ")).SetSendBuffer([]byte("sent, "))
+		c.AddArg("-c", fmt.Sprintf("cat; cat /dev/fd/%d; cat /dev/fd/7; echo", fd)).PassFDAs(r, 7).SetStdout(os.Stdout)
+		w.Close()
+		return testkit.Fail(c.Exec())
+	case "null":
+		return testkit.Fail(spawn.New("/bin/sh", "-c", "echo text; echo text >&2").Exec())
+	}
+	c := spawn.New("/bin/cat", "/proc/self/stat").InheritStdio()
+	switch args[0] {
+	case "lead group":
+		c.SetProcessGroup()
+	case "lead session":
+		c.SetSession()
+	}
+	return testkit.Fail(c.Exec())
+}
+
+func TestExecRefusesWhatNeedsThisProcess(t *testing.T) {
+	testkit.CheckLeaks(t)
+	var s string
+	full := make([]byte, 1<<20)
+	tooMuch := spawn.New("/bin/true")
+	tooMuch.SetSendBuffer(full)
+	for text, c := range map[string]*spawn.Command{
+		"stdin":           spawn.New("/bin/true").SetStdin(new(bytes.Buffer)),
+		"stdout":          spawn.New("/bin/true").SetStdout(new(bytes.Buffer)),
+		"stderr":          spawn.New("/bin/true").SetStderr(new(bytes.Buffer)),
+		" stdin":          spawn.New("/bin/true").PipeStdin(),
+		" stdout":         spawn.New("/bin/true").PipeStdout(),
+		" stderr":         spawn.New("/bin/true").PipeStderr(),
+		"of stdout":       spawn.New("/bin/true").SetOutputBuffer(&s),
+		"of stderr":       spawn.New("/bin/true").SetErrorBuffer(&s),
+		"what is to read": spawn.New("/bin/true").SetInput(full),
+		"pipe":            tooMuch,
+	} {
+		before := testkit.OpenFDs(t)
+		err := c.Exec()
+		require.Error(t, err, text)
+		require.ErrorContains(t, err, "spawn: ", text)
+		require.Equal(t, before, testkit.OpenFDs(t), text)
+	}
+}
+
+func TestAProcessWorksAsBeforeWhenExecHasFailed(t *testing.T) {
+	testkit.CheckLeaks(t)
+	out, err := testkit.HelperCommand(t, "exec-fails", testkit.PublicDir(t)).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good\n", string(out))
+}
+
+// execFails fails to replace this process in many ways, and compares this process before and after.
+func execFails(args []string) int {
+	if err := makeAMess(); err != nil {
+		return testkit.Fail(err)
+	}
+	child := func() string {
+		out, err := testkit.Shell("umask; pwd; ulimit -n; ulimit -c; cat").SetInput([]byte("text")).Output(context.Background())
+		return fmt.Sprint(string(out), err)
+	}
+	childBefore := child()
+	before, err := describeSelf()
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	threads := len(tasks())
+	tidy := func(c *spawn.Command) *spawn.Command {
+		tidy(c, args[0])
+		for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_NOFILE} {
+			var limit unix.Rlimit
+			if unix.Getrlimit(resource, &limit) == nil { // a hard limit could not be raised again
+				c.SetRlimit(resource, limit.Cur/2, limit.Max)
+			}
+		}
+		return c
+	}
+	commands := map[string]*spawn.Command{
+		`execve("/nonexistent/program")`: tidy(spawn.New("/nonexistent/program")),
+		`execve("/")`:                    tidy(spawn.New("/")).SetProcessGroup(),
+		`chdir("/nonexistent")`:          tidy(spawn.New("/bin/true")).SetWorkingDirectory("/nonexistent"),
+		"search in PATH":                 tidy(spawn.New("no-such-program")),
+		`prlimit64(0, RLIMIT_NOFILE, `:   tidy(spawn.New("/bin/true")).SetMaxFiles(1 << 40),
+		`execve("/nonexistent/program`:   spawn.New("/nonexistent/program"),
+	}
+	for round := range 10 {
+		for op, c := range commands {
+			err := c.Exec()
+			var start *spawn.StartError
+			if !errors.As(err, &start) || !strings.HasPrefix(start.Op, op) {
+				return testkit.Fail(fmt.Errorf("%s: unexpected error %v", op, err))
+			}
+			if round > 1 && round < 9 {
+				continue
+			}
+			if err := waitForSame(before); err != nil {
+				return testkit.Fail(fmt.Errorf("%s: %w", op, err))
+			}
+		}
+	}
+	if now := len(tasks()); now > threads+8 {
+		return testkit.Fail(fmt.Errorf("%d threads, before: %d", now, threads))
+	}
+	if now := child(); now != childBefore {
+		return testkit.Fail(fmt.Errorf("a child is %q and was %q", now, childBefore))
+	}
+	if err := waitForSame(before); err != nil {
+		return testkit.Fail(err)
+	}
+	fmt.Println("good")
+	return 0
+}
+
+func TestExecTriesAProgramThatIsBeingWrittenAgain(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho \"$0\" ran\n"), 0o755))
+	out, err := testkit.HelperCommand(t, "exec-busy", path).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "started "+path+"\n"+path+" ran\n", string(out))
+}
+
+// printStarts prints what it is told of.
+type printStarts struct{ spawn.Observer }
+
+func (printStarts) CommandStarted(_ context.Context, e spawn.StartEvent) {
+	fmt.Println("started", e.Path)
+}
+
+// execBusy replaces this process by a program that is open for writing for a moment.
+func execBusy(args []string) int {
+	f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	time.AfterFunc(3*time.Millisecond, func() { f.Close() })
+	return testkit.Fail(spawn.New(args[0]).InheritStdio().SetObserver(printStarts{}).Exec())
+}
+
+func tasks() []string {
+	dirs, _ := filepath.Glob("/proc/self/task/*")
+	return dirs
+}
+
+// waitForSame waits until this process is as it was. The thread that has failed may take a moment to end.
+func waitForSame(before string) error {
+	var now string
+	for range 1000 {
+		var err error
+		if now, err = describeSelf(); err == nil && now == before {
+			return nil
+		}
+	}
+	return fmt.Errorf("this process is\n%s\nand was\n%s", now, before)
+}
+
+// describeSelf tells what matters of this process; it must be the same for every thread.
+func describeSelf() (string, error) {
+	var all []string
+	for _, task := range tasks() {
+		var b strings.Builder
+		status, err := os.ReadFile(task + "/status")
+		if err != nil {
+			return "", err
+		}
+		for _, name := range []string{"Umask", "Uid", "Gid", "Groups", "SigIgn", "CapEff", "CapPrm", "NoNewPrivs"} {
+			fmt.Fprintln(&b, name, testkit.StatusField(string(status), name))
+		}
+		cwd, err := os.Readlink(task + "/cwd")
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(&b, cwd, openNumbersOf(task))
+		all = append(all, b.String())
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(all) != 1 {
+		return "", fmt.Errorf("threads differ:\n%s", strings.Join(all, "\n"))
+	}
+	limits, err := os.ReadFile("/proc/self/limits")
+	return all[0] + string(limits) + fmt.Sprint("dumpable ", testkit.DumpableFlag()), err
+}
+
+// openNumbersOf returns the descriptors of a thread, but not those of this function.
+func openNumbersOf(task string) (open []string) {
+	entries, err := os.ReadDir(task + "/fd")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(task, "fd", e.Name())); err == nil && !strings.HasSuffix(target, "/fd") {
+			open = append(open, e.Name())
+		}
+	}
+	return open
+}

@@ -1,0 +1,49 @@
+//go:build linux
+
+package run
+
+import (
+	"context"
+
+	"github.com/virspawn/spawn/internal/process"
+	"golang.org/x/sys/unix"
+)
+
+// What the tests of this package reach into.
+
+const (
+	BusyTries  = busyTries
+	MaxBlocked = maxBlocked
+)
+
+var (
+	Again         = again
+	CloneChild    = cloneChild
+	ErrUnexpected = errUnexpected
+	Prepare       = prepare
+	RunOnce       = runOnce
+	TryBlock      = tryBlock
+)
+
+// Child is a child of a plan.
+type Child = run
+
+// ChildOf returns the child that a process is.
+func ChildOf(p *process.Process) *Child { return p.Target.(*run) }
+
+// ChooseExecutor chooses who is to run the command.
+func (c *Call) ChooseExecutor(forced bool) error { return c.chooseExecutor(forced) }
+
+func (r *run) Process() *process.Process              { return r.p }
+func (r *run) NewProcess()                            { r.newProcess() }
+func (r *run) Clone() error                           { return r.clone() }
+func (r *run) DoParentWork()                          { r.doParentWork() }
+func (r *run) WatchContext(ctx context.Context)       { r.unwatch = r.p.Watch(ctx) }
+func (r *run) HandOver()                              { r.handOver() }
+func (r *run) WaitExec() error                        { return r.waitExec() }
+func (r *run) StartWaiting(ctx context.Context) error { return r.startWaiting(ctx) }
+func (r *run) Wait() error                            { return r.wait() }
+func (r *run) Reap() bool                             { return r.reap() }
+func (r *run) CloseHandle()                           { r.handle.close() }
+func (r *run) SignalGroup(sig unix.Signal) error      { return r.signalGroup(sig) }
+func (r *run) SaveProcess() (undo func())             { return r.saveProcess() }

@@ -1,0 +1,104 @@
+//go:build linux
+
+package run
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/child"
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/secure"
+	"golang.org/x/sys/unix"
+)
+
+// refused is a clone that the kernel, or a seccomp policy, does not have.
+type refused struct{ error }
+
+// isRefusal reports whether a helper may do what a clone could not.
+func (r *run) isRefusal(errno syscall.Errno) bool {
+	if r.Options.Executor == plan.ForkedHelper || secure.Mode() || r.CloneOptions.Namespaces != 0 {
+		return false
+	}
+	return errno == unix.ENOSYS || r.CloneOptions.Cgroup == 0 && (errno == unix.EPERM || errno == unix.EINVAL)
+}
+
+// forkHelper starts a helper by way of package syscall.
+func (r *run) forkHelper() (child.Child, error) {
+	n := &r.Command.Namespaces
+	sys := &syscall.SysProcAttr{Cloneflags: uintptr(r.ForkedNamespaces())}
+	if n.Fresh&unix.CLONE_NEWUSER != 0 {
+		sys.UidMappings, sys.GidMappings = sysMaps(n.UIDMaps), sysMaps(n.GIDMaps)
+		sys.GidMappingsEnableSetgroups = !plan.DeniesSetgroups(n)
+		for c := range plan.LastCap() + 1 {
+			sys.AmbientCaps = append(sys.AmbientCaps, uintptr(c))
+		}
+	}
+	fork := func() (int, error) {
+		return syscall.ForkExec(plan.SelfExe, r.HelperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: r.Helper.Files, Sys: sys})
+	}
+	pidfd := -1
+	sys.PidFD = &pidfd // as soon as there is a pid: other code may wait for it, and another process get it
+	pid, err := fork()
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL { // which a seccomp policy may say to that
+		sys.PidFD, pidfd = nil, -1
+		pid, err = fork()
+	}
+	if err != nil {
+		call := "fork"
+		if flags := r.ForkedNamespaces(); flags != 0 {
+			call = "clone(" + program.CloneFlags(flags) + ")"
+		}
+		return child.Child{}, &command.StartError{Op: call + " and execve(" + strconv.Quote(plan.SelfExe) + ")", Path: r.Path, Err: err}
+	}
+	if pidfd < 0 {
+		pidfd, err = unix.PidfdOpen(pid, 0)
+	}
+	if err != nil { // the helper finds its pipes closed
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return child.Child{}, r.Failed(os.NewSyscallError("pidfd_open("+strconv.Itoa(pid)+", 0)", err))
+	}
+	return child.Child{PID: pid, PIDFD: pidfd}, nil
+}
+
+func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
+	for _, m := range maps {
+		s = append(s, syscall.SysProcIDMap(m))
+	}
+	return s
+}
+
+// silence is what is known of a helper that has neither come to its execve nor said why not.
+type silence struct{ step, text string }
+
+// listen returns nil for a helper that has come to its execve, or has said why not. Another one may have lost the status pipe to its hook, and be about
+// to find that out.
+func (r *run) listen() *silence {
+	spoken := func() bool {
+		_, failed := r.Program.Failed()
+		return failed || r.Helper.Report.Execs()
+	}
+	if spoken() || waitReadable(r.handle.fd, maxBlockedTime) && spoken() {
+		return nil
+	}
+	if r.Helper.Report.Passed() {
+		if r.endedBySignal() { // as a child without a helper may; that one's end is the program's too
+			return nil
+		}
+		return &silence{"helper", "the child has ended before its program"}
+	}
+	return &silence{r.HookStep(), "the child has not come back from it"}
+}
+
+// hookFailure is what a hook has returned, in another process.
+func hookFailure(message string, errno syscall.Errno) error {
+	if errno == 0 {
+		return errors.New(message)
+	}
+	return &command.Causes{Text: message, Errs: []error{errno}}
+}

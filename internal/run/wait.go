@@ -1,0 +1,431 @@
+//go:build linux
+
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/transfer"
+	"golang.org/x/sys/unix"
+)
+
+// There are two ways to wait. While few wait, each blocks its thread in one ppoll for the child and all its pipes, which
+// costs the fewest wake-ups. A wait that lasts, and any beyond a few, is parked: it goes to Go's poller and costs
+// no thread.
+
+const (
+	// maxBlocked is how many waits may block a thread at a time.
+	maxBlocked = 16
+	// maxStarting is the same for waits for children on their way to exec, or to their gates.
+	maxStarting = 8
+	// maxBlockedTime is how long a wait may block a thread.
+	maxBlockedTime = 100 * time.Millisecond
+)
+
+// blockedWaits counts the waits that block a thread.
+var blockedWaits atomic.Int32
+
+func tryBlock() bool {
+	if blockedWaits.Add(1) <= maxBlocked {
+		return true
+	}
+	blockedWaits.Add(-1)
+	return false
+}
+
+func unblock() { blockedWaits.Add(-1) }
+
+// wait waits for everything. If the child could not exec it returns the reason.
+func (r *run) wait() error {
+	if r.Mode != plan.Unwatched {
+		if err := r.waitExec(); err != nil {
+			return err
+		}
+		r.tellStarted()
+	}
+	err := r.waitExit()
+	if err == nil {
+		r.tellOver()
+	}
+	return err
+}
+
+// startWaits bounds the threads that wait for children to exec, which takes a moment.
+var startWaits = make(chan struct{}, maxStarting)
+
+// waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+func (r *run) waitExec() error {
+	r.waitLeft()
+	r.CloseChildEnds()
+	switch {
+	case r.Helper != nil: // it may take its time
+		r.parkStatus()
+	case r.Mode == plan.Piped:
+		r.waitStatus()
+	}
+	if err := r.execed(); err != nil {
+		return err
+	}
+	r.Command.CloseParents()
+	return nil
+}
+
+// execed is called when the child has exec'ed or could not. If it could not, execed waits for its end and returns the reason.
+func (r *run) execed() error {
+	r.p.Mu.Lock()
+	r.p.Starting = nil
+	killed, ending := r.p.Killed, r.p.Ending
+	r.p.Mu.Unlock()
+	var silent *silence
+	if r.Helper != nil && !killed {
+		silent = r.listen()
+	}
+	err := r.takeReport()
+	if killed { // whatever it did until then
+		err = &command.StartError{Op: "start", Path: r.Path, Err: ending}
+	}
+	atGate := err == nil && r.p.Gate != nil && !r.p.Gate.Open()
+	if err != nil || atGate || silent != nil {
+		if silent != nil {
+			_ = r.handle.signal(unix.SIGKILL) // a hook may have closed the pipe, and go on
+		}
+		r.giveUp()
+		switch {
+		case err != nil:
+		case atGate && process.IsClosed(r.p.Gate.Ready) || silent == nil:
+			err = process.EndedAtGate(r.Path, r.p.Outcome.Status)
+		default:
+			err = &command.StartError{Op: silent.step, Path: r.Path, Err: fmt.Errorf("%s: %s", silent.text, r.p.Outcome.Status)}
+		}
+		return err
+	}
+	r.EndPidFile(true)
+	for _, c := range r.Copiers {
+		go c.Run()
+	}
+	return nil
+}
+
+// waitLeft waits until the child has left this process's memory, if it was ever there.
+func (r *run) waitLeft() {
+	wait := r.child.Wait
+	if r.CloneOptions.OwnMemory || r.Command.Daemon { // has a table of its own, and nothing but the pipe tells of it
+		r.CloseChildEnds()
+		wait = func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) }
+	}
+	waitForStart(wait)
+}
+
+// waitForStart calls wait, which blocks the thread for no longer than its argument, until it returns true.
+func waitForStart(wait func(timeout time.Duration) bool) {
+	for done := briefly(wait); !done; done = wait(0) { // a file system that does not answer, for example
+		time.Sleep(maxBlockedTime / 10)
+	}
+}
+
+// briefly calls wait with the time for which it may block a thread, when there are few others that do.
+func briefly(wait func(timeout time.Duration) bool) bool {
+	startWaits <- struct{}{}
+	defer func() { <-startWaits }()
+	return wait(maxBlockedTime)
+}
+
+// waitStatus waits for the end of the status pipe, which the child has closed or is about to.
+func (r *run) waitStatus() {
+	var report program.Report // which is in the shared memory too
+	for {
+		n, err := unix.Read(r.StatusR, report[:])
+		if n == 0 || err != nil && err != unix.EINTR {
+			break
+		}
+	}
+	descriptor.Close(r.StatusR)
+	r.StatusR = -1
+}
+
+// parkStatus is waitStatus without a thread.
+func (r *run) parkStatus() {
+	r.openStatus()
+	var report program.Report
+	for {
+		if _, err := r.StatusF.Read(report[:]); err != nil {
+			break
+		}
+	}
+	r.StatusF.Close()
+}
+
+// openStatus gives the status pipe to Go's poller.
+func (r *run) openStatus() {
+	if r.StatusF.File == nil {
+		descriptor.SetNonblock(r.StatusR)
+		r.StatusF = transfer.NewPipe(r.StatusR, "pipe")
+		r.StatusR = -1
+	}
+}
+
+// giveUp waits for a child that did not exec, and gives everything back.
+func (r *run) giveUp() {
+	if !r.p.Dead {
+		r.waitBlocked() // it is ending
+	}
+	r.endTree()
+	r.Release()
+	r.unwatchContext()
+	r.handle.close()
+}
+
+// waitExit waits for the end of the child and of all transfers. If the child could not exec it returns the reason.
+func (r *run) waitExit() error {
+	exited := false
+	switch {
+	case r.Mode == plan.Unwatched, tryBlock():
+		exited = r.blockUntilExit()
+		unblock()
+	}
+	r.CloseChildEnds()
+	if !exited {
+		r.parkUntilExit()
+	}
+	if r.Mode == plan.Unwatched {
+		if err := r.takeReport(); err != nil {
+			r.giveUp()
+			return err
+		}
+	}
+	cut := r.settle()
+	r.endTree()
+	r.unwatchContext()
+	r.finish(cut)
+	r.handle.close()
+	return nil
+}
+
+// maxPolled is the number of descriptors in one ppoll: the child's and those of its pipes.
+const maxPolled = 8
+
+// poll is room for blockUntilExit.
+type poll struct {
+	fds  [maxPolled]unix.PollFd
+	jobs [maxPolled]*transfer.Job
+}
+
+var polls = sync.Pool{New: func() any { return new(poll) }}
+
+// blockUntilExit serves the transfers until the child has ended, and then reports true, or for maxBlockedTime and until the child
+// has exec'ed. The child's ends of the pipes stay open, where they still are: so the closing of each of its streams, which comes
+// just before its end, does not wake this thread once more.
+func (r *run) blockUntilExit() bool {
+	if len(r.Jobs) >= maxPolled { // then the child has exec'ed: see needsExec
+		return false
+	}
+	room := polls.Get().(*poll)
+	defer polls.Put(room)
+	deadline := time.Now().Add(maxBlockedTime)
+	for {
+		room.fds[0] = unix.PollFd{Fd: int32(r.handle.fd), Events: unix.POLLIN}
+		n := 1
+		for i := range r.Jobs {
+			if j := &r.Jobs[i]; j.FD >= 0 {
+				room.fds[n] = unix.PollFd{Fd: int32(j.FD), Events: j.Events()}
+				room.jobs[n] = j
+				n++
+			}
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			if r.hasExeced() {
+				return false
+			}
+			deadline = deadline.Add(maxBlockedTime)
+			continue
+		}
+		timeout := unix.NsecToTimespec(int64(left))
+		ready, err := unix.Ppoll(room.fds[:n], &timeout, nil)
+		if err != nil || ready == 0 { // EINTR at worst
+			continue
+		}
+		for i := 1; i < n; i++ {
+			if room.fds[i].Revents != 0 && room.jobs[i].Step() == transfer.Finished {
+				room.jobs[i].Close()
+			}
+		}
+		if room.fds[0].Revents != 0 && r.reap() {
+			return true
+		}
+	}
+}
+
+// hasExeced reports whether the child has exec'ed, or ended, and gives back what it needed until then.
+func (r *run) hasExeced() bool {
+	if r.Program == nil {
+		return true
+	}
+	if !r.child.LeftMemory() {
+		return false
+	}
+	if _, failed := r.Program.Failed(); failed {
+		return false // it is ending
+	}
+	r.CloseChildEnds()
+	r.FreeProgram()
+	return true
+}
+
+// parkUntilExit serves the transfers until the child has ended, without a thread.
+func (r *run) parkUntilExit() {
+	for i := range r.Jobs {
+		if j := &r.Jobs[i]; j.FD >= 0 {
+			j.Park()
+		}
+	}
+	r.p.Mu.Lock()
+	f := r.handle.pollable()
+	r.p.Mu.Unlock()
+	conn, err := f.SyscallConn()
+	if err == nil {
+		err = conn.Read(func(uintptr) bool { return r.reap() })
+	}
+	if err != nil { // no room in the poller
+		r.waitBlocked()
+	}
+}
+
+// settle ends the transfers of a child that has ended. It reports whether an output was given up on, because something
+// kept its pipe open when the context had ended.
+func (r *run) settle() (cut bool) {
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		switch {
+		case !j.Parked() && j.FD < 0: // done
+		case j.Write:
+			j.Close()
+		case j.Out.Tail:
+			// A grandchild may have inherited standard error without anybody's wish. It does not hold up the
+			// call, and must not die of SIGPIPE because the call has returned, unless it was to end.
+			switch {
+			case j.Drain():
+			case process.IsClosed(r.p.Ended):
+				j.Close()
+			default:
+				go transfer.Discard(j.Detach())
+			}
+		case !j.Parked() && j.Drain():
+		default:
+			if !j.Parked() {
+				j.Park()
+			}
+			if !j.Join(r.p.Ended) {
+				cut = true
+				j.Close()
+			}
+		}
+	}
+	for _, c := range r.Copiers {
+		if c.Reader != nil {
+			c.File.Close()
+			c.Leave()
+		} else if !c.Join(r.p.Ended) {
+			cut = true
+			c.File.Close()
+			c.Leave()
+		}
+	}
+	return cut
+}
+
+// finish says how it all ended.
+func (r *run) finish(cut bool) {
+	var tail []byte
+	for i := range r.Jobs {
+		j := &r.Jobs[i]
+		if j.Write {
+			continue
+		}
+		j.Out.Assign(r.Streams[j.Stream].Value)
+		if j.Stream == command.Stderr {
+			tail = j.Out.Last()
+		}
+		j.Out.Free()
+	}
+	err := r.lost
+	for _, c := range r.Copiers {
+		if err == nil && process.IsClosed(c.Done) && c.Err != nil {
+			err = fmt.Errorf("%s: %w", command.StreamNames[c.Stream], c.Err)
+		}
+	}
+	r.p.Conclude(tail, err, cut)
+}
+
+// unwatchContext stops to watch the context.
+func (r *run) unwatchContext() {
+	if r.unwatch != nil {
+		r.unwatch()
+	}
+}
+
+// handOver gives the process what its user sees of it.
+func (r *run) handOver() {
+	r.p.Done = make(chan struct{})
+	if r.p.Ended == nil {
+		r.p.Ended = make(chan struct{})
+	}
+	for n, f := range r.Pipes {
+		if f.File != nil {
+			r.p.Pipes[n] = &process.End{Pipe: f}
+		}
+	}
+	if r.PTY.File != nil {
+		r.p.PTY = process.NewTerminal(r.PTY, r.p.Done)
+	}
+}
+
+// startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
+func (r *run) startWaiting(ctx context.Context) error {
+	r.handOver()
+	if err := r.waitExec(); err != nil {
+		return err
+	}
+	r.watchPipes(ctx)
+	r.tellStarted()
+	go func() {
+		// The child has exec'ed, so there is no reason to be had.
+		_ = r.waitExit()
+		r.tellOver()
+		r.p.PTY.ProgramEnded()
+		close(r.p.Done)
+	}()
+	return nil
+}
+
+// watchPipes closes the pipes in the caller's hands a while after both the child and the context have ended: a grandchild that
+// keeps the other end open must not block a Read forever.
+func (r *run) watchPipes(ctx context.Context) {
+	if ctx.Done() == nil {
+		return
+	}
+	watch := func(f *os.File) (stop func() bool) {
+		return context.AfterFunc(ctx, func() {
+			<-r.p.Done
+			time.AfterFunc(transfer.PipeWait, func() { f.Close() })
+		})
+	}
+	for n := command.Stdout; n <= command.Stderr; n++ {
+		if e := r.p.Pipes[n]; e != nil {
+			e.Stop = watch(e.File)
+		}
+	}
+	if r.p.PTY != nil {
+		r.p.PTY.Stop = watch(r.p.PTY.Out.File)
+	}
+}

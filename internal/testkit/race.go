@@ -1,0 +1,6 @@
+//go:build race
+
+package testkit
+
+// RaceDetector says whether the tests run with the race detector.
+const RaceDetector = true

@@ -1,0 +1,9 @@
+package transfer_test
+
+import (
+	"testing"
+
+	"github.com/virspawn/spawn/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }

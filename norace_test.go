@@ -1,5 +1,0 @@
-//go:build !race
-
-package spawn
-
-const raceDetector = false
