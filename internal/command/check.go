@@ -46,7 +46,7 @@ func (c *Command) CheckStartOnly(method string) error {
 	case c.Handshake:
 		return &CallError{method, errors.New("RequireHandshake needs a Process to shake hands with; use Start")}
 	case c.Daemon:
-		return &CallError{method, errors.New("Daemonize is for a program that nobody waits for; use Start")}
+		return &CallError{method, fmt.Errorf("%s is for a program that nobody waits for; use Start", "Daemonize")}
 	case c.Attributes.PTY != nil:
 		return &CallError{method, errors.New("the terminal of SetPTY has its other end on a Process; use Start")}
 	}
