@@ -1,4 +1,4 @@
-package dry_test
+package spawn_test
 
 import (
 	"context"
