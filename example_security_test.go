@@ -278,3 +278,25 @@ func ExampleSetPolicy_noNewPrivs() {
 	// NoNewPrivs:	1
 	// spawn: cannot start "/usr/bin/env": SetPolicy: /usr/bin/env is in neither /usr/sbin nor /bin
 }
+
+func ExampleCommand_SetMemoryDenyWriteExecute() {
+	text, err := spawn.New("/usr/libexec/frobnicated").SetMemoryDenyWriteExecute().Explain()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(strings.Contains(text, "prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)"))
+	// Output:
+	// true
+}
+
+func ExampleCommand_SetTransparentHugepages() {
+	text, err := spawn.New("/usr/bin/redis-server").SetTransparentHugepages(false).Explain()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(strings.Contains(text, "prctl(PR_SET_THP_DISABLE, 1)"))
+	// Output:
+	// true
+}

@@ -278,3 +278,19 @@ func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 	c.want.Attributes.CoredumpFilter, c.want.Attributes.SetCoredumpFilter = kinds, true
 	return c
 }
+
+// SetTransparentHugepages says whether the kernel may back the program's memory
+// by huge pages where it sees fit. With false it does not; with true it does as
+// /sys/kernel/mm/transparent_hugepage says.
+//
+// The default is as in the parent. The program's descendants inherit it.
+//
+// It needs no privilege, and Linux 3.15. The flag belongs to the memory. So the
+// child gets a copy of the parent's memory in place of sharing it, and the start
+// takes longer the more memory the parent uses.
+//
+// See PR_SET_THP_DISABLE in prctl(2).
+func (c *Command) SetTransparentHugepages(on bool) *Command {
+	c.want.Attributes.Hugepages, c.want.Attributes.SetHugepages = on, true
+	return c
+}

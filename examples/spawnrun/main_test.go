@@ -136,6 +136,8 @@ var explainTests = []struct {
 	{words("-ambient-caps kill -securebits 0x4"),
 		"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL)\nprctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)"},
 	{words("-bounding-caps chown,dac_override -securebits 1"), "prctl(PR_SET_SECUREBITS, SECBIT_NOROOT)"},
+	{words("-memory-deny-write-execute"), "prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)"},
+	{words("-transparent-hugepages=false"), "prctl(PR_SET_THP_DISABLE, 1)"},
 	{words("-no-new-privs"), "prctl(PR_SET_NO_NEW_PRIVS, 1)"},
 	{words("-mac-optional -umask 0"), "umask(0)"},
 	{words("-namespaces mnt,user -uid-map 0:1000:1 -gid-map 0:1000:1"), `mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`},

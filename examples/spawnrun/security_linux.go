@@ -23,6 +23,7 @@ var securityGroups = []group{
 		{"bounding-caps", "NAME,...", "the capabilities that can ever be had", caps((*spawn.Command).SetBoundingCaps)},
 		{"ambient-caps", "NAME,...", "the capabilities that an ordinary user keeps", caps((*spawn.Command).SetAmbientCaps)},
 		{"securebits", "N", "the securebits flags, as a number", number(func(c *spawn.Command, n uint64) { c.SetSecurebits(int(n)) })},
+		{"memory-deny-write-execute", "", "no memory that can be written and executed", plain(func(c *spawn.Command) { c.SetMemoryDenyWriteExecute() })},
 		{"no-new-privs", "", "nothing that is executed gives more privileges", plain(func(c *spawn.Command) { c.SetNoNewPrivs() })},
 		{"seccomp", "FILE", "a seccomp filter: the compiled BPF program, as of seccomp_export_bpf(3)", (*runner).setFilter},
 		{"landlock-path", "ro|rw:PATH", "confine the program to this file or directory and others so named (repeatable)", (*runner).allowPath},
@@ -66,6 +67,11 @@ var securityGroups = []group{
 	{"The process", []option{
 		{"oom-score-adj", "N", "how likely it is to be ended when memory runs out, -1000 to 1000", integer(func(r *runner, n int) { r.cmd.SetOOMScoreAdj(n) })},
 		{"coredump-filter", "N", "what goes into a core dump", number(func(c *spawn.Command, n uint64) { c.SetCoredumpFilter(uint32(n)) })},
+		{"transparent-hugepages", "BOOL", "whether the kernel may back memory by huge pages", func(r *runner, v string) error {
+			on, err := strconv.ParseBool(v)
+			r.cmd.SetTransparentHugepages(on)
+			return err
+		}},
 		{"personality", "N", "the personality, as a number", number(func(c *spawn.Command, n uint64) { c.SetPersonality(spawn.Personality(n)) })},
 		{"private-keyring", "", "a session keyring of its own", plain(func(c *spawn.Command) { c.SetKeyring(spawn.KeyringPrivate) })},
 		{"controlling-tty", "FILE", "a new session with this terminal", (*runner).setTTY},

@@ -14,6 +14,9 @@ type attributes struct {
 	CoredumpFilter    uint32
 	SetCoredumpFilter bool
 
+	Hugepages    bool
+	SetHugepages bool
+
 	Personality    uint32
 	SetPersonality bool
 

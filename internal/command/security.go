@@ -1,7 +1,6 @@
 package command
 
 import (
-	"math"
 	"slices"
 )
 
@@ -41,9 +40,10 @@ func (s *capabilities) ChangesSets() bool { return s.Limited || s.SetAmbient }
 
 // confinement is what the program is not to do, whatever its credentials are.
 type confinement struct {
-	NoNewPrivs bool
-	Filter     []Instruction
-	Landlock   *Landlock // not changed once set
+	NoNewPrivs       bool
+	DenyWriteExecute bool
+	Filter           []Instruction
+	Landlock         *Landlock // not changed once set
 }
 
 // Instruction is a unix.SockFilter, which other systems do not have.
@@ -63,5 +63,3 @@ type Labels struct {
 	SELinux, AppArmor, Smack string
 	Optional                 bool
 }
-
-var _ = math.MaxInt

@@ -135,6 +135,13 @@ func (pl *Plan) writeProc(path string) {
 func (pl *Plan) memoryPressure() {
 	pl.writeProc(oomScoreAdjFile)
 	pl.writeProc(coredumpFilterFile)
+	if a := &pl.Command.Attributes; a.SetHugepages {
+		var disable uintptr
+		if !a.Hugepages {
+			disable = 1
+		}
+		pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, disable)
+	}
 }
 
 func (pl *Plan) setPersonality() {

@@ -563,3 +563,17 @@ func endHelper(err error) int {
 	}
 	return 0
 }
+
+func TestAProgramWithAndWithoutHugePages(t *testing.T) {
+	testkit.CheckLeaks(t)
+	before, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	require.NoError(t, err)
+	for on, want := range map[bool]string{false: "1 <nil>", true: "0 <nil>"} {
+		out, err := testkit.HelperCommand(t, "memory-flags").SetTransparentHugepages(on).Output(context.Background())
+		require.NoError(t, err)
+		require.Contains(t, string(out), " "+want+" ")
+		after, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+		require.NoError(t, err)
+		require.Equal(t, before, after, "this process's own")
+	}
+}

@@ -8,6 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// denyWriteExecute sets a flag of the memory, which the kernel keeps over execve.
+func (pl *Plan) denyWriteExecute() {
+	if pl.Command.Confinement.DenyWriteExecute {
+		pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_MDWE, unix.PR_MDWE_REFUSE_EXEC_GAIN)
+	}
+}
+
 func (pl *Plan) noNewPrivs() {
 	if c := &pl.Command.Confinement; c.NoNewPrivs || c.Filter != nil || pl.fds.landlock >= 0 {
 		pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)

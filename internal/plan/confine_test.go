@@ -123,3 +123,58 @@ func init() {
 		return 0
 	}
 }
+
+// memoryFlags prints what the kernel keeps of this process's memory: PR_GET_MDWE,
+// PR_GET_THP_DISABLE, and whether memory can be had that is written and executed.
+func memoryFlags([]string) int {
+	mdwe, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0)
+	noHugepages, thpErr := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	b, mapErr := unix.Mmap(-1, 0, 1, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if mapErr == nil {
+		_ = unix.Munmap(b)
+	}
+	fmt.Println(mdwe, err, noHugepages, thpErr, mapErr)
+	return 0
+}
+
+func init() { testkit.Helpers["memory-flags"] = memoryFlags }
+
+// needsMDWE skips a test before Linux 6.3.
+func needsMDWE(t testing.TB) {
+	_, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0)
+	testkit.Needs(t, "PR_SET_MDWE of Linux 6.3", err, unix.EINVAL)
+}
+
+func TestAProgramWithoutMemoryToWriteAndExecute(t *testing.T) {
+	needsMDWE(t)
+	testkit.CheckLeaks(t)
+	for name, how := range map[string]plan.Executor{
+		"direct": plan.Automatic, "by a helper": plan.ChildAndHelper, "by a forked helper": plan.ForkedHelper,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if how == plan.ChildAndHelper {
+				testkit.NeedsClone(t)
+			}
+			c := testkit.HelperCommand(t, "memory-flags").SetMemoryDenyWriteExecute()
+			out, err := testkit.By(c, how).Output(context.Background())
+			require.NoError(t, err)
+			require.Equal(t, "1 <nil> 0 <nil> permission denied\n", string(out))
+		})
+	}
+	// This process has not got it, nor the next one.
+	mdwe, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0)
+	require.NoError(t, err)
+	require.Zero(t, mdwe)
+	out, err := testkit.HelperCommand(t, "memory-flags").Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "0 <nil> 0 <nil> <nil>\n", string(out))
+}
+
+func TestAKernelWithoutMemoryProtectionFailsTheStart(t *testing.T) {
+	if _, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0); err == nil {
+		t.Skip("needs a kernel before Linux 6.3")
+	}
+	err := spawn.New("/bin/true").SetMemoryDenyWriteExecute().Run(context.Background())
+	require.ErrorIs(t, err, unix.EINVAL)
+	require.ErrorContains(t, err, "prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)")
+}

@@ -22,7 +22,7 @@ func ownMemory(c *command.Command, by Executor) bool {
 		return true
 	case by != Direct: // a helper does the rest when it has memory of its own
 		return false
-	case a.SetCoredumpFilter:
+	case a.SetCoredumpFilter, a.SetHugepages, c.Confinement.DenyWriteExecute:
 		return true
 	case a.SetOOMScoreAdj && (c.Daemon || c.HasParentWork()): // which this process cannot do while it waits for the child
 		return true

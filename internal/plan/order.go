@@ -23,7 +23,7 @@ var order = [...]step{
 	// After the closing, but while this process's /proc is there, and under its limits. A helper opens them itself.
 	{"files of /proc", (*Plan).openProcDirect},
 	// After the closing, so that the child waits for this process without anybody else's descriptors.
-	{"this process's part", (*Plan).awaitParent},
+	{"the parent's work", (*Plan).awaitParent},
 	// When it is written, and while this process's user, root and mounts are there.
 	{"pid file", (*Plan).takePidFile},
 	{"namespaces", (*Plan).joinNamespaces},
@@ -34,7 +34,7 @@ var order = [...]step{
 	{"umask", (*Plan).umask},
 	{"limits", (*Plan).limits},
 	{"scheduling", (*Plan).scheduling},
-	{"out-of-memory score, core dump filter", (*Plan).memoryPressure},
+	{"out-of-memory score, core dump filter, huge pages", (*Plan).memoryPressure},
 	{"personality", (*Plan).setPersonality},
 	{"root directory", (*Plan).changeRoot},
 	// While the privileges of this process are there, and the descriptors and limits are the program's.
@@ -57,6 +57,7 @@ var order = [...]step{
 	// When all is applied but what would confine the waiting.
 	{"gate", (*Plan).stopAtGate},
 	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
+	{"memory protection", (*Plan).denyWriteExecute},
 	{"no_new_privs", (*Plan).noNewPrivs},
 	{"Landlock", (*Plan).restrictSelf},
 	{"seccomp", (*Plan).seccomp},

@@ -28,9 +28,11 @@ var prctlOptions = map[uintptr]call{
 	unix.PR_SET_CHILD_SUBREAPER: {name: "PR_SET_CHILD_SUBREAPER", args: []format{unsigned}},
 	unix.PR_SCHED_CORE:          {name: "PR_SCHED_CORE", args: []format{coreCommand, signed, coreScope, pointer}},
 	unix.PR_SET_KEEPCAPS:        {name: "PR_SET_KEEPCAPS", args: []format{unsigned}},
+	unix.PR_SET_MDWE:            {name: "PR_SET_MDWE", args: []format{mdwe}},
 	unix.PR_SET_NO_NEW_PRIVS:    {name: "PR_SET_NO_NEW_PRIVS", args: []format{unsigned}},
 	unix.PR_SET_PDEATHSIG:       {name: "PR_SET_PDEATHSIG", args: []format{signal}},
 	unix.PR_SET_SECUREBITS:      {name: "PR_SET_SECUREBITS", args: []format{securebits}},
+	unix.PR_SET_THP_DISABLE:     {name: "PR_SET_THP_DISABLE", args: []format{unsigned}},
 	unix.PR_SET_TIMERSLACK:      {name: "PR_SET_TIMERSLACK", args: []format{unsigned}},
 }
 
@@ -47,6 +49,11 @@ func prctl(args []uintptr) (c call, ok bool) {
 	first := func(*Program, uintptr) string { return name }
 	return call{name: "prctl", args: append([]format{first}, option.args...)}, true
 }
+
+var mdwe = flags("0",
+	flagName{unix.PR_MDWE_REFUSE_EXEC_GAIN, "PR_MDWE_REFUSE_EXEC_GAIN"},
+	flagName{unix.PR_MDWE_NO_INHERIT, "PR_MDWE_NO_INHERIT"},
+)
 
 var securebits = flags("0",
 	flagName{1 << 0, "SECBIT_NOROOT"},

@@ -124,6 +124,8 @@ var printings = []printed{
 	{`prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)`, unix.SYS_PRCTL, list(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)},
 	{`prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL)`, unix.SYS_PRCTL, list(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_KILL)},
 	{`prctl(PR_SET_SECUREBITS, SECBIT_NOROOT|SECBIT_KEEP_CAPS)`, unix.SYS_PRCTL, list(unix.PR_SET_SECUREBITS, 0x11)},
+	{`prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`, unix.SYS_PRCTL, list(unix.PR_SET_MDWE, 1)},
+	{`prctl(PR_SET_THP_DISABLE, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_THP_DISABLE, 1)},
 	{`prctl(PR_SET_NO_NEW_PRIVS, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_NO_NEW_PRIVS, 1)},
 	{`prctl(9999, 0x1, 0, 0, 0)`, unix.SYS_PRCTL, list(9999, 1, 0, 0, 0)},
 	{`prlimit64(0, 16, NULL, 0x8)`, unix.SYS_PRLIMIT64, list(0, 16, 0, 8)},

@@ -73,7 +73,11 @@ func (r *run) saveProcess() (undo func()) {
 			files[f.Path] = f.Base + strings.TrimSpace(string(text))
 		}
 	}
+	noHugepages, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
 	return func() {
+		if r.Command.Attributes.SetHugepages && err == nil {
+			_ = unix.Prctl(unix.PR_SET_THP_DISABLE, uintptr(noHugepages), 0, 0, 0)
+		}
 		for path, text := range files {
 			_ = writeOnce(path, text) // a lower oom_score_adj may need a privilege
 		}

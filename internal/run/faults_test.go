@@ -811,6 +811,10 @@ func someAttributes(f [3]*os.File) map[string]*spawn.Command {
 func confine(c *spawn.Command) *spawn.Command {
 	c.SetNice(19).SetScheduler(spawn.Scheduler{Policy: spawn.SchedBatch}).SetCPUAffinity(0).SetIOPriority(spawn.IOPriorityIdle, 0).SetTimerSlack(time.Millisecond)
 	c.SetPersonality(spawn.PersonalityAddrNoRandomize).SetOOMScoreAdj(1000).SetIgnoredSignals(unix.SIGPIPE).SetParentDeathSignal(unix.SIGKILL)
+	c.SetTransparentHugepages(false)
+	if _, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0); err == nil {
+		c.SetMemoryDenyWriteExecute()
+	}
 	c.SetNoNewPrivs().SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
 	if plan.LandlockVersion() > 0 {
 		c.SetLandlock(spawn.Landlock{Version: 1, Paths: []spawn.LandlockPath{{Path: "/", Rights: spawn.LandlockReadWrite}}})
