@@ -24,7 +24,8 @@ func (c *Command) addVariable(method string, v command.Variable) {
 	case strings.Contains(name, "="):
 		c.fail(method, "the variable's name %q has an equals sign", name)
 	case value.Secret && strings.IndexByte(value.Str, 0) >= 0:
-		c.fail(method, "the value of %s has a NUL byte", name) // without the value
+		// Without the value, which is a secret.
+		c.fail(method, "the value of %s has a NUL byte", name)
 	case c.checkText(method, "variable's name", name) && c.checkText(method, "value of "+name, value.Str):
 		c.want.Env.Put(v)
 	}
@@ -42,38 +43,54 @@ func (c *Command) addEnvString(method, pair string) {
 
 // AddEnv sets a variable in the program's environment.
 //
-// As long as none of the methods about the environment was called, the program inherits all of this process's
-// variables. From the first call on, whether it adds something or not, it gets only those that were added. A name that
-// is added again keeps its place and takes the last value. To have all of them and
-// more, call [Command.AddEnvPassAll] first. (virCommandAddEnvPair)
+// The program inherits all of the parent's variables until the first call of a
+// method about the environment. From that call on, whether it adds something or
+// not, the program gets only the variables that were added. To have all of the
+// parent's and more, call [Command.AddEnvPassAll] first.
+//
+// A name that is added again keeps its place and takes the last value.
+//
+// Like virCommandAddEnvPair.
 func (c *Command) AddEnv(name, value string) *Command {
 	c.addEnv("AddEnv", name, command.Text{Str: value})
 	return c
 }
 
-// AddEnvf sets a variable from a string of the form name=value, formatted as by [fmt.Sprintf].
-// (virCommandAddEnvFormat)
+// AddEnvf sets a variable from a string of the form name=value, formatted as by
+// [fmt.Sprintf].
+//
+// Like virCommandAddEnvFormat.
 func (c *Command) AddEnvf(format string, a ...any) *Command {
 	c.addEnvString("AddEnvf", fmt.Sprintf(format, a...))
 	return c
 }
 
-// AddEnvString sets a variable from a string of the form name=value. (virCommandAddEnvString)
+// AddEnvString sets a variable from a string of the form name=value.
+//
+// Like virCommandAddEnvString.
 func (c *Command) AddEnvString(pair string) *Command {
 	c.addEnvString("AddEnvString", pair)
 	return c
 }
 
-// AddSecretEnv sets a variable whose value is shown as *** by [Command.String] and [Command.Explain]; errors, logs and events show no variables. The
-// program, and everyone who may read its /proc/PID/environ, still sees it.
+// AddSecretEnv sets a variable whose value is a secret. [Command.String] and
+// [Command.Explain] show it as ***; errors, logs and events show no variables.
+//
+// The program still sees it, and so does everyone who may read its
+// /proc/PID/environ. Prefer [Command.SetSendBuffer].
 func (c *Command) AddSecretEnv(name, value string) *Command {
 	c.addEnv("AddSecretEnv", name, command.Text{Str: value, Secret: true})
 	return c
 }
 
-// AddEnvPassAllowSUID passes on variables of this process, with the values that they have now; those that are not
-// set are left out. They are passed also when this process runs setuid, setgid or with file capabilities: the caller
-// vouches that an unprivileged user may choose their values. (virCommandAddEnvPassAllowSUID)
+// AddEnvPassAllowSUID passes on variables of the parent, with the values that
+// they have now. Variables that are not set are left out.
+//
+// They are passed also when the parent runs setuid, setgid or with file
+// capabilities. The caller vouches that an unprivileged user may choose
+// their values.
+//
+// Like virCommandAddEnvPassAllowSUID.
 func (c *Command) AddEnvPassAllowSUID(names ...string) *Command {
 	for _, name := range names {
 		c.passEnv("AddEnvPassAllowSUID", name)
@@ -82,10 +99,17 @@ func (c *Command) AddEnvPassAllowSUID(names ...string) *Command {
 	return c
 }
 
-// AddEnvPassBlockSUID passes on a variable of this process, with the value that it has now, unless this process
-// runs setuid, setgid or with file capabilities: then an unprivileged user has chosen the value, and it is dropped.
-// Where there is no value to pass, because it was dropped or is not set, the program gets the fallback; without a
-// fallback it gets no such variable. (virCommandAddEnvPassBlockSUID)
+// AddEnvPassBlockSUID passes on a variable of the parent, with the value that
+// it has now.
+//
+// When the parent runs setuid, setgid or with file capabilities, the value is
+// dropped: an unprivileged user may have chosen it.
+//
+// If there is no value to pass, because it was dropped or is not set, the
+// program gets the fallback. Without a fallback the program does not get
+// the variable.
+//
+// Like virCommandAddEnvPassBlockSUID.
 func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command {
 	const method = "AddEnvPassBlockSUID"
 	if len(fallback) > 1 {
@@ -99,18 +123,21 @@ func (c *Command) AddEnvPassBlockSUID(name string, fallback ...string) *Command 
 	return c
 }
 
-// passEnv passes on a variable with the value that it has now. It reports whether there is one.
+// passEnv passes on a variable with the value that it has now. It reports
+// whether there is one.
 func (c *Command) passEnv(method, name string) bool {
 	value, ok := os.LookupEnv(name)
-	if ok || name == "" || strings.ContainsAny(name, "=\x00") { // a bad name, for its error
+	if ok || name == "" || strings.ContainsAny(name, "=\x00") {
+		// A bad name is added too, for its error.
 		c.addVariable(method, command.Variable{Name: name, Value: command.Text{Str: value}, Passed: true})
 	}
 	return ok
 }
 
-// AddEnvPassCommon passes on what most programs need, of this process's variables:
+// AddEnvPassCommon passes on those of the parent's variables that most
+// programs need:
 //
-//	variable         when this process runs setuid
+//	variable         when the parent runs setuid
 //	LD_PRELOAD       dropped
 //	LD_LIBRARY_PATH  dropped
 //	PATH             /bin:/usr/bin, also when it is not set
@@ -119,7 +146,8 @@ func (c *Command) passEnv(method, name string) bool {
 //	LOGNAME          passed
 //	TMPDIR           dropped
 //
-// (virCommandAddEnvPassCommon, which also sets LC_ALL=C; call AddEnv("LC_ALL", "C") for that.)
+// Like virCommandAddEnvPassCommon, which also sets LC_ALL=C; call
+// AddEnv("LC_ALL", "C") for that.
 func (c *Command) AddEnvPassCommon() *Command {
 	return c.AddEnvPassBlockSUID("LD_PRELOAD").
 		AddEnvPassBlockSUID("LD_LIBRARY_PATH").
@@ -129,13 +157,20 @@ func (c *Command) AddEnvPassCommon() *Command {
 		AddEnvPassBlockSUID("TMPDIR")
 }
 
-// AddEnvPassAll passes on all variables of this process, with the values that they have now: what the program would get if nothing was said of the
-// environment, so that more can be added. As there, they are passed also when this process runs setuid, setgid or with file capabilities, although an
-// unprivileged user may then have chosen them. What has no equals sign is no variable and is left out. ([os/exec.Cmd.Environ])
+// AddEnvPassAll passes on all variables of the parent, with the values that
+// they have now. That is what the program gets by default; after this call more
+// can be added.
+//
+// As by default, they are passed also when the parent runs setuid, setgid or
+// with file capabilities, although an unprivileged user may then have chosen
+// them. What has no equals sign is not a variable and is left out.
+//
+// Like [os/exec.Cmd.Environ].
 func (c *Command) AddEnvPassAll() *Command {
 	c.want.Env.Set = true
 	for _, pair := range os.Environ() {
-		// On Windows a name may begin with an equals sign, the current directory of drive C for example: no program is told of these.
+		// On Windows a name may begin with an equals sign, the current
+		// directory of drive C for example: no program is told of these.
 		if name, value, ok := strings.Cut(pair, "="); ok && name != "" {
 			c.addVariable("AddEnvPassAll", command.Variable{Name: name, Value: command.Text{Str: value}, Passed: true})
 		}
@@ -143,8 +178,13 @@ func (c *Command) AddEnvPassAll() *Command {
 	return c
 }
 
-// AddEnvXDG points the XDG base directories below baseDir: XDG_DATA_HOME to baseDir/.local/share, XDG_CACHE_HOME to
-// baseDir/.cache, XDG_CONFIG_HOME to baseDir/.config. The directories are not created. (virCommandAddEnvXDG)
+// AddEnvXDG points the XDG base directories below baseDir, which must be
+// absolute. It sets XDG_DATA_HOME to baseDir/.local/share, XDG_CACHE_HOME to
+// baseDir/.cache, and XDG_CONFIG_HOME to baseDir/.config.
+//
+// The directories are not created.
+//
+// Like virCommandAddEnvXDG.
 func (c *Command) AddEnvXDG(baseDir string) *Command {
 	const method = "AddEnvXDG"
 	if !filepath.IsAbs(baseDir) {
@@ -156,8 +196,8 @@ func (c *Command) AddEnvXDG(baseDir string) *Command {
 	return c
 }
 
-// ClearEnv forgets all variables that were added so far; the program gets only those added afterwards, in the end
-// perhaps none.
+// ClearEnv forgets all variables that were added so far. The program gets only
+// variables added after this call; if there are none, an empty environment.
 func (c *Command) ClearEnv() *Command {
 	c.want.Env = command.Environment{Set: true}
 	return c

@@ -12,16 +12,24 @@ import (
 // PassFDFlag changes how a descriptor is passed.
 type PassFDFlag int
 
-// CloseParent gives the file to the library: the running call closes it in this process when it returns, whether
-// the program could be started or not. The command can then run only once. (VIR_COMMAND_PASS_FD_CLOSE_PARENT)
+// CloseParent gives the file to the library. The running call closes it in the
+// parent when it returns, whether the program was started or not. The command
+// can then run only once.
+//
+// Like VIR_COMMAND_PASS_FD_CLOSE_PARENT.
 const CloseParent PassFDFlag = 1
 
-// PassFD passes f to the program under the number that it has in this process, and returns that number; -1 when f
-// is not open. The file stays the caller's, who must keep it open until the running call has returned or
-// [Command.Start] has, unless flags hold [CloseParent]. Passing a file twice is the same as passing it once.
+// PassFD passes f to the program under the number that it has in the parent,
+// and returns that number. It returns -1 if f is not open.
 //
-// Everything else is closed in the child but the three standard streams, whatever its close-on-exec flag says.
-// (virCommandPassFD)
+// The file stays the caller's. Keep it open until the running call, or
+// [Command.Start], has returned. With [CloseParent] among the flags, that call
+// closes it. Passing a file twice is the same as passing it once.
+//
+// In the child everything else is closed but the three standard streams,
+// whatever its close-on-exec flag says.
+//
+// Like virCommandPassFD.
 func (c *Command) PassFD(f *os.File, flags ...PassFDFlag) int {
 	fd := descriptor.Of(f)
 	if fd < 0 {
@@ -32,8 +40,11 @@ func (c *Command) PassFD(f *os.File, flags ...PassFDFlag) int {
 	return fd
 }
 
-// PassFDAs passes f to the program under the number fd, 3 or more; 0, 1 and 2 are the standard streams. All else is
-// as for [Command.PassFD]. Files can be passed under each other's numbers.
+// PassFDAs passes f to the program under the number fd, 3 or more. The numbers
+// 0, 1 and 2 are the standard streams.
+//
+// All else is as for [Command.PassFD]. Files can be passed under each
+// other's numbers.
 func (c *Command) PassFDAs(f *os.File, fd int, flags ...PassFDFlag) *Command {
 	if descriptor.Of(f) < 0 {
 		c.fail("PassFDAs", "the file %s", notOpen(f))
@@ -69,12 +80,22 @@ func (c *Command) pass(method string, f *os.File, fd int, flags []PassFDFlag) {
 	c.want.Passed = append(c.want.Passed, p)
 }
 
-// SetSendBuffer passes the program a further descriptor, from which it reads data and then the end of the file, and
-// returns its number, to be named in an argument. It suits secrets, which then appear neither among the
-// arguments nor in the environment. The number is below 1024, and free in this process now. A program that does not
-// read it all is no error. The data must not change while the command runs. (virCommandSetSendBuffer)
+// SetSendBuffer passes the program a further descriptor, from which it reads
+// data and then the end of the file. It returns the descriptor's number, to be
+// named in an argument. The number is below 1024, and free in the parent now.
+// If none is free, it returns -1.
+//
+// It suits secrets, which then appear neither among the arguments nor in the
+// environment.
+//
+// A program that does not read it all is not an error. The data must not change
+// while the command runs. [Command.Exec] and [Command.Daemonize] take no more
+// than a pipe holds (64 KiB).
+//
+// Like virCommandSetSendBuffer.
 func (c *Command) SetSendBuffer(data []byte) int {
-	// From the top of the smallest usual limit downwards: files that are opened later, and then passed, take low numbers.
+	// From the top of the smallest usual limit downwards: files that are opened
+	// later, and then passed, take low numbers.
 	limit := min(1024, descriptor.Limit())
 	for fd := limit - 1; fd > command.Stderr; fd-- {
 		if !c.want.Passes(fd) && !descriptor.IsOpen(fd) {
@@ -93,20 +114,35 @@ func notOpen(f *os.File) string {
 	return f.Name() + " is closed"
 }
 
-// maxListenName is the longest name that sd_listen_fds_with_names(3) knows, in bytes.
+// maxListenName is the longest name that sd_listen_fds_with_names(3) knows,
+// in bytes.
 const maxListenName = 255
 
-// AddListenFD passes a socket as systemd does to a service that it activates: as the next descriptor from 3 on, with LISTEN_FDS, the
-// number of sockets, LISTEN_FDNAMES, their names, and LISTEN_PID, the program's own pid, in its environment. Values of these variables
-// that this process has, or that were added, are replaced, and LISTEN_PIDFDID is left out; all else of the environment is as without.
+// AddListenFD passes a socket as systemd does to a service that it activates:
+// as the next descriptor from 3 on.
 //
-// [net.TCPListener.File] and [net.UnixListener.File] give a file of a listener's socket. It stays the caller's, who keeps it open until
-// the running call has returned or [Command.Start] has. The listener is another descriptor of the same socket, which is non-blocking and
-// stays so for both processes (NonBlocking=), so that this one can go on to use it. For a program that wants a blocking socket,
-// call [os.File.Fd] before; to close the listener then waits for an Accept. A socket can be added twice, under two names.
+// The program's environment gets LISTEN_FDS, the number of sockets,
+// LISTEN_FDNAMES, their names, and LISTEN_PID, the program's own pid. They
+// replace variables of these names that the parent has or that were added,
+// and LISTEN_PIDFDID is left out. Otherwise the environment is as without
+// this call.
 //
-// A name is up to 255 printable ASCII characters without a colon, "unknown" if empty. A number under which [Command.PassFD] or
-// [Command.PassFDAs] passes another file is an error. (sd_listen_fds(3), systemd's Sockets= and FileDescriptorName=)
+// A name is up to 255 printable ASCII characters without a colon. An empty one
+// is "unknown". A socket can be added twice, under two names. It is an error
+// if [Command.PassFD] or [Command.PassFDAs] passes another file under the
+// same number.
+//
+// [net.TCPListener.File] and [net.UnixListener.File] give a file of a
+// listener's socket. The file stays the caller's. Keep it open until the
+// running call, or [Command.Start], has returned.
+//
+// The listener is another descriptor of the same socket. The socket is
+// non-blocking and stays so for both processes, so that the parent can go on to
+// use it. For a program that wants a blocking socket, call [os.File.Fd] before;
+// closing the listener then waits for an Accept.
+//
+// Like systemd's Sockets=, FileDescriptorName= and NonBlocking=; see
+// sd_listen_fds(3).
 func (c *Command) AddListenFD(f *os.File, name string) *Command {
 	const method = "AddListenFD"
 	if descriptor.Of(f) < 0 {

@@ -16,21 +16,36 @@ import (
 	"github.com/virspawn/spawn/internal/run"
 )
 
-// Run starts the program and waits for its end. It returns nil when the program exited with code 0, a [*StartError] when it
-// could not be started, and an [*ExitError] when it exited otherwise, was ended by a signal, or a reader or writer failed: then it
-// wraps the error of that. A bad call of a method is another error, which names it.
+// Run starts the program and waits for its end. It returns nil if the program
+// exited with code 0.
 //
-// When ctx ends, the program is ended: SIGTERM, the grace period (see [Command.SetGracePeriod]), SIGKILL; the error then
-// wraps the error of ctx. Unless the command directs standard error elsewhere, its last 32 KiB are kept
-// for the error. A grandchild that keeps standard output open when the program has ended is waited for as long
-// as ctx lasts. A nil ctx panics, here and in all that is given one, as in [os/exec.CommandContext]. (virCommandRun)
+// It returns a [*StartError] if the program could not be started. It returns an
+// [*ExitError] if the program exited with another code or was ended by a
+// signal. If a reader or writer failed, it returns an ExitError that wraps that
+// error. It returns a [*CallError] for a bad call of a method.
+//
+// When ctx ends, the program gets SIGTERM, and SIGKILL after the grace period
+// (see [Command.SetGracePeriod]). The error then wraps the error of ctx. If a
+// grandchild keeps standard output open when the program has ended, Run waits
+// for it as long as ctx lasts. A nil ctx panics, here and in all that take one,
+// as in [os/exec.CommandContext].
+//
+// Unless the command directs standard error elsewhere, its last 32 KiB are kept
+// for the error.
+//
+// Like virCommandRun.
 func (c *Command) Run(ctx context.Context) error {
 	_, err := c.runStatus(ctx, "Run", nil, false)
 	return err
 }
 
-// RunStatus is like [Command.Run], but an exit code that is not 0, or a signal, is no error. The Status is that of a program
-// that was started; for one that was not, the exit code in it is -1. (virCommandRun with a status)
+// RunStatus is like [Command.Run], but an exit code that is not 0, or a signal,
+// is not an error.
+//
+// The Status is that of a program that was started. For one that was not, its
+// exit code is -1.
+//
+// Like virCommandRun with a status.
 func (c *Command) RunStatus(ctx context.Context) (Status, error) {
 	status, err := c.runStatus(ctx, "RunStatus", nil, false)
 	var exit *ExitError
@@ -40,13 +55,18 @@ func (c *Command) RunStatus(ctx context.Context) (Status, error) {
 	return status, err
 }
 
-// Output runs the program as [Command.Run] does and returns its standard output, also when there is an error. The command must
-// not direct it elsewhere.
+// Output runs the program as [Command.Run] does and returns its standard
+// output, also if there is an error.
+//
+// The command must not direct standard output elsewhere.
 func (c *Command) Output(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "Output", false)
 }
 
-// CombinedOutput is like [Command.Output], with the standard error in between as it was written. The command must direct neither elsewhere.
+// CombinedOutput is like [Command.Output], with the standard error in between
+// as it was written.
+//
+// The command must direct neither of them elsewhere.
 func (c *Command) CombinedOutput(ctx context.Context) ([]byte, error) {
 	return c.output(ctx, "CombinedOutput", true)
 }
@@ -58,8 +78,8 @@ type begun struct {
 	dry      DryRunFunc   // what stands in for the program; nil when it runs
 }
 
-// begin is what every running call does first: it asks the policy, and finds out
-// who observes. On an error the files of [CloseParent] have been closed.
+// begin is what every running call does first: it asks the policy, and finds
+// out who observes. On an error the files of [CloseParent] have been closed.
 func (c *Command) begin(ctx context.Context, exec bool) (b begun, err error) {
 	needContext(ctx)
 	b = begun{Command: c, dry: dryRunFunc(ctx)}
@@ -89,7 +109,7 @@ func (b begun) call(method string, streams command.Streams) run.Call {
 	return run.Call{Command: &b.want, Streams: streams, Options: b.options, Method: method}
 }
 
-// dry.Call is the same where a function stands in for the program.
+// dryCall is the same where a function stands in for the program.
 func (b begun) dryCall(streams command.Streams) dry.Call {
 	d := b.Clone() // the caller may change his when Start has returned
 	return dry.Call{Command: &d.want, Streams: streams, Program: b.dry.program(d)}
@@ -190,7 +210,8 @@ func (c *Command) output(ctx context.Context, method string, merged bool) ([]byt
 	return out, err
 }
 
-// takeOutput directs standard output to out, unless that is nil or the command directs it elsewhere.
+// takeOutput directs standard output to out, unless that is nil. It is an error
+// if the command directs it elsewhere.
 func (c *Command) takeOutput(method string, streams *command.Streams, out *[]byte, merged bool) error {
 	if out == nil {
 		return nil
@@ -207,7 +228,8 @@ func (c *Command) takeOutput(method string, streams *command.Streams, out *[]byt
 	return nil
 }
 
-// takeStdout directs standard output to s, unless the command directs it elsewhere.
+// takeStdout directs standard output to s. It is an error if the command
+// directs it elsewhere.
 func (c *Command) takeStdout(method string, streams *command.Streams, s command.Stream) error {
 	if c.firstFail != nil {
 		return c.firstFail
@@ -226,36 +248,57 @@ func errTaken(n int) error {
 	return errors.New(command.StreamNames[n] + " is directed elsewhere already")
 }
 
-// Lines starts the program and yields its standard output line by line as it comes, without the line feeds; a last line that
-// has none is a line too. A line may have any length, see [Command.Records]. If something fails, the last pair has the error of
-// [Command.Run] and an empty line. Leaving the loop early ends the program as the end of ctx would, and waits for
-// it. The command must not direct standard output elsewhere, nor have pipes.
+// Lines starts the program and yields its standard output line by line as it
+// comes, without the line feeds. A last line that has none is a line too. A
+// line may have any length; see [Command.Records].
+//
+// If something fails, the last pair has the error of [Command.Run] and an empty
+// line. Leaving the loop early ends the program as the end of ctx does, and
+// waits for it.
+//
+// The command must not direct standard output elsewhere, nor have pipes.
 func (c *Command) Lines(ctx context.Context) iter.Seq2[string, error] {
 	return c.each(ctx, "Lines", '\n')
 }
 
-// Records is like [Command.Lines], but sep and not a line feed is what ends a record. With 0 it is for what programs write to be safe with file
-// names that have line feeds in them, such as find -print0, git ls-files -z, or env -0.
+// Records is like [Command.Lines], but sep ends a record in place of a line
+// feed. With 0 it reads what programs write for file names that may have line
+// feeds in them, such as find -print0, git ls-files -z, or env -0.
 //
-// There is no bound on the length of a record: n bytes without sep take 2n bytes of memory before the loop sees them, and the program that writes
-// them can be stopped by ctx only. One that is not trusted to end its records is better read by [Command.PipeStdout] and a
-// [bufio.Scanner], which has a bound. Between records nothing is kept: while the body of the loop runs, at most 4 KiB of
-// what comes next and what a pipe holds (64 KiB) wait, and then the program itself. (virCommandRunNul)
+// There is no bound on the length of a record. If n bytes come without sep,
+// they take 2n bytes of memory before the loop sees them, and only ctx can stop
+// the program. If you do not trust a program to end its records, read it by
+// [Command.PipeStdout] and a [bufio.Scanner], which has a bound.
+//
+// Between records nothing is kept. While the body of the loop runs, at most 4
+// KiB of what comes next wait, and what a pipe holds (64 KiB); then the program
+// itself waits.
+//
+// Like virCommandRunNul.
 func (c *Command) Records(ctx context.Context, sep byte) iter.Seq2[string, error] {
 	return c.each(ctx, "Records", sep)
 }
 
-// RunRegex runs the program as [Command.Run] does and calls fn, in this goroutine and as the lines come, for each line of standard
-// output in which re matches: groups[0] is the leftmost match, groups[1] the first parenthesised group in it, and so on, empty where a group took no part
-// (see [regexp.Regexp.FindStringSubmatch]). Lines are those of [Command.Lines], without line feeds, so ^ and $ are their ends; other lines
-// are passed over.
+// RunRegex runs the program as [Command.Run] does and calls fn for each line of
+// standard output in which re matches. It calls fn in this goroutine, as the
+// lines come. Lines are those of [Command.Lines], without line feeds, so ^ and
+// $ are their ends. Other lines are passed over.
 //
-// An error from fn ends the program as the end of ctx would. RunRegex waits for it and returns an [*ExitError] that wraps the error, also where the program had
-// ended by then, or could not be ended because it is another user's by now. Without one it is an error if the program fails, as for Run, but
-// not if no line matches.
+// groups[0] is the leftmost match, groups[1] the first parenthesised group in
+// it, and so on. A group that took no part is empty; see
+// [regexp.Regexp.FindStringSubmatch]. The groups are fn's to keep. They share
+// the line's memory: if you keep one, clone it by [strings.Clone], or the whole
+// line is kept.
 //
-// The groups are fn's to keep. They share the line's memory: one that is kept keeps the whole line, unless it is cloned by [strings.Clone].
-// The command must not direct standard output elsewhere, nor have pipes. (virCommandRunRegex)
+// An error from fn ends the program as the end of ctx does. RunRegex waits for
+// that and returns an [*ExitError] that wraps the error. It does so also if the
+// program has ended by then, or cannot be ended because it is another user's by
+// now. If fn returns no error, it is an error if the program fails, as for Run.
+// It is not an error if no line matches.
+//
+// The command must not direct standard output elsewhere, nor have pipes.
+//
+// Like virCommandRunRegex.
 func (c *Command) RunRegex(ctx context.Context, re *regexp.Regexp, fn func(groups []string) error) error {
 	var bad error
 	switch {
@@ -294,7 +337,8 @@ func (c *Command) each(ctx context.Context, method string, sep byte) iter.Seq2[s
 	}
 }
 
-// records runs the program and gives take the records of its standard output. An error from take ends the program.
+// records runs the program and gives take the records of its standard output.
+// An error from take ends the program.
 func (c *Command) records(ctx context.Context, method string, sep byte, take func(record string) error) error {
 	b, err := c.begin(ctx, false)
 	if err != nil {
@@ -304,7 +348,8 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 	streams := b.want.Streams
 	err = b.takeStdout(method, &streams, command.Stream{})
 	if err == nil {
-		err = b.checkCall(method, &streams) // the other pipes' ends would be in nobody's hands
+		// The other pipes' ends would be in nobody's hands.
+		err = b.checkCall(method, &streams)
 	}
 	if err != nil {
 		b.observed.fail(err)
@@ -334,9 +379,12 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 	return p.cutShort(process.ContextError(ctx))
 }
 
-// leave ends a program of which nothing more is wanted, because of cause, and returns that as the error of the program.
+// leave ends a program of which nothing more is wanted, because of cause. It
+// returns that as the error of the program.
 func (p *Process) leave(cause error) error {
-	p.run.Pipes[command.Stdout].Close() // before the signal, which a program may ignore: what it writes fails from now on
+	// Before the signal, which a program may ignore: what it writes fails from
+	// now on.
+	p.run.Pipes[command.Stdout].Close()
 	if err := p.Abort(); err != nil {
 		cause = fmt.Errorf("%w; it runs on: %w", cause, err)
 		return &ExitError{Command: p.line.String(), Status: Status{ExitCode: -1}, Err: cause}
@@ -344,7 +392,8 @@ func (p *Process) leave(cause error) error {
 	return p.cutShort(cause)
 }
 
-// readRecords gives take the records of r. It returns the error of take, at which it stops, and the error of r if it has no end.
+// readRecords gives take the records of r. It returns the error of take, at
+// which it stops, and the error of r if that is not the end of the file.
 func readRecords(r io.Reader, sep byte, take func(record string) error) (refused, err error) {
 	records := bufio.NewReader(r)
 	for err == nil {
@@ -365,12 +414,21 @@ func readRecords(r io.Reader, sep byte, take func(record string) error) (refused
 	return nil, err
 }
 
-// Start starts the program and returns when it runs, that is, when execve can no longer fail; some microseconds may pass until
-// /proc/PID/exe shows the program. If anything fails before, it
-// returns a [*StartError], and there is no child. When ctx ends, the program is ended as [Command.Run] says.
+// Start starts the program and returns when it runs, that is, when execve
+// can no longer fail. Some microseconds may pass until /proc/PID/exe shows
+// the program.
 //
-// Unlike [Command.Run], Start directs standard error to /dev/null if the command does not say otherwise, or to the terminal of [Command.SetPTY].
-// (virCommandRunAsync)
+// If anything fails before, it returns a [*StartError], and there is no child.
+// It returns a [*CallError] for a bad call of a method. With
+// [Command.RequireHandshake] it returns earlier, when there is a child.
+//
+// When ctx ends, the program is ended as [Command.Run] says. So ctx must last
+// as long as the program; a daemon is the exception, see [Command.Daemonize].
+//
+// Unlike Run, Start directs standard error to /dev/null if the command does not
+// say otherwise, or to the terminal of [Command.SetPTY].
+//
+// Like virCommandRunAsync.
 func (c *Command) Start(ctx context.Context) (*Process, error) {
 	b, err := c.begin(ctx, false)
 	if err != nil {
@@ -379,11 +437,27 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 	return b.start(ctx, b.want.Streams)
 }
 
-// Exec replaces this process by the program: it returns only an error. The program gets exactly what a child would get,
-// except that what needs this process at the other end is refused: readers, writers, buffers for output, pipes, and more data to
-// read than a pipe holds (64 KiB). A stream about which nothing was said is /dev/null here too. What changes this process as a whole and not one thread, limits and process
-// groups, may have happened when there is an error. A program that is being written (ETXTBSY) is tried a few times, as by the other calls, but not by
-// a command with [Command.SetSession]. (virCommandExec, execve(2))
+// Exec replaces this process by the program. It returns only if there is an
+// error, or in a dry run; see [SetDryRun].
+//
+// The program gets what a child would get. A stream about which nothing was
+// said is /dev/null here too.
+//
+// What needs this process at the other end is refused: readers, writers,
+// buffers for output, pipes, and more data to read than a pipe holds (64 KiB).
+// What is for a child only is refused too: new namespaces and those to join,
+// [Command.SetCgroup], [Command.SetPreExecHook], [Command.SetPTY],
+// [Command.RequireHandshake] and [Command.Daemonize].
+//
+// If there is an error, what belongs to the whole process and not to one thread
+// may have changed. Limits, ignored signals, the out-of-memory score and the
+// core dump filter are put back as far as this process may. A new session or
+// process group stays.
+//
+// A program that is being written (ETXTBSY) is tried a few times, as by the
+// other calls, but not with [Command.SetSession].
+//
+// Like virCommandExec; see execve(2).
 func (c *Command) Exec() error {
 	b, err := c.begin(context.Background(), true)
 	if err != nil {
@@ -423,9 +497,14 @@ func (b begun) exec() error {
 	return run.Exec(call)
 }
 
-// Explain returns the program that a child would run, one system call a line, as strace(1) would print it; secrets are
-// shown as ***. Nothing is started, no file is made or closed, and a command that could not run, because of a bad call for example, has the error that
-// the run would have. Descriptors that the run would open have the numbers that they would have now.
+// Explain returns the program that a child would run, one system call a line,
+// as strace(1) would print it. Secrets are shown as ***.
+//
+// Nothing is started, and no file is made or closed. Descriptors that the run
+// would open have the numbers that they would have now.
+//
+// If the command cannot run, because of a bad call for example, the error is
+// the one that the run would return.
 func (c *Command) Explain() (string, error) {
 	if c.firstFail != nil {
 		return "", c.firstFail
@@ -442,8 +521,8 @@ func (c *Command) Explain() (string, error) {
 	return c.explain(c.want.OnTerminal(c.want.Streams), false)
 }
 
-// explain returns the program for these streams. Where it is only to be looked
-// at it need not be there.
+// explain returns the program for these streams. If look is set, the program
+// need not be there.
 func (c *Command) explain(streams command.Streams, look bool) (string, error) {
 	call := begun{Command: c}.call("Explain", streams)
 	call.Options.Look = look
@@ -462,7 +541,8 @@ func (c *Command) ready(ctx context.Context) error {
 	return nil
 }
 
-// checkCall refuses what the running call, which returns no Process, cannot serve.
+// checkCall refuses what the running call, which returns no Process,
+// cannot serve.
 func (c *Command) checkCall(method string, streams *command.Streams) error {
 	if c.firstFail != nil {
 		return c.firstFail
