@@ -52,13 +52,14 @@
 //   - Confinement: [Command.SetNoNewPrivs], [Command.SetLandlock],
 //     [Command.SetSeccompFilter], [Command.SetSELinuxLabel],
 //     [Command.SetAppArmorProfile], [Command.SetSmackLabel],
-//     [Command.SetMACOptional], [Command.SetPersonality], [Command.SetKeyring]
+//     [Command.SetMACOptional], [Command.SetMemoryDenyWriteExecute],
+//     [Command.SetPersonality], [Command.SetKeyring]
 //   - Namespaces: [Command.SetNamespaces], [Command.JoinNamespace],
 //     [Command.SetUIDMap], [Command.SetGIDMap]
 //   - Limits: [Command.SetRlimit], [Command.SetMaxFiles],
 //     [Command.SetMaxProcesses], [Command.SetMaxCoreSize],
 //     [Command.SetMaxMemLock], [Command.SetCgroup], [Command.SetOOMScoreAdj],
-//     [Command.SetCoredumpFilter]
+//     [Command.SetCoredumpFilter], [Command.SetTransparentHugepages]
 //   - Scheduling: [Command.SetNice], [Command.SetScheduler],
 //     [Command.SetCPUAffinity], [Command.SetNUMAPolicy],
 //     [Command.SetIOPriority], [Command.SetTimerSlack], [Command.SetRunAlone],

@@ -1,8 +1,11 @@
+//go:build linux
+
 package spawn_test
 
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"io"
 	"os/exec"
 	"regexp"
@@ -108,4 +111,28 @@ func TestTheRoomsHaveAnOrder(t *testing.T) {
 		}
 	}
 	visit("spawn", nil)
+}
+
+// The index in doc.go links every method of a Command and a Process, and every
+// function.
+func TestTheIndexByTopicLinksEverything(t *testing.T) {
+	text := readPages(t, "doc.go")[0].text
+	_, index, ok := strings.Cut(text, "// # Index by topic\n")
+	require.True(t, ok)
+	index, _, ok = strings.Cut(index, "\n// # ")
+	require.True(t, ok)
+	links := 0
+	exported(parsePackage(t, ".", false), func(f *ast.FuncDecl, receiver string) {
+		name := f.Name.Name
+		switch receiver {
+		case "":
+		case "Command", "Process":
+			name = receiver + "." + name
+		default:
+			return
+		}
+		require.Contains(t, index, "["+name+"]")
+		links++
+	})
+	require.Greater(t, links, 120)
 }
