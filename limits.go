@@ -120,7 +120,7 @@ func (c *Command) SetScheduler(s Scheduler) *Command {
 		c.fail("SetScheduler", "runtime, deadline and period are for SchedDeadline")
 	case s.Policy != SchedDeadline:
 	case s.Runtime < 1024 || s.Deadline < s.Runtime || s.Period != 0 && s.Period < s.Deadline:
-		c.fail("SetScheduler", "runtime %v, deadline %v and period %v do not grow from 1.024µs on", s.Runtime, s.Deadline, s.Period)
+		c.fail("SetScheduler", "want 1.024µs <= runtime <= deadline <= period, not %v, %v, %v", s.Runtime, s.Deadline, s.Period)
 	}
 	c.want.Scheduling.SetScheduler = true
 	c.want.Scheduling.Scheduler = command.Scheduler{
@@ -273,7 +273,7 @@ func (c *Command) SetOOMScoreAdj(adj int) *Command {
 func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 	const all = 0x1ff
 	if kinds > all {
-		c.fail("SetCoredumpFilter", "%#x are not kinds of memory, which are %#x", kinds, all)
+		c.fail("SetCoredumpFilter", "unknown bits %#x (valid: %#x)", kinds&^all, all)
 	}
 	c.want.Attributes.CoredumpFilter, c.want.Attributes.SetCoredumpFilter = kinds, true
 	return c

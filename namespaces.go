@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/virspawn/spawn/internal/command"
 )
@@ -21,10 +22,34 @@ const (
 	UserNamespace    Namespace = 0x10000000 // user and group ids, capabilities
 	PIDNamespace     Namespace = 0x20000000 // process ids
 	NetworkNamespace Namespace = 0x40000000 // network devices, addresses, ports
-
-	allNamespaces = TimeNamespace | MountNamespace | CgroupNamespace | UTSNamespace | IPCNamespace | UserNamespace |
-		PIDNamespace | NetworkNamespace
 )
+
+// allNamespaces is every kind.
+const allNamespaces = TimeNamespace | MountNamespace | CgroupNamespace | UTSNamespace | IPCNamespace | UserNamespace |
+	PIDNamespace | NetworkNamespace
+
+// namespaceNames names the kinds for an error, as "network" or "user|pid".
+func namespaceNames(kinds Namespace) string {
+	var names []string
+	for _, n := range [...]struct {
+		kind Namespace
+		name string
+	}{
+		{TimeNamespace, "time"},
+		{MountNamespace, "mount"},
+		{CgroupNamespace, "cgroup"},
+		{UTSNamespace, "UTS"},
+		{IPCNamespace, "IPC"},
+		{UserNamespace, "user"},
+		{PIDNamespace, "pid"},
+		{NetworkNamespace, "network"},
+	} {
+		if kinds&n.kind != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, "|")
+}
 
 // IDMap maps ids of a user namespace to ids outside it. The fields have the names of [syscall.SysProcIDMap]. (user_namespaces(7))
 type IDMap struct {
@@ -55,7 +80,7 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 			c.fail("SetNamespaces", "%#x is not a kind of namespace", uint32(k))
 		}
 		if c.want.Namespaces.Joins(uint32(k)) {
-			c.fail("SetNamespaces", "the namespace %#x is joined already", uint32(k))
+			c.fail("SetNamespaces", "the %s namespace is joined already", namespaceNames(k))
 		}
 		c.want.Namespaces.Fresh |= uint32(k)
 	}
@@ -73,7 +98,7 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 	case f == nil:
 		c.fail("JoinNamespace", "the file is nil")
 	case c.want.Namespaces.Joins(uint32(kind)) || c.want.Namespaces.Fresh&uint32(kind) != 0:
-		c.fail("JoinNamespace", "there is a namespace of this kind already: %#x", uint32(kind))
+		c.fail("JoinNamespace", "there is a %s namespace already", namespaceNames(kind))
 	}
 	joined := command.JoinedNamespace{Kind: uint32(kind), File: f}
 	if kind == UserNamespace {

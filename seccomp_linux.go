@@ -16,7 +16,7 @@ const maxFilter = 4096
 // (seccomp(2), systemd's SystemCallFilter=)
 func (c *Command) SetSeccompFilter(filter []unix.SockFilter) *Command {
 	if len(filter) == 0 || len(filter) > maxFilter {
-		c.fail("SetSeccompFilter", "%d instructions are not 1 to %d", len(filter), maxFilter)
+		c.fail("SetSeccompFilter", "%d instructions; want 1 to %d", len(filter), maxFilter)
 	}
 	c.want.Confinement.Filter = make([]command.Instruction, len(filter))
 	for i, f := range filter {
