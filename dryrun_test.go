@@ -349,9 +349,8 @@ func TestDryRunOfABadCommandFails(t *testing.T) {
 			require.False(t, errors.As(err, new(*testkit.NotAStart)), "%s, %s", name, way)
 		}
 	}
-	for _, c := range []*spawn.Command{spawn.New(testkit.Missing).PipeStdin(), spawn.New(testkit.Missing).RequireHandshake()} {
-		require.ErrorContains(t, c.Run(never), "use Start")
-	}
+	require.EqualError(t, spawn.New(testkit.Missing).PipeStdin().Run(never), "spawn: Run: PipeStdin needs Start")
+	require.ErrorContains(t, spawn.New(testkit.Missing).RequireHandshake().Run(never), "use Start")
 	_, err := spawn.New(testkit.Missing).SetStdout(io.Discard).Output(never)
 	require.ErrorContains(t, err, "directed elsewhere")
 }
@@ -797,17 +796,17 @@ func TestDryRunClosesFilesThatItWasGiven(t *testing.T) {
 }
 
 func TestDryRunOfExecReturns(t *testing.T) {
-	const tooLong = "spawn: Exec: more data to read than a pipe holds, and nobody would be left to write it"
+	const tooLong = ": 65537 bytes do not fit into a pipe (64 KiB)"
 	f := testkit.TempFile(t, "")
 	restore := spawn.SetDryRun(func(d *spawn.DryRunCall) { d.Stdout = d.Stdin() + d.Args[1] })
 	require.NoError(t, spawn.New(testkit.Missing, "a").SetInput([]byte("in ")).SetStdout(f).Exec())
 	require.Equal(t, "in a", content(t, f))
-	require.ErrorContains(t, spawn.New(testkit.Missing).SetStdout(io.Discard).Exec(), "nobody would be left")
-	require.EqualError(t, spawn.New(testkit.Missing).SetInput(make([]byte, 64<<10+1)).Exec(), tooLong)
+	require.ErrorContains(t, spawn.New(testkit.Missing).SetStdout(io.Discard).Exec(), "spawn: Exec: stdout goes to a writer of this process, which Exec replaces")
+	require.EqualError(t, spawn.New(testkit.Missing).SetInput(make([]byte, 64<<10+1)).Exec(), "spawn: Exec: SetInput"+tooLong)
 	require.NoError(t, spawn.New(testkit.Missing, "a").SetInput(make([]byte, 64<<10)).Exec())
 	c := spawn.New(testkit.Missing)
 	c.SetSendBuffer(make([]byte, 64<<10+1))
-	require.EqualError(t, c.Exec(), tooLong)
+	require.EqualError(t, c.Exec(), "spawn: Exec: SetSendBuffer"+tooLong)
 	require.ErrorContains(t, spawn.New(testkit.Missing).SetNamespaces(spawn.NetworkNamespace).Exec(), "namespaces are for a child")
 	require.ErrorContains(t, spawn.New("").Exec(), "empty")
 	restore()

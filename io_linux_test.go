@@ -663,18 +663,18 @@ func TestLinesRefusesAnOutputThatGoesElsewhere(t *testing.T) {
 func TestPipesAreForStartOnly(t *testing.T) {
 	testkit.CheckLeaks(t)
 	for name, c := range map[string]*spawn.Command{
-		"stdin": spawn.New("/bin/cat").PipeStdin(), "stdout": spawn.New("/bin/cat").PipeStdout(), "stderr": spawn.New("/bin/cat").PipeStderr(),
+		"PipeStdin": spawn.New("/bin/cat").PipeStdin(), "PipeStdout": spawn.New("/bin/cat").PipeStdout(), "PipeStderr": spawn.New("/bin/cat").PipeStderr(),
 	} {
 		err := c.Run(context.Background())
-		require.ErrorContains(t, err, "spawn: Run: the pipe for "+name)
+		require.EqualError(t, err, "spawn: Run: "+name+" needs Start")
 	}
 	_, err := spawn.New("/bin/cat").PipeStdin().Output(context.Background())
-	require.ErrorContains(t, err, "spawn: Output: the pipe for stdin")
+	require.EqualError(t, err, "spawn: Output: PipeStdin needs Start")
 	_, err = testkit.Lines(spawn.New("/bin/cat").PipeStdin())
-	require.ErrorContains(t, err, "spawn: Lines: the pipe for stdin")
-	require.ErrorContains(t, recordsError(spawn.New("/bin/true").PipeStderr()), "spawn: Records: the pipe for stderr")
+	require.EqualError(t, err, "spawn: Lines: PipeStdin needs Start")
+	require.EqualError(t, recordsError(spawn.New("/bin/true").PipeStderr()), "spawn: Records: PipeStderr needs Start")
 	err = spawn.New("/bin/cat").PipeStdin().RunRegex(context.Background(), testkit.AnyLine, failOnMatch(t))
-	require.ErrorContains(t, err, "spawn: RunRegex: the pipe for stdin")
+	require.EqualError(t, err, "spawn: RunRegex: PipeStdin needs Start")
 }
 
 func TestLinesEndsTheChildWhenTheLoopIsLeft(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// LandlockRights are actions on files, with the kernel's numbers. (landlock(7))
+// LandlockRights are actions on files, with the kernel's numbers.
+//
+// See landlock(7).
 type LandlockRights uint64
 
 // Actions on files. Those on directories are about what stands in them.
@@ -22,18 +24,27 @@ const (
 	LandlockMakeFifo   LandlockRights = 1 << 10
 	LandlockMakeBlock  LandlockRights = 1 << 11
 	LandlockMakeSym    LandlockRights = 1 << 12
-	LandlockRefer      LandlockRights = 1 << 13 // move and link between directories; version 2
-	LandlockTruncate   LandlockRights = 1 << 14 // version 3
-	LandlockIoctlDev   LandlockRights = 1 << 15 // ioctl(2) on devices; version 5
+	// LandlockRefer is to move and link between directories; version 2.
+	LandlockRefer LandlockRights = 1 << 13
+	// LandlockTruncate is to truncate files; version 3.
+	LandlockTruncate LandlockRights = 1 << 14
+	// LandlockIoctlDev is ioctl(2) on devices; version 5.
+	LandlockIoctlDev LandlockRights = 1 << 15
 
-	// LandlockReadOnly is to read files and directories and to execute.
+	// LandlockReadOnly is to read files and directories and to execute files.
 	LandlockReadOnly = LandlockExecute | LandlockReadFile | LandlockReadDir
 	// LandlockReadWrite is everything that version 1 knows.
 	LandlockReadWrite LandlockRights = 1<<13 - 1
 )
 
-// LandlockPortRights are actions on TCP ports, with the kernel's numbers; version 4. MPTCP, with which package net listens where the kernel has it, is a
-// protocol of its own, which newer kernels do not restrict: a seccomp filter can refuse its sockets.
+// LandlockPortRights are actions on TCP ports, with the kernel's numbers;
+// version 4.
+//
+// MPTCP is a protocol of its own, which newer kernels do not restrict. Package
+// net listens with it where the kernel has it. A seccomp filter can refuse
+// its sockets.
+//
+// See landlock(7).
 type LandlockPortRights uint64
 
 // Actions on TCP ports.
@@ -42,10 +53,14 @@ const (
 	LandlockConnectTCP LandlockPortRights = 1 << 1
 )
 
-// LandlockPath allows actions on a file, or on a directory and all below it.
+// LandlockPath allows actions on a file, or on a directory and everything
+// below it.
 type LandlockPath struct {
-	Path   string         // a relative one is taken from this process's working directory
-	Rights LandlockRights // what is allowed there
+	// Path is the file or directory. A relative one is taken from the parent's
+	// working directory.
+	Path string
+	// Rights are what is allowed there.
+	Rights LandlockRights
 }
 
 // LandlockPort allows actions on a TCP port.
@@ -54,29 +69,52 @@ type LandlockPort struct {
 	Rights LandlockPortRights // what is allowed there
 }
 
-// Landlock says what a program may do to files and TCP ports: see [Command.SetLandlock].
+// Landlock says what a program may do to files and TCP ports: see
+// [Command.SetLandlock].
 type Landlock struct {
-	// Paths and Ports are what is allowed of all that Version can refuse. What the program may not do as its user stays
-	// refused. Paths are looked up by this process, when the command runs; rights on a file that only directories can have
-	// are left out.
+	// Paths and Ports are what is allowed of all that Version can refuse. What
+	// the program may not do as its user stays refused.
+	//
+	// The parent looks up the paths when the command runs. If a path is a file,
+	// rights that only directories can have are left out; it is an error if no
+	// right is left.
 	Paths []LandlockPath
 	Ports []LandlockPort // see Paths
-	// Version says what is refused unless allowed: with 1 (Linux 5.13) actions on files, with 2 (5.19) also to move and
-	// link them between directories, with 3 (6.2) to truncate them, with 4 (6.7) to bind and connect TCP ports, with 5 (6.10) ioctl(2) on
-	// devices, with 6 (6.12) to connect to abstract Unix sockets of other programs and to signal those. 0, the default, is
-	// as much as the kernel can, up to 6, but no less than Paths and Ports need.
+	// Version says what is refused unless allowed. Each version adds to the
+	// one before:
+	//   - 1 (Linux 5.13): actions on files
+	//   - 2 (Linux 5.19): to move and link files between directories
+	//   - 3 (Linux 6.2): to truncate files
+	//   - 4 (Linux 6.7): to bind and connect TCP ports
+	//   - 5 (Linux 6.10): ioctl(2) on devices
+	//   - 6 (Linux 6.12): to connect to abstract Unix sockets of other
+	//     programs, and to signal those programs
+	//
+	// 0, the default, is as much as the kernel can, up to 6, but no less than
+	// Paths and Ports need.
 	Version int
-	// BestEffort takes what the kernel has where that is less than Version, or than what Paths and Ports need, and
-	// nothing where it has no Landlock.
+	// BestEffort takes what the kernel has if that is less than Version, or
+	// than what Paths and Ports need. If the kernel has no Landlock, nothing
+	// is confined.
 	BestEffort bool
 }
 
-// SetLandlock confines the program, and all its descendants, to these files and ports, instead of those set before. It is done before
-// the seccomp filter, so it binds execve itself: the program, its interpreter and its libraries must be allowed to be executed and read. It
-// implies [Command.SetNoNewPrivs] and needs no privilege. The default is not to confine.
+// SetLandlock confines the program, and all its descendants, to these files
+// and ports.
 //
-// A kernel that has less than asked for is an error, unless best effort is asked for. Neither are what was open already, or passed,
-// nor other ways to talk to other programs subject to it. (landlock(7), Linux 5.13)
+// It replaces what was set before. The default is not to confine. The child is
+// confined before the seccomp filter is loaded, so Landlock binds execve
+// itself. The program, its interpreter and its libraries must be allowed to be
+// executed and read.
+//
+// Landlock does not affect files that are already open or passed, nor other
+// ways to reach other programs.
+//
+// It implies [Command.SetNoNewPrivs] and needs no privilege. A kernel that has
+// less than asked for is an error, unless best effort is asked for. Landlock
+// needs Linux 5.13.
+//
+// See landlock(7).
 func (c *Command) SetLandlock(l Landlock) *Command {
 	want := &command.Landlock{Version: l.Version, BestEffort: l.BestEffort}
 	if l.Version < 0 || l.Version > command.MaxLandlock {

@@ -8,38 +8,60 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// Unlimited is a limit that does not limit. (RLIM_INFINITY)
+// Unlimited means no limit (RLIM_INFINITY).
 const Unlimited = math.MaxUint64
 
-// SetRlimit sets a resource limit, RLIMIT_CPU for example, of the program. The unit is the resource's own: bytes,
-// seconds or a count; [Unlimited] is no limit. To raise the hard limit above this process's needs
-// CAP_SYS_RESOURCE; without it the start fails with EPERM. The limits default to this process's, but
-// RLIMIT_NOFILE to what it was before the Go runtime raised the soft limit. (prlimit(2))
+// SetRlimit sets a resource limit of the program, RLIMIT_CPU for example.
+//
+// The unit is the resource's own: bytes, seconds or a count. [Unlimited] is no
+// limit. The limits default to the parent's. RLIMIT_NOFILE defaults to what it
+// was before the Go runtime raised the soft limit.
+//
+// Raising the hard limit above the parent's needs CAP_SYS_RESOURCE. Without it,
+// starting fails with EPERM.
+//
+// See prlimit(2).
 func (c *Command) SetRlimit(resource int, soft, hard uint64) *Command {
 	return c.setRlimit("SetRlimit", resource, soft, hard)
 }
 
-// SetMaxFiles limits the descriptors that the program may have open to those below n. What is passed to it may
-// have higher numbers. (virCommandSetMaxFiles, RLIMIT_NOFILE soft and hard)
+// SetMaxFiles limits the descriptors that the program may have open to those
+// below n.
+//
+// It sets the soft and the hard limit RLIMIT_NOFILE; see [Command.SetRlimit].
+// What is passed to the program may have higher numbers.
+//
+// Like virCommandSetMaxFiles; see prlimit(2).
 func (c *Command) SetMaxFiles(n uint64) *Command {
 	return c.setRlimit("SetMaxFiles", command.RlimitNofile, n, n)
 }
 
-// SetMaxProcesses limits the processes and threads that the program's real user may have, this one included, to n. It
-// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN. (virCommandSetMaxProcesses, RLIMIT_NPROC soft
-// and hard)
+// SetMaxProcesses limits the processes and threads that the program's real user
+// may have to n, this one included.
+//
+// It sets the soft and the hard limit RLIMIT_NPROC; see [Command.SetRlimit]. It
+// does not bind a program with CAP_SYS_RESOURCE or CAP_SYS_ADMIN.
+//
+// Like virCommandSetMaxProcesses; see prlimit(2).
 func (c *Command) SetMaxProcesses(n uint64) *Command {
 	return c.setRlimit("SetMaxProcesses", command.RlimitNproc, n, n)
 }
 
-// SetMaxMemLock limits the memory that the program may lock, in bytes. (virCommandSetMaxMemLock, RLIMIT_MEMLOCK soft and
-// hard)
+// SetMaxMemLock limits the memory that the program may lock, in bytes.
+//
+// It sets the soft and the hard limit RLIMIT_MEMLOCK; see [Command.SetRlimit].
+//
+// Like virCommandSetMaxMemLock; see prlimit(2).
 func (c *Command) SetMaxMemLock(bytes uint64) *Command {
 	return c.setRlimit("SetMaxMemLock", command.RlimitMemlock, bytes, bytes)
 }
 
-// SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no core dump.
-// (virCommandSetMaxCoreSize, RLIMIT_CORE soft and hard)
+// SetMaxCoreSize limits the size of the program's core dump, in bytes; 0 is no
+// core dump.
+//
+// It sets the soft and the hard limit RLIMIT_CORE; see [Command.SetRlimit].
+//
+// Like virCommandSetMaxCoreSize; see prlimit(2).
 func (c *Command) SetMaxCoreSize(bytes uint64) *Command {
 	return c.setRlimit("SetMaxCoreSize", command.RlimitCore, bytes, bytes)
 }
@@ -61,9 +83,15 @@ func (c *Command) setRlimit(method string, resource int, soft, hard uint64) *Com
 	return c
 }
 
-// SetNice sets the program's nice value, from -20, which gets most of the processor, to 19. The default is that of the
-// thread of this process that starts it. Below that, CAP_SYS_NICE or a limit (RLIMIT_NICE) is needed; without, the start
-// fails with EACCES. (setpriority(2), systemd's Nice=)
+// SetNice sets the program's nice value, from -20, which gets most of the
+// processor, to 19.
+//
+// The default is the nice value of the parent's thread that starts the program.
+//
+// A value below that needs CAP_SYS_NICE or a limit (RLIMIT_NICE). Without them,
+// starting fails with EACCES.
+//
+// Like systemd's Nice=; see setpriority(2).
 func (c *Command) SetNice(nice int) *Command {
 	if nice < -20 || nice > 19 {
 		c.fail("SetNice", "the nice value %d is not in -20 to 19", nice)
@@ -72,7 +100,9 @@ func (c *Command) SetNice(nice int) *Command {
 	return c
 }
 
-// SchedulerPolicy is a way to choose what runs next. (sched(7))
+// SchedulerPolicy is a way to choose what runs next.
+//
+// See sched(7).
 type SchedulerPolicy int
 
 // The policies have the kernel's numbers.
@@ -80,7 +110,7 @@ const (
 	SchedOther    SchedulerPolicy = 0 // by nice value
 	SchedFIFO     SchedulerPolicy = 1 // by priority, until it waits
 	SchedRR       SchedulerPolicy = 2 // by priority, in turns
-	SchedBatch    SchedulerPolicy = 3 // by nice value, as work that nobody waits for
+	SchedBatch    SchedulerPolicy = 3 // by nice value, as work in no hurry
 	SchedIdle     SchedulerPolicy = 5 // when nothing else wants to run
 	SchedDeadline SchedulerPolicy = 6 // so much time in each period
 )
@@ -89,18 +119,27 @@ const (
 type Scheduler struct {
 	// Policy is the policy; the zero value is SchedOther.
 	Policy SchedulerPolicy
-	// Priority is 1, the lowest, to 99 with SchedFIFO and SchedRR, and 0 with the others.
+	// Priority is 1, the lowest, to 99 with SchedFIFO and SchedRR, and 0 with
+	// the others.
 	Priority int
-	// Runtime, Deadline and Period are for SchedDeadline: Runtime of processor time, from 1.024 microseconds, within
-	// Deadline of the begin of each Period. Without a Period it is the Deadline.
+	// Runtime, Deadline and Period are for SchedDeadline. The program gets
+	// Runtime of processor time, from 1.024 microseconds, within Deadline of
+	// the beginning of each Period. A Period of 0 means the Deadline.
 	Runtime, Deadline, Period time.Duration
-	// ResetOnFork gives the program's own children SchedOther. With SchedDeadline a program cannot fork without.
+	// ResetOnFork gives the program's own children SchedOther. With
+	// SchedDeadline a program cannot fork without it.
 	ResetOnFork bool
 }
 
-// SetScheduler sets the scheduling policy of the program. The default is that of the thread of this process that starts it. The
-// real-time policies need CAP_SYS_NICE or a limit (RLIMIT_RTPRIO). The nice value stays as [Command.SetNice] says.
-// (sched_setscheduler(2), sched_setattr(2), virProcessSetScheduler, systemd's CPUSchedulingPolicy=)
+// SetScheduler sets the scheduling policy of the program.
+//
+// The default is the policy of the parent's thread that starts the program. The
+// nice value stays as [Command.SetNice] says.
+//
+// The real-time policies need CAP_SYS_NICE or a limit (RLIMIT_RTPRIO).
+//
+// Like virProcessSetScheduler and systemd's CPUSchedulingPolicy=; see
+// sched_setscheduler(2) and sched_setattr(2).
 func (c *Command) SetScheduler(s Scheduler) *Command {
 	deadline := s.Runtime != 0 || s.Deadline != 0 || s.Period != 0
 	switch s.Policy {
@@ -120,7 +159,7 @@ func (c *Command) SetScheduler(s Scheduler) *Command {
 		c.fail("SetScheduler", "runtime, deadline and period are for SchedDeadline")
 	case s.Policy != SchedDeadline:
 	case s.Runtime < 1024 || s.Deadline < s.Runtime || s.Period != 0 && s.Period < s.Deadline:
-		c.fail("SetScheduler", "runtime %v, deadline %v and period %v do not grow from 1.024µs on", s.Runtime, s.Deadline, s.Period)
+		c.fail("SetScheduler", "want 1.024µs <= runtime <= deadline <= period, not %v, %v, %v", s.Runtime, s.Deadline, s.Period)
 	}
 	c.want.Scheduling.SetScheduler = true
 	c.want.Scheduling.Scheduler = command.Scheduler{
@@ -134,9 +173,16 @@ func (c *Command) SetScheduler(s Scheduler) *Command {
 // maxCPU bounds the number of a processor, far above what a kernel can have.
 const maxCPU = 1<<16 - 1
 
-// SetCPUAffinity lets the program run on these processors only, counted from 0, instead of those set before. Each must be one that
-// this machine may have, and one at least must be there now and allowed by the cgroup. The default is the affinity of the
-// thread of this process that starts it. (sched_setaffinity(2), virProcessSetAffinity, systemd's CPUAffinity=)
+// SetCPUAffinity lets the program run on these processors only, counted from 0.
+//
+// They replace those set before. The default is the affinity of the parent's
+// thread that starts the program.
+//
+// Each must be a processor that this machine may have. At least one must be
+// there now and allowed by the cgroup.
+//
+// Like virProcessSetAffinity and systemd's CPUAffinity=; see
+// sched_setaffinity(2).
 func (c *Command) SetCPUAffinity(cpus ...int) *Command {
 	if len(cpus) == 0 {
 		c.fail("SetCPUAffinity", "there is no processor")
@@ -151,23 +197,35 @@ func (c *Command) SetCPUAffinity(cpus ...int) *Command {
 	return c
 }
 
-// NUMAPolicy says from which nodes the kernel takes a program's memory. (numa(7))
+// NUMAPolicy says from which nodes the kernel takes a program's memory.
+//
+// See numa(7).
 type NUMAPolicy int
 
 // The policies have the kernel's numbers.
 const (
-	NUMADefault    NUMAPolicy = 0 // from the node of the processor, without nodes
-	NUMAPreferred  NUMAPolicy = 1 // from this node, if there is some; without a node as NUMALocal
-	NUMABind       NUMAPolicy = 2 // from these nodes only
-	NUMAInterleave NUMAPolicy = 3 // from these nodes in turn
-	NUMALocal      NUMAPolicy = 4 // from the node of the processor, without nodes
+	// NUMADefault takes memory from the node of the processor. It has no nodes.
+	NUMADefault NUMAPolicy = 0
+	// NUMAPreferred takes memory from this node, if it has some. Without a node
+	// it is as NUMALocal.
+	NUMAPreferred NUMAPolicy = 1
+	// NUMABind takes memory from these nodes only.
+	NUMABind NUMAPolicy = 2
+	// NUMAInterleave takes memory from these nodes in turn.
+	NUMAInterleave NUMAPolicy = 3
+	// NUMALocal takes memory from the node of the processor. It has no nodes.
+	NUMALocal NUMAPolicy = 4
 )
 
 // maxNode bounds the number of a node, as the kernel does.
 const maxNode = 1023
 
-// SetNUMAPolicy says from which nodes the program's memory comes. The default is the policy of the thread of this process that
-// starts it. A kernel without NUMA fails the start with ENOSYS. (set_mempolicy(2), systemd's NUMAPolicy= and NUMAMask=)
+// SetNUMAPolicy says from which nodes the program's memory comes.
+//
+// The default is the policy of the parent's thread that starts the program. On
+// a kernel without NUMA, starting fails with ENOSYS.
+//
+// Like systemd's NUMAPolicy= and NUMAMask=; see set_mempolicy(2).
 func (c *Command) SetNUMAPolicy(policy NUMAPolicy, nodes ...int) *Command {
 	switch policy {
 	case NUMADefault, NUMALocal:
@@ -195,19 +253,32 @@ func (c *Command) SetNUMAPolicy(policy NUMAPolicy, nodes ...int) *Command {
 	return c
 }
 
-// IOPriorityClass is a class of priorities for the disk. (ioprio_set(2))
+// IOPriorityClass is a class of priorities for the disk.
+//
+// See ioprio_set(2).
 type IOPriorityClass int
 
 // The classes have the kernel's numbers.
 const (
-	IOPriorityRealtime   IOPriorityClass = 1 // first; needs CAP_SYS_ADMIN or CAP_SYS_NICE
-	IOPriorityBestEffort IOPriorityClass = 2 // what programs have that say nothing
-	IOPriorityIdle       IOPriorityClass = 3 // when nobody else wants the disk; has no levels
+	// IOPriorityRealtime comes first. It needs CAP_SYS_ADMIN or CAP_SYS_NICE.
+	IOPriorityRealtime IOPriorityClass = 1
+	// IOPriorityBestEffort is what programs have that say nothing.
+	IOPriorityBestEffort IOPriorityClass = 2
+	// IOPriorityIdle is served when nobody else wants the disk. It has
+	// no levels.
+	IOPriorityIdle IOPriorityClass = 3
 )
 
-// SetIOPriority sets the program's priority for the disk: a class, and in the first two of them a level from 0, the highest, to 7. The
-// default is that of the thread of this process that starts it. (ioprio_set(2), systemd's IOSchedulingClass= and
-// IOSchedulingPriority=)
+// SetIOPriority sets the program's priority for the disk: a class, and a level
+// in it.
+//
+// The first two classes have levels from 0, the highest, to 7. The default is
+// the priority of the parent's thread that starts the program.
+//
+// [IOPriorityRealtime] needs CAP_SYS_ADMIN or CAP_SYS_NICE.
+//
+// Like systemd's IOSchedulingClass= and IOSchedulingPriority=; see
+// ioprio_set(2).
 func (c *Command) SetIOPriority(class IOPriorityClass, level int) *Command {
 	switch {
 	case class < IOPriorityRealtime || class > IOPriorityIdle:
@@ -219,9 +290,13 @@ func (c *Command) SetIOPriority(class IOPriorityClass, level int) *Command {
 	return c
 }
 
-// SetTimerSlack sets by how much the program's timers may be late, from 1 nanosecond, so that the kernel can serve several at once.
-// The default is that of the thread of this process that starts it, usually 50 microseconds.
-// (PR_SET_TIMERSLACK in prctl(2), systemd's TimerSlackNSec=)
+// SetTimerSlack sets by how much the program's timers may be late, from 1
+// nanosecond, so that the kernel can serve several at once.
+//
+// The default is the slack of the parent's thread that starts the program,
+// usually 50 microseconds.
+//
+// Like systemd's TimerSlackNSec=; see PR_SET_TIMERSLACK in prctl(2).
 func (c *Command) SetTimerSlack(d time.Duration) *Command {
 	if d < 1 {
 		c.fail("SetTimerSlack", "the slack %v is less than a nanosecond", d)
@@ -230,9 +305,16 @@ func (c *Command) SetTimerSlack(d time.Duration) *Command {
 	return c
 }
 
-// SetRunAlone lets no other program run on the same core as this one at the same time, on the core's other hardware threads: what
-// one leaves in the core's caches is not for the others. The default is to share cores as this process does. It needs Linux 5.14, built with core scheduling, and a machine
-// whose cores have several threads; elsewhere it is an error. (virCommandSetRunAlone, PR_SCHED_CORE in prctl(2))
+// SetRunAlone lets no other program run on the same core as this one at the
+// same time, on the core's other hardware threads.
+//
+// So others cannot read what one program leaves in the core's caches. The
+// default is to share cores as the parent does.
+//
+// It needs Linux 5.14, built with core scheduling, and a machine whose cores
+// have several threads. Elsewhere it is an error.
+//
+// Like virCommandSetRunAlone; see PR_SCHED_CORE in prctl(2).
 func (c *Command) SetRunAlone() *Command {
 	if c.want.Scheduling.RunAmong != 0 {
 		c.fail("SetRunAlone", "the program is to run among those of process %d", c.want.Scheduling.RunAmong)
@@ -241,8 +323,12 @@ func (c *Command) SetRunAlone() *Command {
 	return c
 }
 
-// SetRunAmong is [Command.SetRunAlone] together with the process pid: the two, and whoever else they share that with, may run on the same
-// core. This process must be allowed to trace that one. (virCommandSetRunAmong, PR_SCHED_CORE_SHARE_FROM)
+// SetRunAmong is [Command.SetRunAlone] together with the process pid.
+//
+// The two may run on the same core, with all others that share the core with
+// that process. The parent must be allowed to trace that process.
+//
+// Like virCommandSetRunAmong; see PR_SCHED_CORE_SHARE_FROM in prctl(2).
 func (c *Command) SetRunAmong(pid int) *Command {
 	switch {
 	case pid < 1:
@@ -254,10 +340,16 @@ func (c *Command) SetRunAmong(pid int) *Command {
 	return c
 }
 
-// SetOOMScoreAdj sets how likely the kernel is to end the program when memory runs out, from -1000, never, to 1000. The default is this
-// process's value. To go below that value, or what it was once lowered to, needs CAP_SYS_RESOURCE; without, the start fails
-// with EACCES. While the child of such a command starts, the thread that starts it is blocked. It needs /proc.
-// (/proc/PID/oom_score_adj in proc(5), systemd's OOMScoreAdjust=)
+// SetOOMScoreAdj sets how likely the kernel is to end the program when memory
+// runs out, from -1000, never, to 1000.
+//
+// The default is the parent's value. While the child starts, the thread that
+// starts it is blocked.
+//
+// Going below the parent's value, or what it was once lowered to, needs
+// CAP_SYS_RESOURCE. Without it, starting fails with EACCES. It needs /proc.
+//
+// Like systemd's OOMScoreAdjust=; see /proc/PID/oom_score_adj in proc(5).
 func (c *Command) SetOOMScoreAdj(adj int) *Command {
 	if adj < -1000 || adj > 1000 {
 		c.fail("SetOOMScoreAdj", "%d is not in -1000 to 1000", adj)
@@ -266,14 +358,21 @@ func (c *Command) SetOOMScoreAdj(adj int) *Command {
 	return c
 }
 
-// SetCoredumpFilter says which parts of the memory go into a core dump of the program: a bit for each kind, of those in core(5), 0x33 for
-// what is usual. The default is this process's filter. The child gets a copy of this process's memory for that, instead of
-// sharing it until exec; the start then takes longer the more memory this process uses. It needs /proc.
-// (/proc/PID/coredump_filter in core(5), systemd's CoredumpFilter=)
+// SetCoredumpFilter says which parts of the memory go into a core dump of
+// the program.
+//
+// There is a bit for each kind in core(5); 0x33 is usual. The default is the
+// parent's filter.
+//
+// The child gets a copy of the parent's memory for that, instead of sharing it
+// until exec. Starting then takes longer the more memory the parent uses. It
+// needs /proc.
+//
+// Like systemd's CoredumpFilter=; see /proc/PID/coredump_filter in core(5).
 func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 	const all = 0x1ff
 	if kinds > all {
-		c.fail("SetCoredumpFilter", "%#x are not kinds of memory, which are %#x", kinds, all)
+		c.fail("SetCoredumpFilter", "unknown bits %#x (valid: %#x)", kinds&^all, all)
 	}
 	c.want.Attributes.CoredumpFilter, c.want.Attributes.SetCoredumpFilter = kinds, true
 	return c

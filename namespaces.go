@@ -4,11 +4,14 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// Namespace is a kind of namespace, or several. (namespaces(7))
+// Namespace is a kind of namespace, or several.
+//
+// See namespaces(7).
 type Namespace uint32
 
 // The kinds of namespaces. Their values are those of clone(2).
@@ -17,37 +20,73 @@ const (
 	MountNamespace   Namespace = 0x20000    // mounts
 	CgroupNamespace  Namespace = 0x2000000  // the root of /proc/PID/cgroup
 	UTSNamespace     Namespace = 0x4000000  // host name
-	IPCNamespace     Namespace = 0x8000000  // System V IPC and POSIX message queues
+	IPCNamespace     Namespace = 0x8000000  // System V IPC and POSIX queues
 	UserNamespace    Namespace = 0x10000000 // user and group ids, capabilities
 	PIDNamespace     Namespace = 0x20000000 // process ids
 	NetworkNamespace Namespace = 0x40000000 // network devices, addresses, ports
-
-	allNamespaces = TimeNamespace | MountNamespace | CgroupNamespace | UTSNamespace | IPCNamespace | UserNamespace |
-		PIDNamespace | NetworkNamespace
 )
 
-// IDMap maps ids of a user namespace to ids outside it. The fields have the names of [syscall.SysProcIDMap]. (user_namespaces(7))
+// allNamespaces is every kind.
+const allNamespaces = TimeNamespace | MountNamespace | CgroupNamespace | UTSNamespace | IPCNamespace | UserNamespace |
+	PIDNamespace | NetworkNamespace
+
+// namespaceNames names the kinds for an error, as "network" or "user|pid".
+func namespaceNames(kinds Namespace) string {
+	var names []string
+	for _, n := range [...]struct {
+		kind Namespace
+		name string
+	}{
+		{TimeNamespace, "time"},
+		{MountNamespace, "mount"},
+		{CgroupNamespace, "cgroup"},
+		{UTSNamespace, "UTS"},
+		{IPCNamespace, "IPC"},
+		{UserNamespace, "user"},
+		{PIDNamespace, "pid"},
+		{NetworkNamespace, "network"},
+	} {
+		if kinds&n.kind != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, "|")
+}
+
+// IDMap maps ids of a user namespace to ids outside it.
+//
+// The fields have the names of [syscall.SysProcIDMap]; see user_namespaces(7).
 type IDMap struct {
 	ContainerID int // the first id inside
 	HostID      int // the one outside that it is
 	Size        int // how many ids follow each other, 1 or more
 }
 
-// SetNamespaces starts the program in new namespaces of these kinds, instead of those set before. The default is to share this
-// process's.
+// SetNamespaces starts the program in new namespaces of these kinds.
 //
-// The child is born in them, so everything else that was asked for is done inside. All but a user namespace need
-// CAP_SYS_ADMIN, unless a user namespace is among them: then the others belong to it, and an ordinary user may make them
-// where the system allows user namespaces. In a new user namespace the program has no ids but those that
-// [Command.SetUIDMap] and [Command.SetGIDMap] give it, and the child, until it executes the program, all capabilities there but none
-// outside: a limit cannot be raised above the hard limit then.
+// They replace those set before. The default is to share the parent's. The
+// child is born in them, so everything else that was asked for is done inside.
 //
-// In a new mount namespace, mounts of this process's namespace still appear, and none go back (MS_SLAVE). In a new pid namespace
-// the program is process 1, which gets no signal that it does not handle but SIGKILL and SIGSTOP from outside. A new time namespace has
-// the clocks of this process.
+// All but a user namespace need CAP_SYS_ADMIN. If a user namespace is among
+// them, the others belong to it, and an ordinary user may make them if the
+// system allows user namespaces.
 //
-// A user or a time namespace gives the child a copy of this process's memory instead of sharing it until exec; the start then takes
-// longer the more memory this process uses. (clone(2), systemd's PrivateUsers=, PrivateMounts=, PrivateNetwork=…)
+// In a new user namespace the program has only the ids that [Command.SetUIDMap]
+// and [Command.SetGIDMap] give it. Until it executes the program, the child has
+// all capabilities there but none outside: it cannot raise a limit above the
+// hard limit.
+//
+// In a new mount namespace, mounts of the parent's namespace still appear, and
+// none go back (MS_SLAVE). In a new pid namespace the program is process 1:
+// from outside it gets SIGKILL and SIGSTOP, and of the other signals only those
+// that it handles. A new time namespace has the clocks of the parent.
+//
+// With a user or a time namespace the child gets a copy of the parent's memory
+// instead of sharing it until exec. Starting then takes longer the more memory
+// the parent uses.
+//
+// Like systemd's PrivateUsers=, PrivateMounts=, PrivateNetwork= and so on;
+// see clone(2).
 func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 	c.want.Namespaces.Fresh = 0
 	for _, k := range kinds {
@@ -55,17 +94,24 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 			c.fail("SetNamespaces", "%#x is not a kind of namespace", uint32(k))
 		}
 		if c.want.Namespaces.Joins(uint32(k)) {
-			c.fail("SetNamespaces", "the namespace %#x is joined already", uint32(k))
+			c.fail("SetNamespaces", "the %s namespace is joined already", namespaceNames(k))
 		}
 		c.want.Namespaces.Fresh |= uint32(k)
 	}
 	return c
 }
 
-// JoinNamespace starts the program in an existing namespace of this kind: f is open on /proc/PID/ns/net for example. The caller keeps
-// f open until the command has been started, and closes it. A user namespace is joined first. To join needs CAP_SYS_ADMIN in
-// the namespace and in this process's own. A mount namespace comes with its root directory: a program named with a
-// slash is the one there; for one without, this process still searches its own PATH. (setns(2), systemd's NetworkNamespacePath=…)
+// JoinNamespace starts the program in an existing namespace of this kind: f is
+// open on /proc/PID/ns/net for example.
+//
+// The caller keeps f open until the command has been started, and closes it. A
+// user namespace is joined first. A mount namespace comes with its root
+// directory: a program named with a slash is the one there. For a name without
+// a slash, the parent still searches its own PATH.
+//
+// Joining needs CAP_SYS_ADMIN in the namespace and in the parent's own.
+//
+// Like systemd's NetworkNamespacePath= and so on; see setns(2).
 func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 	switch {
 	case kind&^allNamespaces != 0 || kind == 0 || kind&(kind-1) != 0:
@@ -73,7 +119,7 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 	case f == nil:
 		c.fail("JoinNamespace", "the file is nil")
 	case c.want.Namespaces.Joins(uint32(kind)) || c.want.Namespaces.Fresh&uint32(kind) != 0:
-		c.fail("JoinNamespace", "there is a namespace of this kind already: %#x", uint32(kind))
+		c.fail("JoinNamespace", "there is a %s namespace already", namespaceNames(kind))
 	}
 	joined := command.JoinedNamespace{Kind: uint32(kind), File: f}
 	if kind == UserNamespace {
@@ -84,19 +130,31 @@ func (c *Command) JoinNamespace(kind Namespace, f *os.File) *Command {
 	return c
 }
 
-// SetUIDMap maps the uids of the child's new user namespace, instead of the maps set before. Together with [Command.SetGIDMap] it
-// needs [Command.SetNamespaces] with [UserNamespace]. Without CAP_SETUID a single map of one's own uid is allowed, to any uid
-// inside: {ContainerID: 0, HostID: os.Getuid(), Size: 1} makes the program root there. Ids that are not mapped show as 65534.
-// This process writes the maps while the child waits. (user_namespaces(7), [syscall.SysProcAttr].UidMappings)
+// SetUIDMap maps the uids of the child's new user namespace.
+//
+// The maps replace those set before. Ids that are not mapped show as 65534. The
+// parent writes the maps while the child waits.
+//
+// It needs [Command.SetNamespaces] with [UserNamespace], as [Command.SetGIDMap]
+// does. Without CAP_SETUID a single map of one's own uid is allowed, to any
+// uid inside: {ContainerID: 0, HostID: os.Getuid(), Size: 1} makes the program
+// root there.
+//
+// Like [syscall.SysProcAttr].UidMappings; see user_namespaces(7).
 func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetUIDMap", maps)
 	c.want.Namespaces.UIDMaps = wantedMaps(maps)
 	return c
 }
 
-// SetGIDMap is for gids what [Command.SetUIDMap] is for uids. Unless this process runs as root, supplementary groups can then no longer be
-// set, as the kernel demands: the program keeps those of this process, which show as 65534. (user_namespaces(7),
-// [syscall.SysProcAttr].GidMappings)
+// SetGIDMap maps the gids of the child's new user namespace, as
+// [Command.SetUIDMap] does the uids.
+//
+// Unless the parent runs as root, supplementary groups can then no longer be
+// set, as the kernel demands. The program keeps those of the parent, which show
+// as 65534.
+//
+// Like [syscall.SysProcAttr].GidMappings; see user_namespaces(7).
 func (c *Command) SetGIDMap(maps ...IDMap) *Command {
 	c.checkMaps("SetGIDMap", maps)
 	c.want.Namespaces.GIDMaps = wantedMaps(maps)
@@ -139,10 +197,18 @@ func overlap(a, aSize, b, bSize int) bool {
 	return uint64(a) < uint64(b)+uint64(bSize) && uint64(b) < uint64(a)+uint64(aSize)
 }
 
-// SetChroot makes dir the root directory of the program. The program's name must then be an absolute path: it is the one in the new root.
-// There too is the working directory, the new root unless [Command.SetWorkingDirectory] says otherwise; a relative one starts from
-// the new root. A relative dir is taken from this process's working directory. It needs CAP_SYS_CHROOT. Alone it confines nobody
-// who is root. (chroot(2), [syscall.SysProcAttr].Chroot, systemd's RootDirectory=)
+// SetChroot makes dir the root directory of the program.
+//
+// A relative dir is taken from the parent's working directory. The program's
+// name must be an absolute path: it is the one in the new root. The working
+// directory is there too: the new root, unless [Command.SetWorkingDirectory]
+// says otherwise. A relative one starts from the new root.
+//
+// It needs CAP_SYS_CHROOT. A root directory alone does not confine a program
+// that runs as root.
+//
+// Like [syscall.SysProcAttr].Chroot and systemd's RootDirectory=;
+// see chroot(2).
 func (c *Command) SetChroot(dir string) *Command {
 	if dir == "" {
 		c.fail("SetChroot", "the directory is empty")
@@ -152,9 +218,15 @@ func (c *Command) SetChroot(dir string) *Command {
 	return c
 }
 
-// SetCgroup starts the program in this directory of a cgroup v2 file system: the child is born there, and no moment of it counts in this
-// process's group. This process must be allowed to write the cgroup.procs of the directory and of the common ancestor. The default is
-// this process's cgroup. (CLONE_INTO_CGROUP in clone(2), Linux 5.7; [syscall.SysProcAttr].CgroupFD)
+// SetCgroup starts the program in this directory of a cgroup v2 file system.
+//
+// The default is the parent's cgroup. The child is born in the new one: at no
+// time does it count in the parent's.
+//
+// The parent must be allowed to write the cgroup.procs of the directory and of
+// the common ancestor. It needs Linux 5.7.
+//
+// Like [syscall.SysProcAttr].CgroupFD; see CLONE_INTO_CGROUP in clone(2).
 func (c *Command) SetCgroup(dir string) *Command {
 	if dir == "" {
 		c.fail("SetCgroup", "the directory is empty")

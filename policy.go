@@ -7,23 +7,38 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// SetPolicy has fn asked about every command of this process before anything starts, until restore is called, which puts back what was there
-// before; with nil, the default, nobody is asked. It is a guard for a daemon, against its own mistakes: all code of this process that runs commands by
-// this package is bound by it, and nothing else is.
+// SetPolicy calls fn before any command of your process starts. The function it
+// returns restores the previous policy.
 //
-// fn gets the command in a copy of its own, after all methods about it have been called. An error refuses the command: the running call returns it in a
-// [*StartError] whose Op is "SetPolicy". Or fn changes the copy, by [Command.SetNoNewPrivs] for example: what it sets is what runs, and a bad call
-// there refuses the command too. The caller's Command stays as it is. [Command.Path] is the very path that is executed: PATH is not searched a second time.
-// Files, readers and writers are the caller's. The copy is fn's until it returns.
+// With nil, the default, nobody is asked. A policy guards a daemon against its
+// own mistakes. It binds all code of your process that runs commands by this
+// package, and nothing else.
 //
-// It is called once for each [Command.Run], [Command.Start], [Command.Exec] and all that are like them, and [Command.Explain], which shows what
-// fn has changed. In a dry run it is called too, so that it can be tested without programs; there Path is as given to [New], and [DryRunCall.RunReal] asks
-// again, with the path that was found. A command that a bad call has made unusable, or whose context has ended, or whose program is in no directory of PATH is
-// refused without it.
+// fn gets a copy of the command, as all methods have left it. If fn returns an
+// error, the command is refused: the running call returns a [*StartError] whose
+// Op is "SetPolicy". Or fn changes the copy, by [Command.SetNoNewPrivs] for
+// example: what it sets is what runs. A bad call there refuses the command too.
+// The caller's Command stays as it is.
 //
-// fn is called in the goroutine of the running call, for several commands at once where they run at once; Start waits for it too. A panic there is the
-// caller's, and nothing has been started. It must not run commands with the same policy, which would ask it again, without end.
-// Without a policy a run pays for it with one load from memory.
+// [Command.Path] is the very path that is executed: PATH is not searched a
+// second time. Files, readers and writers are the caller's. The copy is fn's
+// until fn returns.
+//
+// fn is called once for each [Command.Run], [Command.Start], [Command.Exec] and
+// all that are like them. [Command.Explain] calls it too, and shows what fn has
+// changed. So does a dry run, so a policy can be tested without programs. In a
+// dry run Path is as given to [New], and [DryRunCall.RunReal] asks again, with
+// the path that was found.
+//
+// fn is not called for a command that is refused anyway. The reason can be
+// a bad call, a context that has ended, or a program that is in no directory
+// of PATH.
+//
+// fn is called in the goroutine of the running call, and for several commands
+// at once if they run at once. Start waits for it too. A panic in fn is the
+// caller's, and nothing has been started. fn must not run commands with the
+// same policy: that would ask it again, without end. Without a policy a run
+// pays one load from memory.
 func SetPolicy(fn func(*Command) error) (restore func()) {
 	var p *func(*Command) error
 	if fn != nil {
@@ -35,7 +50,8 @@ func SetPolicy(fn func(*Command) error) (restore func()) {
 
 var processPolicy atomic.Pointer[func(*Command) error]
 
-// ask asks the policy. It returns the command as the policy has left it, or the one that was refused.
+// ask asks the policy. It returns the command as the policy has left it, or the
+// one that was refused.
 func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool) (*Command, error) {
 	if c.ready(ctx) != nil {
 		return c, nil // which the running call says

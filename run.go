@@ -552,7 +552,7 @@ func (c *Command) checkCall(method string, streams *command.Streams) error {
 	}
 	for n, s := range streams {
 		if s.Kind == command.StreamPipe {
-			return &CallError{method, errors.New("the pipe for " + command.StreamNames[n] + " has its other end on a Process; use Start")}
+			return public(command.ErrPipe(method, n))
 		}
 	}
 	return nil

@@ -10,29 +10,51 @@ import (
 	"github.com/syndtr/gocapability/capability"
 )
 
-// SetUID makes the program run as this user: real, effective and saved uid, and the file system uid with them. The
-// default is as in this process.
+// SetUID makes the program run as this user: real, effective and saved uid, and
+// the file system uid with them.
 //
-// If the uid or the gid is set and the supplementary groups are not, by [Command.SetGroups] or
-// [Command.SetUser], the program gets no supplementary groups, unless uid and gid are what this process has
-// already. To set a uid needs CAP_SETUID, except to one's own. On a 32-bit processor no id above 2147483647 can be given. (virCommandSetUID, setresuid(2))
+// The default is the parent's.
+//
+// If the uid or the gid is set and the supplementary groups are not,
+// the program gets no supplementary groups. [Command.SetGroups] and
+// [Command.SetUser] set them. The parent's stay if uid and gid are what
+// the parent has already. In a new user namespace they go if the parent is
+// root, and stay if it is not: the kernel does not let an ordinary user set
+// them there.
+//
+// Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
+// needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
+//
+// Like virCommandSetUID; see setresuid(2).
 func (c *Command) SetUID(uid int) *Command {
 	c.checkID("SetUID", "uid", uid)
 	c.want.IDs.UID, c.want.IDs.SetUID = uid, true
 	return c
 }
 
-// SetGID makes the program run with this group: real, effective and saved gid. The default is as in this process.
-// See [Command.SetUID] for the supplementary groups. (virCommandSetGID, setresgid(2))
+// SetGID makes the program run with this group: real, effective and saved gid.
+//
+// The default is the parent's. See [Command.SetUID] for the supplementary
+// groups.
+//
+// Setting a gid needs CAP_SETGID, except for one's own.
+//
+// Like virCommandSetGID; see setresgid(2).
 func (c *Command) SetGID(gid int) *Command {
 	c.checkID("SetGID", "gid", gid)
 	c.want.IDs.GID, c.want.IDs.SetGID = gid, true
 	return c
 }
 
-// SetGroups makes gids the program's supplementary groups; without arguments it has none. The default is as
-// in this process, but see [Command.SetUID]. It needs CAP_SETGID, but a process that is not root
-// may name the groups that it has: they stay. (setgroups(2))
+// SetGroups makes gids the program's supplementary groups.
+//
+// Without arguments the program has none. The default is the parent's groups,
+// but see [Command.SetUID].
+//
+// It needs CAP_SETGID. A parent that is not root may name the groups that it
+// has: they stay.
+//
+// See setgroups(2).
 func (c *Command) SetGroups(gids ...int) *Command {
 	groups := make([]uint32, len(gids))
 	for i, gid := range gids {
@@ -43,9 +65,15 @@ func (c *Command) SetGroups(gids ...int) *Command {
 	return c
 }
 
-// SetUser makes the program run as the named user: with the uid, the primary gid and the supplementary groups that the
-// system's user database gives now. A number that is not a name is taken as a uid. The environment, HOME and USER
-// for example, stays as it is. See [Command.SetUID] for the privileges needed. (systemd's User=, initgroups(3))
+// SetUser makes the program run as the named user: with the uid, the primary
+// gid and the supplementary groups that the system's user database gives now.
+//
+// A number that is not a name is taken as a uid. The environment stays as it
+// is, HOME and USER for example.
+//
+// See [Command.SetUID] for the privileges needed.
+//
+// Like systemd's User=; see initgroups(3).
 func (c *Command) SetUser(name string) *Command {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -83,51 +111,81 @@ func (c *Command) SetUser(name string) *Command {
 	return c.SetUID(uid).SetGID(gid).SetGroups(gids...)
 }
 
-// checkID refuses what is no uid or gid. The highest number means "no change" to the kernel.
+// checkID refuses what is not a uid or gid. The highest number means "no
+// change" to the kernel.
 func (c *Command) checkID(method, what string, id int) {
 	if id < 0 || uint64(id) >= math.MaxUint32 {
 		c.fail(method, "the %s %d is not in 0 to 4294967294", what, id)
 	}
 }
 
-// ClearCaps takes all capabilities from the program: its effective, permitted, inheritable, bounding and ambient sets are empty, so
-// that it gets none back either, by a setuid file for example. What [Command.AllowCap] allowed before is forgotten.
-// The default is what the kernel makes of this process's sets, and of the change of user.
+// ClearCaps takes all capabilities from the program: its effective, permitted,
+// inheritable, bounding and ambient sets are empty.
 //
-// To empty the bounding set needs CAP_SETPCAP, unless it is empty already: without, the start fails with EPERM. An ordinary
-// user has [Command.SetNoNewPrivs] instead. (virCommandClearCaps, capabilities(7), systemd's CapabilityBoundingSet=)
+// So the program cannot get any back, by a setuid file for example. What
+// [Command.AllowCap] allowed before is forgotten. The default is what the
+// kernel makes of the parent's sets, and of the change of user.
+//
+// Emptying the bounding set needs CAP_SETPCAP, unless it is empty already.
+// Without it, starting fails with EPERM. An ordinary user has
+// [Command.SetNoNewPrivs] instead.
+//
+// Like virCommandClearCaps and systemd's CapabilityBoundingSet=; see
+// capabilities(7).
 func (c *Command) ClearCaps() *Command {
 	c.want.Caps.Limited, c.want.Caps.Allowed = true, 0
 	return c
 }
 
-// AllowCap is [Command.ClearCaps] with exceptions: the program has exactly the capabilities allowed, in all five sets, whoever its
-// user is. It can be called several times. They must be among the permitted ones of this process. A capability that
-// package capability has no name for is given by its number, and one that the kernel does not know is an error.
-// (virCommandAllowCap)
+// AllowCap is [Command.ClearCaps] with exceptions: the program has exactly the
+// capabilities allowed, in all five sets, whoever its user is.
+//
+// It can be called several times, and adds to what was allowed before. A
+// capability that package capability has no name for is given by its number.
+//
+// The parent must have each capability in its own permitted set. A capability
+// that the kernel does not know is an error.
+//
+// Like virCommandAllowCap; see capabilities(7).
 func (c *Command) AllowCap(caps ...capability.Cap) *Command {
 	c.want.Caps.Limited = true
 	c.want.Caps.Allowed |= c.capBits("AllowCap", caps)
 	return c
 }
 
-// SetBoundingCaps limits the bounding set to these capabilities: those that the program, and what it executes, can ever get. It
-// needs CAP_SETPCAP. The default is this process's. The other sets stay as they are; it wins over the bounding set of [Command.AllowCap].
-// (PR_CAPBSET_DROP in prctl(2), systemd's CapabilityBoundingSet=)
+// SetBoundingCaps limits the bounding set to these capabilities: those that the
+// program, and what it executes, can ever get.
+//
+// The default is the parent's set. The other sets stay as they are.
+// SetBoundingCaps wins over the bounding set of [Command.AllowCap].
+//
+// It needs CAP_SETPCAP.
+//
+// Like systemd's CapabilityBoundingSet=; see PR_CAPBSET_DROP in prctl(2).
 func (c *Command) SetBoundingCaps(caps ...capability.Cap) *Command {
 	c.want.Caps.Bounding, c.want.Caps.SetBounding = c.capBits("SetBoundingCaps", caps), true
 	return c
 }
 
-// SetAmbientCaps makes these capabilities, which this process must have, the ambient ones: a program that runs as an ordinary user
-// has them. Together with [Command.AllowCap] they must be allowed. The default is this process's, which a change of user empties. (PR_CAP_AMBIENT in prctl(2), systemd's AmbientCapabilities=)
+// SetAmbientCaps makes these capabilities the ambient ones: a program that runs
+// as an ordinary user has them.
+//
+// The default is the parent's set, which a change of user empties.
+//
+// The parent must have these capabilities. Together with [Command.AllowCap]
+// they must be allowed.
+//
+// Like systemd's AmbientCapabilities=; see PR_CAP_AMBIENT in prctl(2).
 func (c *Command) SetAmbientCaps(caps ...capability.Cap) *Command {
 	c.want.Caps.Ambient, c.want.Caps.SetAmbient = c.capBits("SetAmbientCaps", caps), true
 	return c
 }
 
-// SetSecurebits sets the securebits flags, unix.SECBIT_NOROOT for example. The default is this process's. It needs CAP_SETPCAP.
-// (PR_SET_SECUREBITS in prctl(2), systemd's SecureBits=)
+// SetSecurebits sets the securebits flags, unix.SECBIT_NOROOT for example.
+//
+// The default is the parent's flags. It needs CAP_SETPCAP.
+//
+// Like systemd's SecureBits=; see PR_SET_SECUREBITS in prctl(2).
 func (c *Command) SetSecurebits(bits int) *Command {
 	if bits < 0 || bits > 0xff {
 		c.fail("SetSecurebits", "%#x are no securebits", bits)
@@ -148,28 +206,50 @@ func (c *Command) capBits(method string, caps []capability.Cap) (set uint64) {
 	return set
 }
 
-// SetNoNewPrivs makes sure that nothing that the program executes gives it more privileges: setuid and setgid bits and file
-// capabilities have no effect, for all its descendants. It needs no privilege. The default is as in this process.
-// (PR_SET_NO_NEW_PRIVS in prctl(2), systemd's NoNewPrivileges=)
+// SetNoNewPrivs makes sure that nothing the program executes gives it
+// more privileges.
+//
+// Setuid and setgid bits and file capabilities have no effect, for the program
+// and for all its descendants. The default is as in the parent.
+//
+// It needs no privilege.
+//
+// Like systemd's NoNewPrivileges=; see PR_SET_NO_NEW_PRIVS in prctl(2).
 func (c *Command) SetNoNewPrivs() *Command {
 	c.want.Confinement.NoNewPrivs = true
 	return c
 }
 
-// SetSELinuxLabel makes the program run in this SELinux context, system_u:system_r:svirt_t:s0:c1,c2 for example. The default is what the
-// policy says. A context that the policy does not know is an error before anything starts, EINVAL; one that may not be entered, or not by
-// this program, is an EACCES of execve. Where the kernel does not run SELinux that is an error too, but see
-// [Command.SetMACOptional]. (virCommandSetSELinuxLabel, setexeccon(3), systemd's SELinuxContext=)
+// SetSELinuxLabel makes the program run in this SELinux context,
+// system_u:system_r:svirt_t:s0:c1,c2 for example.
+//
+// The default is what the policy says.
+//
+// A context that the policy does not know is an error before anything starts
+// (EINVAL). If the context may not be entered, or not by this program, execve
+// fails with EACCES. If the kernel does not run SELinux, that is an error too,
+// but see [Command.SetMACOptional].
+//
+// Like virCommandSetSELinuxLabel and systemd's SELinuxContext=; see
+// setexeccon(3).
 func (c *Command) SetSELinuxLabel(label string) *Command {
 	c.checkLabel("SetSELinuxLabel", label)
 	c.want.Labels.SELinux = label
 	return c
 }
 
-// SetAppArmorProfile makes the program run under this AppArmor profile, which must have been loaded. The default is what the
-// profiles say. A profile that is not there is an error, before anything starts where this process may read the list of profiles. One that
-// this process may not change to is an EACCES of the start. Where the kernel does not run AppArmor that is an error too, but see
-// [Command.SetMACOptional]. (virCommandSetAppArmorProfile, aa_change_onexec(2), systemd's AppArmorProfile=)
+// SetAppArmorProfile makes the program run under this AppArmor profile, which
+// must have been loaded.
+//
+// The default is what the profiles say.
+//
+// A profile that is not loaded is an error. It is reported before anything
+// starts if the parent may read the list of profiles. If the parent may not
+// change to the profile, starting fails with EACCES. If the kernel does not run
+// AppArmor, that is an error too, but see [Command.SetMACOptional].
+//
+// Like virCommandSetAppArmorProfile and systemd's AppArmorProfile=; see
+// aa_change_onexec(2).
 func (c *Command) SetAppArmorProfile(profile string) *Command {
 	c.checkLabel("SetAppArmorProfile", profile)
 	c.want.Labels.AppArmor = profile
@@ -179,9 +259,15 @@ func (c *Command) SetAppArmorProfile(profile string) *Command {
 // maxSmackLabel is the longest label, in bytes.
 const maxSmackLabel = 255
 
-// SetSmackLabel makes the program run with this Smack label. The default is this process's. To change it needs CAP_MAC_ADMIN. The child
-// has the label from then on, so it executes the program with it. Where the kernel does not run Smack that is an
-// error, but see [Command.SetMACOptional]. (smack_set_label_for_self(3), systemd's SmackProcessLabel=)
+// SetSmackLabel makes the program run with this Smack label.
+//
+// The default is the parent's. The child has the label from the time it is set,
+// so it executes the program with it.
+//
+// Changing the label needs CAP_MAC_ADMIN. If the kernel does not run Smack,
+// that is an error, but see [Command.SetMACOptional].
+//
+// Like systemd's SmackProcessLabel=; see smack_set_label_for_self(3).
 func (c *Command) SetSmackLabel(label string) *Command {
 	c.checkLabel("SetSmackLabel", label)
 	if len(label) > maxSmackLabel || strings.ContainsAny(label, "/\"'\\ ") || strings.HasPrefix(label, "-") {
@@ -191,8 +277,12 @@ func (c *Command) SetSmackLabel(label string) *Command {
 	return c
 }
 
-// SetMACOptional takes [Command.SetSELinuxLabel], [Command.SetAppArmorProfile] and [Command.SetSmackLabel] as not called on a kernel that
-// does not run the module in question, for daemons that come with a label for each. Every other failure stays one.
+// SetMACOptional skips a label whose security module the kernel does not run.
+//
+// It is about [Command.SetSELinuxLabel], [Command.SetAppArmorProfile] and
+// [Command.SetSmackLabel], and for daemons that come with a label for each.
+// Without the module, the method in question counts as not called. The default
+// is to fail. Every other failure stays one.
 func (c *Command) SetMACOptional() *Command {
 	c.want.Labels.Optional = true
 	return c
@@ -212,19 +302,29 @@ func (c *Command) checkLabel(method, label string) {
 	}
 }
 
-// Personality is how the kernel treats a program, with the numbers of personality(2).
+// Personality is how the kernel treats a program, with the numbers of
+// personality(2).
 type Personality uint32
 
 // Some personalities.
 const (
-	PersonalityLinux           Personality = 0        // none of the others
-	PersonalityLinux32         Personality = 0x8      // uname(2) tells a 32-bit machine
-	PersonalityAddrNoRandomize Personality = 0x40000  // addresses are not random; a flag, as those that follow
-	PersonalityReadImpliesExec Personality = 0x400000 // what can be read can be executed
+	// PersonalityLinux is none of the others.
+	PersonalityLinux Personality = 0
+	// PersonalityLinux32 makes uname(2) tell of a 32-bit machine.
+	PersonalityLinux32 Personality = 0x8
+	// PersonalityAddrNoRandomize makes addresses predictable. It is a flag, as
+	// are those that follow.
+	PersonalityAddrNoRandomize Personality = 0x40000
+	// PersonalityReadImpliesExec makes everything that can be read executable.
+	PersonalityReadImpliesExec Personality = 0x400000
 )
 
-// SetPersonality sets the program's personality, flags included. The default is this process's. A program that gains privileges, setuid
-// for example, loses the dangerous flags. (personality(2), systemd's Personality=)
+// SetPersonality sets the program's personality, flags included.
+//
+// The default is the parent's. A program that gains privileges, setuid for
+// example, loses the dangerous flags.
+//
+// Like systemd's Personality=; see personality(2).
 func (c *Command) SetPersonality(p Personality) *Command {
 	if p == 0xffffffff { // which only asks
 		c.fail("SetPersonality", "%#x is not a personality", uint32(p))
@@ -237,15 +337,19 @@ func (c *Command) SetPersonality(p Personality) *Command {
 type KeyringMode int
 
 const (
-	// KeyringInherit, the default, is this process's session keyring.
+	// KeyringInherit, the default, is the parent's session keyring.
 	KeyringInherit KeyringMode = iota
-	// KeyringPrivate is a new, empty one, owned by the program's user.
+	// KeyringPrivate is a new, empty session keyring, owned by the
+	// program's user.
 	KeyringPrivate
 )
 
-// SetKeyring says which session keyring the program has: with [KeyringPrivate] it cannot see the keys of this process's. The default is
-// [KeyringInherit].
-// (KEYCTL_JOIN_SESSION_KEYRING in keyctl(2), systemd's KeyringMode=)
+// SetKeyring says which session keyring the program has.
+//
+// The default is [KeyringInherit]. With [KeyringPrivate] the program cannot see
+// the keys in the parent's session keyring.
+//
+// Like systemd's KeyringMode=; see KEYCTL_JOIN_SESSION_KEYRING in keyctl(2).
 func (c *Command) SetKeyring(mode KeyringMode) *Command {
 	if mode != KeyringInherit && mode != KeyringPrivate {
 		c.fail("SetKeyring", "%d is not a mode", int(mode))

@@ -48,7 +48,7 @@ func (c *Command) CheckStartOnly(method string) error {
 	case c.Daemon:
 		return &CallError{method, fmt.Errorf("%s is for a program that nobody waits for; use Start", "Daemonize")}
 	case c.Attributes.PTY != nil:
-		return &CallError{method, errors.New("the terminal of SetPTY has its other end on a Process; use Start")}
+		return &CallError{method, errors.New("SetPTY needs Start")}
 	}
 	return nil
 }
@@ -59,8 +59,44 @@ func (s *Streams) CheckAlone(method string) error {
 		switch s.Kind {
 		case StreamDefault, StreamNull, StreamInherit, StreamFile, StreamMerge, StreamData:
 		default:
-			return &CallError{method, errors.New("nobody would be left at the other end of " + StreamNames[n])}
+			return errNeedsParent(method, n, s.Kind)
 		}
 	}
 	return nil
+}
+
+// ErrPipe is the error for a pipe whose other end nobody would have: method
+// returns no Process.
+func ErrPipe(method string, n int) error {
+	return &CallError{method, errors.New([...]string{"PipeStdin", "PipeStdout", "PipeStderr"}[n] + " needs Start")}
+}
+
+// errNeedsParent is the error for a stream that ends with the parent.
+func errNeedsParent(method string, n int, kind streamKind) error {
+	if kind == StreamPipe && method == "Exec" {
+		return ErrPipe(method, n)
+	}
+	end := "which the daemon outlives"
+	if method == "Exec" {
+		end = "which Exec replaces"
+	}
+	way, what := "goes to", "buffer"
+	switch kind {
+	case StreamReader:
+		way, what = "comes from", "reader"
+	case StreamWriter:
+		what = "writer"
+	case StreamPipe:
+		what = "pipe"
+		if n == Stdin {
+			way = "comes from"
+		}
+	}
+	return &CallError{method, fmt.Errorf("%s %s a %s of this process, %s", StreamNames[n], way, what, end)}
+}
+
+// ErrTooLong is the error for data of this size, given by setter, that nobody
+// would be left to write into a pipe that holds less.
+func ErrTooLong(method, setter string, size, holds int) error {
+	return &CallError{method, fmt.Errorf("%s: %d bytes do not fit into a pipe (%d KiB)", setter, size, holds>>10)}
 }

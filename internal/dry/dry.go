@@ -106,15 +106,15 @@ func Start(ctx context.Context, call Call) (*process.Process, error) {
 func Exec(call Call) process.Outcome {
 	c := call.Command
 	err := c.CheckWhole(true)
-	// So much fits into a pipe.
-	long := func(data []byte) bool { return len(data) > 64<<10 }
-	if data, _ := c.Streams[command.Stdin].Value.([]byte); err == nil && long(data) {
-		err = errTooLong
-	}
-	for i := range c.Passed {
-		if err == nil && long(c.Passed[i].Data) {
-			err = errTooLong
+	check := func(setter string, data []byte) {
+		if err == nil && len(data) > pipeHolds {
+			err = command.ErrTooLong("Exec", setter, len(data), pipeHolds)
 		}
+	}
+	data, _ := c.Streams[command.Stdin].Value.([]byte)
+	check("SetInput", data)
+	for i := range c.Passed {
+		check("SetSendBuffer", c.Passed[i].Data)
 	}
 	if err != nil {
 		return process.Outcome{Status: process.Unknown, Never: err}
@@ -122,8 +122,9 @@ func Exec(call Call) process.Outcome {
 	return Run(context.Background(), call)
 }
 
-// errTooLong is the error for data that Exec cannot leave to the program.
-var errTooLong = &command.CallError{Method: "Exec", Err: errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
+// pipeHolds is what fits into a pipe, in bytes. Exec cannot leave more to the
+// program.
+const pipeHolds = 64 << 10
 
 // newDryRun checks the command as far as that does not depend on the machine,
 // and opens its pipes.

@@ -426,7 +426,7 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 	for want, c := range map[string]*spawn.Command{
 		"SetOOMScoreAdj: 1001 is not":                      spawn.New("x").SetOOMScoreAdj(1001),
 		"SetOOMScoreAdj: -1001 is not":                     spawn.New("x").SetOOMScoreAdj(-1001),
-		"SetCoredumpFilter: 0x200 are no":                  spawn.New("x").SetCoredumpFilter(0x200),
+		"SetCoredumpFilter: unknown bits 0x200 (valid: 0":  spawn.New("x").SetCoredumpFilter(0x201),
 		"SetPersonality: 0xffffffff is":                    spawn.New("x").SetPersonality(0xffffffff),
 		"SetKeyring: 7 is not a mode":                      spawn.New("x").SetKeyring(7),
 		"SetChroot: the directory is empty":                spawn.New("x").SetChroot(""),
@@ -453,7 +453,7 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 		"SetScheduler: the policy has no priorities":       spawn.New("x").SetScheduler(spawn.Scheduler{Policy: spawn.SchedBatch, Priority: 1}),
 		"SetScheduler: 4 is not a policy":                  spawn.New("x").SetScheduler(spawn.Scheduler{Policy: 4}),
 		"SetScheduler: runtime, deadline and period are":   spawn.New("x").SetScheduler(spawn.Scheduler{Runtime: 1}),
-		"SetScheduler: runtime 1µs, deadline 2µs":          spawn.New("x").SetScheduler(spawn.Scheduler{Policy: spawn.SchedDeadline, Runtime: 1000, Deadline: 2000}),
+		"SetScheduler: want 1.024µs <= runtime <=":         spawn.New("x").SetScheduler(spawn.Scheduler{Policy: spawn.SchedDeadline, Runtime: 1000, Deadline: 2000}),
 		"SetCPUAffinity: there is no processor":            spawn.New("x").SetCPUAffinity(),
 		"SetCPUAffinity: -1 is not":                        spawn.New("x").SetCPUAffinity(-1),
 		"SetCPUAffinity: this machine has no processor 60": spawn.New("/bin/true").SetCPUAffinity(0, 60000),
@@ -472,6 +472,10 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 		var bad *spawn.CallError
 		require.True(t, errors.As(err, &bad), "%v", err)
 	}
+	err = spawn.New("x").SetScheduler(spawn.Scheduler{Policy: spawn.SchedDeadline, Runtime: 2e6, Deadline: 1e6}).Run(context.Background())
+	require.EqualError(t, err, "spawn: SetScheduler: want 1.024µs <= runtime <= deadline <= period, not 2ms, 1ms, 0s")
+	err = spawn.New("x").SetCoredumpFilter(0x400).Run(context.Background())
+	require.EqualError(t, err, "spawn: SetCoredumpFilter: unknown bits 0x400 (valid: 0x1ff)")
 	require.NoError(t, file.Close())
 	require.ErrorIs(t, spawn.New("/bin/true").SetControllingTTY(file).Run(context.Background()), os.ErrClosed)
 }

@@ -41,7 +41,13 @@ func (pl *Plan) checkData() error {
 	if method == "" {
 		return nil
 	}
-	return &command.CallError{Method: method, Err: errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
+	j := &pl.Jobs[0]
+	setter := "SetSendBuffer"
+	if j.Stream == command.Stdin {
+		setter = "SetInput"
+	}
+	holds, _ := unix.IoctlGetInt(j.FD, unix.TIOCINQ) // it is full, and nobody has read
+	return command.ErrTooLong(method, setter, holds+len(j.Data), holds)
 }
 
 // doubleFork ends the first parent and goes on in the daemon, once this process knows it.

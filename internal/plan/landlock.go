@@ -21,7 +21,7 @@ func (pl *Plan) checkLandlock() error {
 	version := min(LandlockVersion(), command.MaxLandlock)
 	switch needed := l.Needed(); {
 	case version < needed && !l.BestEffort:
-		return &command.CallError{Method: "SetLandlock", Err: fmt.Errorf("version %d of Landlock is needed, and the kernel has %d: %w", needed, version, errors.ErrUnsupported)}
+		return &command.CallError{Method: "SetLandlock", Err: fmt.Errorf("version %d of Landlock is needed, and the kernel has %d (BestEffort takes less): %w", needed, version, errors.ErrUnsupported)}
 	case l.Version != 0:
 		version = min(version, l.Version)
 	}

@@ -147,18 +147,18 @@ func TestBadNamespacesAreBadCalls(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	commands := map[string]*spawn.Command{
-		"SetNamespaces: 0x1 is not":                    spawn.New("x").SetNamespaces(1),
-		"JoinNamespace: 0x30000000 is not one":         spawn.New("x").JoinNamespace(spawn.PIDNamespace|spawn.UserNamespace, f),
-		"JoinNamespace: the file is nil":               spawn.New("x").JoinNamespace(spawn.NetworkNamespace, nil),
-		"JoinNamespace: there is a namespace":          spawn.New("x").SetNamespaces(spawn.NetworkNamespace).JoinNamespace(spawn.NetworkNamespace, f),
-		"SetNamespaces: the namespace 0x40000000":      spawn.New("x").JoinNamespace(spawn.NetworkNamespace, f).SetNamespaces(spawn.NetworkNamespace),
-		"SetUIDMap: the map {0 0 0}":                   spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 0}),
-		"SetGIDMap: the map {-1 0 1}":                  spawn.New("x").SetGIDMap(spawn.IDMap{ContainerID: -1, HostID: 0, Size: 1}),
-		"SetUIDMap: the maps {0 2147483647 1} and {9":  spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 1<<31 - 1, Size: 1}, spawn.IDMap{ContainerID: 9, HostID: 1<<31 - 1, Size: 1}),
-		"SetUIDMap: the maps {0 0 10} and {9 100 1}":   spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 10}, spawn.IDMap{ContainerID: 9, HostID: 100, Size: 1}),
-		"SetGIDMap: the maps {0 5 10} and {100 14 10}": spawn.New("x").SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: 5, Size: 10}, spawn.IDMap{ContainerID: 100, HostID: 14, Size: 10}),
-		"SetUIDMap: 341 maps":                          spawn.New("x").SetUIDMap(make([]spawn.IDMap, 341)...),
-		"SetUIDMap: without SetNamespaces":             spawn.New("/bin/true").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1}),
+		"SetNamespaces: 0x1 is not":                              spawn.New("x").SetNamespaces(1),
+		"JoinNamespace: 0x30000000 is not one":                   spawn.New("x").JoinNamespace(spawn.PIDNamespace|spawn.UserNamespace, f),
+		"JoinNamespace: the file is nil":                         spawn.New("x").JoinNamespace(spawn.NetworkNamespace, nil),
+		"JoinNamespace: there is a network namespace already":    spawn.New("x").SetNamespaces(spawn.NetworkNamespace).JoinNamespace(spawn.NetworkNamespace, f),
+		"SetNamespaces: the network namespace is joined already": spawn.New("x").JoinNamespace(spawn.NetworkNamespace, f).SetNamespaces(spawn.NetworkNamespace),
+		"SetUIDMap: the map {0 0 0}":                             spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 0}),
+		"SetGIDMap: the map {-1 0 1}":                            spawn.New("x").SetGIDMap(spawn.IDMap{ContainerID: -1, HostID: 0, Size: 1}),
+		"SetUIDMap: the maps {0 2147483647 1} and {9":            spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 1<<31 - 1, Size: 1}, spawn.IDMap{ContainerID: 9, HostID: 1<<31 - 1, Size: 1}),
+		"SetUIDMap: the maps {0 0 10} and {9 100 1}":             spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 10}, spawn.IDMap{ContainerID: 9, HostID: 100, Size: 1}),
+		"SetGIDMap: the maps {0 5 10} and {100 14 10}":           spawn.New("x").SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: 5, Size: 10}, spawn.IDMap{ContainerID: 100, HostID: 14, Size: 10}),
+		"SetUIDMap: 341 maps":                                    spawn.New("x").SetUIDMap(make([]spawn.IDMap, 341)...),
+		"SetUIDMap: without SetNamespaces":                       spawn.New("/bin/true").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1}),
 	}
 	if last := int64(math.MaxUint32); last <= math.MaxInt { // on a 32-bit processor no int is too large
 		commands["SetUIDMap: the map {0 4294967295 1}"] = spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: int(last), Size: 1})

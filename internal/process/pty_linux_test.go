@@ -576,7 +576,7 @@ func TestARunOnAPTYIsRefused(t *testing.T) {
 	testkit.CheckLeaks(t)
 	ctx := context.Background()
 	c := spawn.New("/bin/echo").SetPTY(1, 2)
-	const want = ": the terminal of SetPTY has its other end on a Process; use Start"
+	const want = ": SetPTY needs Start"
 	require.EqualError(t, c.Run(ctx), "spawn: Run"+want)
 	_, err := c.RunStatus(ctx)
 	require.EqualError(t, err, "spawn: RunStatus"+want)

@@ -509,23 +509,23 @@ func TestADaemonIsRefusedWhatNeedsThisProcess(t *testing.T) {
 	var s string
 	var buffer bytes.Buffer
 	ctx := context.Background()
-	const nobodyLeft = "Daemonize: nobody would be left at the other end of "
-	const tooMuch = "Daemonize: more data to read than a pipe holds, and nobody would be left to write it"
+	const outlives = " of this process, which the daemon outlives"
+	const tooMuch = ": 65537 bytes do not fit into a pipe (64 KiB)"
 	big := make([]byte, 64<<10+1)
 	for i, x := range []struct {
 		c    *spawn.Command
 		want string
 	}{
-		{spawn.New("/bin/cat").PipeStdin(), nobodyLeft + "stdin"},
-		{spawn.New("/bin/cat").PipeStdout(), nobodyLeft + "stdout"},
-		{spawn.New("/bin/cat").PipeStderr(), nobodyLeft + "stderr"},
-		{spawn.New("/bin/cat").SetStdin(&buffer), nobodyLeft + "stdin"},
-		{spawn.New("/bin/cat").SetStdout(&buffer), nobodyLeft + "stdout"},
-		{spawn.New("/bin/cat").SetStderr(&buffer), nobodyLeft + "stderr"},
-		{spawn.New("/bin/cat").SetOutputBuffer(&s), nobodyLeft + "stdout"},
-		{spawn.New("/bin/cat").SetErrorBuffer(&s), nobodyLeft + "stderr"},
-		{spawn.New("/bin/cat").SetInput(big), tooMuch},
-		{func() *spawn.Command { c := spawn.New("/bin/cat"); c.SetSendBuffer(big); return c }(), tooMuch},
+		{spawn.New("/bin/cat").PipeStdin(), "Daemonize: stdin comes from a pipe" + outlives},
+		{spawn.New("/bin/cat").PipeStdout(), "Daemonize: stdout goes to a pipe" + outlives},
+		{spawn.New("/bin/cat").PipeStderr(), "Daemonize: stderr goes to a pipe" + outlives},
+		{spawn.New("/bin/cat").SetStdin(&buffer), "Daemonize: stdin comes from a reader" + outlives},
+		{spawn.New("/bin/cat").SetStdout(&buffer), "Daemonize: stdout goes to a writer" + outlives},
+		{spawn.New("/bin/cat").SetStderr(&buffer), "Daemonize: stderr goes to a writer" + outlives},
+		{spawn.New("/bin/cat").SetOutputBuffer(&s), "Daemonize: stdout goes to a buffer" + outlives},
+		{spawn.New("/bin/cat").SetErrorBuffer(&s), "Daemonize: stderr goes to a buffer" + outlives},
+		{spawn.New("/bin/cat").SetInput(big), "Daemonize: SetInput" + tooMuch},
+		{func() *spawn.Command { c := spawn.New("/bin/cat"); c.SetSendBuffer(big); return c }(), "Daemonize: SetSendBuffer" + tooMuch},
 		{spawn.New("/bin/cat").SetParentDeathSignal(unix.SIGTERM), "SetParentDeathSignal: a daemon outlives its parent"},
 		{spawn.New("/bin/cat").SetControllingTTY(os.Stdin), "SetControllingTTY: a daemon has no terminal"},
 	} {

@@ -243,23 +243,22 @@ func TestExecRefusesWhatNeedsThisProcess(t *testing.T) {
 	full := make([]byte, 1<<20)
 	tooMuch := spawn.New("/bin/true")
 	tooMuch.SetSendBuffer(full)
-	for text, c := range map[string]*spawn.Command{
-		"stdin":           spawn.New("/bin/true").SetStdin(new(bytes.Buffer)),
-		"stdout":          spawn.New("/bin/true").SetStdout(new(bytes.Buffer)),
-		"stderr":          spawn.New("/bin/true").SetStderr(new(bytes.Buffer)),
-		" stdin":          spawn.New("/bin/true").PipeStdin(),
-		" stdout":         spawn.New("/bin/true").PipeStdout(),
-		" stderr":         spawn.New("/bin/true").PipeStderr(),
-		"of stdout":       spawn.New("/bin/true").SetOutputBuffer(&s),
-		"of stderr":       spawn.New("/bin/true").SetErrorBuffer(&s),
-		"what is to read": spawn.New("/bin/true").SetInput(full),
-		"pipe":            tooMuch,
+	for want, c := range map[string]*spawn.Command{
+		"stdin comes from a reader of this process, which Exec replaces": spawn.New("/bin/true").SetStdin(new(bytes.Buffer)),
+		"stdout goes to a writer of this process, which Exec replaces":   spawn.New("/bin/true").SetStdout(new(bytes.Buffer)),
+		"stderr goes to a writer of this process, which Exec replaces":   spawn.New("/bin/true").SetStderr(new(bytes.Buffer)),
+		"PipeStdin needs Start":  spawn.New("/bin/true").PipeStdin(),
+		"PipeStdout needs Start": spawn.New("/bin/true").PipeStdout(),
+		"PipeStderr needs Start": spawn.New("/bin/true").PipeStderr(),
+		"stdout goes to a buffer of this process, which Exec replaces": spawn.New("/bin/true").SetOutputBuffer(&s),
+		"stderr goes to a buffer of this process, which Exec replaces": spawn.New("/bin/true").SetErrorBuffer(&s),
+		"SetInput: 1048576 bytes do not fit into a pipe (64 KiB)":      spawn.New("/bin/true").SetInput(full),
+		"SetSendBuffer: 1048576 bytes do not fit into a pipe (64 KiB)": tooMuch,
 	} {
 		before := testkit.OpenFDs(t)
 		err := c.Exec()
-		require.Error(t, err, text)
-		require.ErrorContains(t, err, "spawn: ", text)
-		require.Equal(t, before, testkit.OpenFDs(t), text)
+		require.EqualError(t, err, "spawn: Exec: "+want)
+		require.Equal(t, before, testkit.OpenFDs(t), want)
 	}
 }
 
