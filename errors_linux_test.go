@@ -54,6 +54,16 @@ func hasKind(err error, kind string) bool {
 // errReason is an error of the caller's. The library must keep it findable.
 var errReason = errors.New("this is why")
 
+// nullFile is /dev/null, open for good: the garbage collector would close it in the
+// midst of a test that counts descriptors.
+var nullFile = sync.OnceValue(func() *os.File {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		panic(err)
+	}
+	return f
+})
+
 // errorChain returns an error and all that it unwraps to, and the errors in
 // their exported fields.
 func errorChain(err error) (all []error) {
@@ -249,12 +259,8 @@ var failures = map[string]failure{
 		kind: notStarted, is: syscall.EPERM, exec: true},
 	"a root that is not there": {command: func(string) *spawn.Command { return spawn.New("/bin/true").SetChroot("/nonexistent") },
 		kind: notStarted},
-	"a file that is no namespace": {command: func(dir string) *spawn.Command {
-		f, err := os.Open(filepath.Join(dir, "data"))
-		if err != nil {
-			panic(err)
-		}
-		return spawn.New("/bin/true").JoinNamespace(spawn.NetworkNamespace, f)
+	"a file that is no namespace": {command: func(string) *spawn.Command {
+		return spawn.New("/bin/true").JoinNamespace(spawn.NetworkNamespace, nullFile())
 	}, kind: notStarted},
 	"a pid file that cannot be made": {command: func(string) *spawn.Command { return spawn.New("/bin/true").SetPidFile("/nonexistent/pid") },
 		kind: notStarted, is: fs.ErrNotExist},
@@ -275,11 +281,7 @@ var failures = map[string]failure{
 	"a cgroup that is none": {command: func(dir string) *spawn.Command { return spawn.New("/bin/true").SetCgroup("/proc") },
 		kind: misuse, exec: true},
 	"a terminal that is none": {command: func(string) *spawn.Command {
-		f, err := os.Open(os.DevNull)
-		if err != nil {
-			panic(err)
-		}
-		return spawn.New("/bin/true").SetControllingTTY(f)
+		return spawn.New("/bin/true").SetControllingTTY(nullFile())
 	}, kind: misuse, is: syscall.ENOTTY, exec: true},
 	"a processor that is not there": {command: func(string) *spawn.Command { return spawn.New("/bin/true").SetCPUAffinity(1 << 20) },
 		kind: misuse, exec: true},
