@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// attributes are properties of the child's process. The zero value leaves them as in this process.
+// attributes are properties of the child's process. The zero value leaves them
+// as in this process.
 type attributes struct {
 	OOMScoreAdj    int
 	SetOOMScoreAdj bool
@@ -41,7 +42,8 @@ const (
 	SigStop   = 19
 )
 
-// scheduling is how the kernel shares processors and memory out to the child. The zero value leaves everything as in this process.
+// scheduling is how the kernel shares processors and memory out to the child.
+// The zero value leaves everything as in this process.
 type scheduling struct {
 	Nice    int
 	SetNice bool

@@ -10,7 +10,8 @@ import (
 	"github.com/syndtr/gocapability/capability"
 )
 
-// CheckWhole refuses what does not go together, whatever the machine: the program is to run in a child or, with exec, in place of this process.
+// CheckWhole refuses what does not go together, whatever the machine: the
+// program is to run in a child or, with exec, in place of this process.
 func (c *Command) CheckWhole(exec bool) error {
 	n, a, caps := &c.Namespaces, &c.Attributes, &c.Caps
 	more := caps.Ambient &^ caps.Allowed

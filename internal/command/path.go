@@ -29,7 +29,8 @@ func Absolute(path string) (string, error) {
 		return path, nil
 	}
 	dir, err := os.Getwd()
-	// Not filepath.Join, which takes x/.. for nothing where x may be a symbolic link.
+	// Not filepath.Join, which takes x/.. for nothing where x may be
+	// a symbolic link.
 	return dir + "/" + path, err
 }
 

@@ -55,8 +55,8 @@ func New(name string, grace time.Duration) Command {
 	return Command{Name: name, Umask: -1, Grace: grace}
 }
 
-// Clone returns an independent copy. Readers, writers, files and variables are
-// shared.
+// Clone returns an independent copy. Readers, writers, files and variables
+// are shared.
 func (c *Command) Clone() *Command {
 	d := *c
 	d.Args = slices.Clone(c.Args)

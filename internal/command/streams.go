@@ -32,8 +32,9 @@ const (
 	StreamBytes                     // *[]byte, set at the end; for Output
 	StreamPipe                      // an end on the Process
 	StreamMerge                     // stderr only: the same as stdout
-	StreamTail                      // stderr only: the end is kept for the error
-	StreamTTY                       // the terminal of SetPTY
+	// Stderr only: the end is kept for the error.
+	StreamTail
+	StreamTTY // the terminal of SetPTY
 )
 
 // Empty empties the strings that the streams are captured in.
@@ -53,7 +54,8 @@ func (s *Streams) KeepTail() {
 	}
 }
 
-// OnTerminal directs the streams about which nothing is said to the terminal, if there is one.
+// OnTerminal directs the streams about which nothing is said to the terminal,
+// if there is one.
 func (c *Command) OnTerminal(streams Streams) Streams {
 	if c.Attributes.PTY != nil {
 		for n := range streams {

@@ -5,7 +5,8 @@ import "os"
 // lastStream is the highest number of a standard stream.
 const lastStream = 2
 
-// Of returns f's descriptor, without the change to blocking mode that f.Fd makes; -1 when f is not open.
+// Of returns f's descriptor, without the change to blocking mode that f.Fd
+// makes; -1 when f is not open.
 func Of(f *os.File) int {
 	if f == nil {
 		return -1

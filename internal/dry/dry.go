@@ -48,22 +48,27 @@ type Program struct {
 	Context context.Context // of the program
 	cancel  context.CancelCauseFunc
 
-	running  chan struct{} // closed when it is known that the program runs
-	returned chan struct{} // closed when the function has returned, and the output is written
+	running chan struct{} // closed when it is known that the program runs
+	// Closed when the function has returned, and the output is written.
+	returned chan struct{}
 	killed   chan struct{} // closed when a signal has ended the program
-	over     chan struct{} // closed when the program has ended, by itself or not
-	begun    chan struct{} // closed when the program runs or could not be started
-	startErr error         // why not, once begun is closed
+	// Closed when the program has ended, by itself or not.
+	over chan struct{}
+	// Closed when the program runs or could not be started.
+	begun    chan struct{}
+	startErr error // why not, once begun is closed
 
-	Input   *dryInput
-	outputs [3]*dryOutput // of stdout and stderr; the same for both where they go to the same
-	screen  *dryOutput    // what the terminal shows; nil without
+	Input *dryInput
+	// The outputs of stdout and stderr; one for both where they go to the same.
+	outputs [3]*dryOutput
+	screen  *dryOutput // what the terminal shows; nil without
 
 	// Under p.mu.
 	sig       syscall.Signal // that has ended the program
 	signalled bool
-	signals   chan os.Signal // by which the program gets signals; nil where it does nothing about them
-	pending   []syscall.Signal
+	// The program gets signals by this; nil where it does nothing about them.
+	signals chan os.Signal
+	pending []syscall.Signal
 }
 
 // fakePID is below the pids of dry runs. Linux has none as high; Windows has,
@@ -246,7 +251,8 @@ func (d *Program) openStreams() error {
 	return nil
 }
 
-// testkit.OpenTerminal puts a pair of pipes in place of a terminal, if the command has one.
+// testkit.OpenTerminal puts a pair of pipes in place of a terminal, if the
+// command has one.
 func (d *Program) openTerminal() error {
 	if d.cmd.Attributes.PTY == nil {
 		return nil
@@ -315,7 +321,8 @@ func (d *Program) closePipes() {
 	d.closeCallersEnds()
 }
 
-// closeCallersEnds closes the ends that a Process would have given to the caller.
+// closeCallersEnds closes the ends that a Process would have given to
+// the caller.
 func (d *Program) closeCallersEnds() {
 	for _, e := range d.p.Pipes {
 		if e != nil {
@@ -390,7 +397,8 @@ func (d *Program) begin() error {
 	return d.callError()
 }
 
-// endedBefore returns the error of a program that has been ended before it ran, if it was.
+// endedBefore returns the error of a program that has been ended before it ran,
+// if it was.
 func (d *Program) endedBefore() error {
 	p := d.p
 	p.Mu.Lock()
@@ -456,7 +464,8 @@ func (d *Program) startLocked() {
 	}
 }
 
-// StartHandling says that the program runs, as start, and handles signals itself. Both at once: who sees it run may send one.
+// StartHandling says that the program runs, as start, and handles signals
+// itself. Both at once: who sees it run may send one.
 func (d *Program) StartHandling() <-chan os.Signal {
 	d.p.Mu.Lock()
 	defer d.p.Mu.Unlock()
@@ -491,7 +500,8 @@ func (d *Program) deliver(sig syscall.Signal) error {
 	return nil
 }
 
-// waitEnd waits until the program has ended, and says how. If startErr is not nil it never ran.
+// waitEnd waits until the program has ended, and says how. If startErr is not
+// nil it never ran.
 func (d *Program) waitEnd(startErr error) {
 	p := d.p
 	if startErr == nil {

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkGate opens the pipe through which this process lets the child go on: once when it knows a daemon, once when it has done its part, such as
-// the maps of a user namespace, and once for a handshake.
+// checkGate opens the pipe through which this process lets the child go on:
+// once when it knows a daemon, once when it has done its part, such as the maps
+// of a user namespace, and once for a handshake.
 func (pl *Plan) checkGate() error {
 	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
 		return nil
@@ -32,7 +33,8 @@ func (pl *Plan) awaitParent() {
 	}
 }
 
-// stopAtGate makes the child say that it is there, and wait. When this process ends or gives up, the read finds the end of the file.
+// stopAtGate makes the child say that it is there, and wait. When this process
+// ends or gives up, the read finds the end of the file.
 func (pl *Plan) stopAtGate() {
 	if !pl.Command.Handshake {
 		return

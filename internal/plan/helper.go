@@ -23,7 +23,8 @@ type Helper struct {
 	// In placement.kept.
 	exe, imageKept, reportKept int
 
-	// The child's end of the status pipe, closed once, and a further descriptor of the other one.
+	// The child's end of the status pipe, closed once, and a further descriptor
+	// of the other one.
 	closeStatus func()
 	watch       int
 
@@ -107,7 +108,9 @@ func (pl *Plan) enterHelper() {
 		for i, s := range environ {
 			addr := p.CString(s)
 			p.SetPointer(envp, i, addr)
-			p.Hide(addr, strings.IndexByte(s, '=')+1) // it is not the program's, and may hold what nobody should see
+			// The value is not the program's, and may hold what nobody
+			// should see.
+			p.Hide(addr, strings.IndexByte(s, '=')+1)
 		}
 		p.Add(unix.SYS_EXECVEAT, pl.fds.keptFD(h.exe), p.CString(""), argv, envp, unix.AT_EMPTY_PATH)
 		p.Split()
@@ -127,7 +130,8 @@ func (pl *Plan) callHook() {
 	}
 }
 
-// LeftMemory reports whether the helper has become the program, or has ended: then nobody has the status pipe's other end.
+// LeftMemory reports whether the helper has become the program, or has ended:
+// then nobody has the status pipe's other end.
 func (h *Helper) LeftMemory() bool {
 	if !h.Report.Execs() {
 		return false
@@ -192,7 +196,8 @@ func (pl *Plan) helperCaps() (s sets) {
 	return s
 }
 
-// keepCaps has the capabilities survive the execve of the helper, where its user is not root.
+// keepCaps has the capabilities survive the execve of the helper, where its
+// user is not root.
 func (pl *Plan) keepCaps(s sets) {
 	if s.permitted == 0 || !s.inUserNamespace && os.Geteuid() == 0 {
 		return
@@ -222,7 +227,8 @@ func (pl *Plan) raiseAmbient(caps uint64) {
 // noFile stands in a list of descriptors for one that is closed.
 const noFile = ^uintptr(0)
 
-// placeForked lists the descriptors for a forked helper, which is born with them.
+// placeForked lists the descriptors for a forked helper, which is born
+// with them.
 func (pl *Plan) placeForked() {
 	f := &pl.fds
 	set := func(n int, fd int) {
@@ -249,8 +255,10 @@ func (pl *Plan) placeForked() {
 	}
 }
 
-// openProcs opens the list of processes of the cgroup, for a forked helper: with this process's privileges, by which the kernel goes. It is not
-// born there, because package syscall waits for execve, and that wait would have no end in a frozen cgroup.
+// openProcs opens the list of processes of the cgroup, for a forked helper:
+// with this process's privileges, by which the kernel goes. It is not born
+// there, because package syscall waits for execve, and that wait would have no
+// end in a frozen cgroup.
 func (pl *Plan) openProcs() error {
 	if pl.Options.Executor != ForkedHelper || pl.CloneOptions.Cgroup == 0 {
 		return nil
@@ -273,7 +281,8 @@ func (pl *Plan) enterCgroup() {
 	if pl.fds.procs < 0 {
 		return
 	}
-	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1) // itself
+	// 0 is the writer itself.
+	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1)
 	if own := pl.CloneOptions.Namespaces & unix.CLONE_NEWCGROUP; own != 0 {
 		pl.Program.Add(unix.SYS_UNSHARE, uintptr(own))
 	}
@@ -291,14 +300,16 @@ func (pl *Plan) CloseReport() {
 	}
 }
 
-// watchStatus takes over this process's ends of the status pipe that tell when the helper has become the program.
+// watchStatus takes over this process's ends of the status pipe that tell when
+// the helper has become the program.
 func (h *Helper) watchStatus(statusR, status int) (err error) {
 	h.closeStatus = sync.OnceFunc(func() { descriptor.Low.Release(status) })
 	h.watch, err = unix.FcntlInt(uintptr(statusR), unix.F_DUPFD_CLOEXEC, command.Stderr+1)
 	return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 }
 
-// ForkedNamespaces are those that a forked helper is born in: that of cgroups, which shows them from its own one on, waits until it is in that.
+// ForkedNamespaces are those that a forked helper is born in: that of cgroups,
+// which shows them from its own one on, waits until it is in that.
 func (pl *Plan) ForkedNamespaces() uint64 {
 	if pl.fds.procs < 0 {
 		return pl.CloneOptions.Namespaces

@@ -21,8 +21,8 @@ type Action struct {
 	mask                     uint64
 }
 
-// disposition returns what the process does on a signal: sigDfl, SigIgn or a handler's address. os/signal does not know
-// of what C code has set.
+// disposition returns what the process does on a signal: sigDfl, SigIgn or
+// a handler's address. os/signal does not know of what C code has set.
 func disposition(sig syscall.Signal) uintptr { return GetAction(sig).Handler }
 
 func GetAction(sig syscall.Signal) (action Action) {

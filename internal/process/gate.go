@@ -16,8 +16,10 @@ type gate struct {
 	Started chan struct{} // closed when the program runs, or never will
 	Err     error         // why it never will, once started is closed
 
-	mu       sync.Mutex
-	Pipe     io.WriteCloser // a byte lets the child go on; its closing ends it; nil without, and once closed
+	mu sync.Mutex
+	// A byte written here lets the child go on, and closing it ends the child.
+	// It is nil without a pipe, and once closed; guarded by mu.
+	Pipe     io.WriteCloser
 	notified bool
 }
 
@@ -35,7 +37,8 @@ func (g *gate) Notify() error {
 	g.notified = true
 	close(g.Passed)
 	if g.Pipe != nil {
-		_, _ = g.Pipe.Write([]byte{1}) // EPIPE when the child has ended, which settle will say
+		// The error is EPIPE when the child has ended, which Settle will say.
+		_, _ = g.Pipe.Write([]byte{1})
 		g.closePipe()
 	}
 	return nil

@@ -10,20 +10,23 @@ import (
 	"time"
 )
 
-// Process is a program that runs, in a child or in a dry run: who ends it and
-// when, and how it ended. Whatever it does to the program it does by its target.
+// Process is a program that runs, in a child or in a dry run: who ends it
+// and when, and how it ended. Whatever it does to the program it does by
+// its target.
 type Process struct {
 	PID    int
 	Grace  time.Duration
 	Daemon bool
 	Pipes  [3]*End
-	PTY    *Terminal     // nil without
-	Done   chan struct{} // closed when all is final; nil where nobody can wait for it
+	PTY    *Terminal // nil without
+	// Closed when all is final; nil where nobody can wait for it.
+	Done   chan struct{}
 	Ended  chan struct{} // closed by end; nil where nobody calls it
 	Gate   *gate         // nil without a handshake
 	Target target
 
-	Mu       sync.Mutex  // guards what follows, and what a target says is under it
+	// Mu guards the fields down to kill, and those of a target that say so.
+	Mu       sync.Mutex
 	Starting stillInside // nil once it is known to have exec'ed
 	Killed   bool        // ended before it had exec'ed, without a grace period
 	Dead     bool        // waited for: nobody may signal it any more
@@ -50,8 +53,8 @@ type target interface {
 }
 
 // Watcher is told what becomes of a command. Its methods are called one after
-// the other: started and then over, or failed. In a dry run over may follow on
-// failed.
+// the other: started and then over, or failed. In a dry run over may follow
+// on failed.
 type Watcher interface {
 	// Started is told when the program runs: execve can no longer fail.
 	Started(path string, pid int)
@@ -65,12 +68,13 @@ type Watcher interface {
 type Outcome struct {
 	Status Status
 	Tail   []byte // of standard error, where it is kept
-	Err    error  // what else happened: to the context, to a transfer, to the status
-	Never  error  // why it never ran
+	// Err is what else happened: to the context, to a transfer, to the status.
+	Err   error
+	Never error // why it never ran
 }
 
-// Status is how a process ended and what it used. The face shows it as a type of
-// its own with the same fields.
+// Status is how a process ended and what it used. The face shows it as a type
+// of its own with the same fields.
 type Status struct {
 	ExitCode             int // -1: ended by a signal, or not known
 	Signal               syscall.Signal
@@ -85,8 +89,8 @@ var Unknown = Status{ExitCode: -1}
 // Success reports whether the process exited with code 0.
 func (s Status) Success() bool { return s.ExitCode == 0 && s.Signal == 0 }
 
-// IsKnown reports whether there is a status: of a daemon only its parent gets
-// it.
+// IsKnown reports whether there is a status: of a daemon only its parent
+// gets it.
 func (s Status) IsKnown() bool { return s.ExitCode >= 0 || s.Signal != 0 }
 
 // String returns "exit status 1" or "signal: killed (core dumped)", as
@@ -130,8 +134,8 @@ func (p *Process) Abort() error { return p.end(errAborted) }
 // notification.
 func (p *Process) EndUnnotified() error { return p.end(errUnnotified) }
 
-// Watch ends the process when ctx ends. The function that it returns stops that;
-// it is nil for a context that never ends.
+// Watch ends the process when ctx ends. The function that it returns stops
+// that; it is nil for a context that never ends.
 func (p *Process) Watch(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
 		return nil
@@ -142,8 +146,8 @@ func (p *Process) Watch(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = p.end(ContextError(ctx)) })
 }
 
-// end ends the process for this reason, as its options say, and lets go of pipes
-// that others keep open.
+// end ends the process for this reason, as its options say, and lets go of
+// pipes that others keep open.
 func (p *Process) end(reason error) error {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -172,7 +176,8 @@ func (p *Process) end(reason error) error {
 		p.Mu.Lock()
 		defer p.Mu.Unlock()
 		if !p.Dead {
-			_ = p.Target.SignalAll(syscall.SIGKILL) // there is nothing harder to try
+			// There is nothing harder to try.
+			_ = p.Target.SignalAll(syscall.SIGKILL)
 		}
 	})
 	err := p.Target.SignalAll(syscall.SIGTERM)
@@ -180,8 +185,8 @@ func (p *Process) end(reason error) error {
 	return err
 }
 
-// Buried says that the program has been waited for: nobody may signal it any
-// more.
+// Buried says that the program has been waited for: nobody may signal it
+// any more.
 //
 // Preconditions: p.mu is held.
 func (p *Process) Buried() {

@@ -22,7 +22,8 @@ func BySpawn(path string, args ...string) *spawn.Command {
 	return ours
 }
 
-// Compare runs both sides b.N times in turn and reports the medians and their ratio.
+// Compare runs both sides b.N times in turn and reports the medians and
+// their ratio.
 func Compare(b *testing.B, theirs, ours func() error) {
 	b.Helper()
 	CompareAfter(b, func() {}, theirs, ours)

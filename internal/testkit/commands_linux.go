@@ -56,7 +56,8 @@ func OpenTerminal(t testing.TB) (*os.File, string) {
 	return f, name
 }
 
-// SleepFor starts a program that lives until it is killed, and returns it with a file that ends when it does.
+// SleepFor starts a program that lives until it is killed, and returns it with
+// a file that ends when it does.
 func SleepFor(t testing.TB, c *spawn.Command) (*spawn.Process, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -69,15 +70,17 @@ func SleepFor(t testing.TB, c *spawn.Command) (*spawn.Process, *os.File) {
 	return p, r
 }
 
-// PassPipe passes the end of a new pipe that the program writes to, for this run only, and returns the other end.
+// PassPipe passes the end of a new pipe that the program writes to, for this
+// run only, and returns the other end.
 func PassPipe(t testing.TB, c *spawn.Command, fd int) *os.File {
 	r, w := NewPipe(t)
 	c.PassFDAs(w, fd, spawn.CloseParent)
 	return r
 }
 
-// Grandchild is a script that leaves a process behind, which keeps the standard streams: once there is a line to read from
-// descriptor 3 it writes to both outputs, and says on descriptor 4 that it still lives.
+// Grandchild is a script that leaves a process behind, which keeps the standard
+// streams: once there is a line to read from descriptor 3 it writes to both
+// outputs, and says on descriptor 4 that it still lives.
 const Grandchild = `echo started >&4; { read x <&3; echo late; echo late >&2; echo alive >&4; } & echo early; exit 3`
 
 // PublicDir returns a new directory that other users may enter.
@@ -94,8 +97,9 @@ func Fail(err error) int {
 	return 1
 }
 
-// Waiting is a command whose program is up when it has written a line, and then waits for the end of its standard input. It
-// has no descriptors but those that it was given.
+// Waiting is a command whose program is up when it has written a line, and then
+// waits for the end of its standard input. It has no descriptors but those that
+// it was given.
 func Waiting() *spawn.Command {
 	return spawn.New("/bin/sh", "-c", "echo; read x; exit 0").PipeStdin().PipeStdout()
 }
@@ -127,9 +131,9 @@ func StopLive(p *spawn.Process) error {
 	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
 }
 
-// Rounds returns how often a test tries what goes wrong only now and then: short
-// with -short, long with SPAWN_TEST_LONG in the environment, as .ci/full sets it,
-// and a fifth of long otherwise.
+// Rounds returns how often a test tries what goes wrong only now and then:
+// short with -short, long with SPAWN_TEST_LONG in the environment, as .ci/full
+// sets it, and a fifth of long otherwise.
 func Rounds(long, short int) int {
 	switch {
 	case testing.Short():
@@ -140,7 +144,8 @@ func Rounds(long, short int) int {
 	return max(short, long/5)
 }
 
-// Gated starts a command with a handshake and returns when it has stopped at its gate.
+// Gated starts a command with a handshake and returns when it has stopped at
+// its gate.
 func Gated(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := c.RequireHandshake().Start(context.Background())
@@ -149,7 +154,8 @@ func Gated(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
-// handshakeKinds are the ways in which a child with a handshake is made: in this process's memory, and in a copy of it.
+// handshakeKinds are the ways in which a child with a handshake is made: in
+// this process's memory, and in a copy of it.
 func handshakeKinds() map[string]func(*spawn.Command) *spawn.Command {
 	return map[string]func(*spawn.Command) *spawn.Command{
 		"shared memory": func(c *spawn.Command) *spawn.Command { return c },
@@ -211,7 +217,8 @@ var AllKinds = map[spawn.Namespace]string{
 	spawn.UserNamespace: "user", spawn.PIDNamespace: "pid", spawn.NetworkNamespace: "net",
 }
 
-// WaitingIn starts cat, which waits for the end of its input, and returns it with what to call at its end.
+// WaitingIn starts cat, which waits for the end of its input, and returns it
+// with what to call at its end.
 func WaitingIn(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := c.PipeStdin().Start(context.Background())
@@ -236,7 +243,8 @@ func LockedBy(t testing.TB, path string) int {
 	return int(lock.Pid)
 }
 
-// NewPipe returns a pipe that is closed when the test ends. What hangs in a Read fails in the end.
+// NewPipe returns a pipe that is closed when the test ends. What hangs in
+// a Read fails in the end.
 func NewPipe(t testing.TB) (r, w *os.File) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -272,7 +280,8 @@ func StartReady(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
-// Trap is a script that handles a signal, $1, with the commands in $2, and waits for it.
+// Trap is a script that handles a signal, $1, with the commands in $2, and
+// waits for it.
 const Trap = `trap 'kill $s; '"$2" $1; sleep 1000 </dev/null >/dev/null 2>&1 3>&- 4>&- & s=$!; echo ready; wait $s; exit 99`
 
 // IgnoreTERM is a script that can be ended by SIGKILL only.
@@ -289,7 +298,8 @@ func Allocated(f func()) uint64 {
 
 const Nobody = 65534
 
-// OtherIDs changes to other ids where this process can, or to its own; both count for the dumpable flag.
+// OtherIDs changes to other ids where this process can, or to its own; both
+// count for the dumpable flag.
 func OtherIDs(c *spawn.Command) *spawn.Command {
 	if os.Geteuid() == 0 {
 		return c.SetUID(Nobody).SetGID(Nobody)
@@ -297,7 +307,8 @@ func OtherIDs(c *spawn.Command) *spawn.Command {
 	return c.SetUID(os.Getuid()).SetGID(os.Getgid())
 }
 
-// CopySelf copies this test binary, as root's, to where every user can run it and a setuid bit counts.
+// CopySelf copies this test binary, as root's, to where every user can run it
+// and a setuid bit counts.
 func CopySelf(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "spawn")
 	require.NoError(t, err)

@@ -112,7 +112,8 @@ func OpenFlags(t testing.TB, p *spawn.Process, fd int) int {
 	return int(flags)
 }
 
-// WithStreamsClosed runs a helper for every set of standard streams of its own to close.
+// WithStreamsClosed runs a helper for every set of standard streams of its own
+// to close.
 func WithStreamsClosed(t *testing.T, helper string) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	for _, closed := range []string{"0", "1", "2", "01", "02", "12", "012"} {
@@ -127,9 +128,11 @@ func WithStreamsClosed(t *testing.T, helper string) {
 	}
 }
 
-// CloseStreams closes what the argument names and returns where to report what is wrong.
+// CloseStreams closes what the argument names and returns where to report what
+// is wrong.
 func CloseStreams(args []string) *os.File {
-	if r, w, err := os.Pipe(); err == nil { // Go's poller must not take the numbers
+	if r, w, err := os.Pipe(); err == nil {
+		// Go's poller must not take the numbers.
 		r.Close()
 		w.Close()
 	}
@@ -139,7 +142,8 @@ func CloseStreams(args []string) *os.File {
 	return os.NewFile(100, "report")
 }
 
-// Polled returns what poll(2) says of the file without waiting: which of these events there are, and POLLHUP or POLLERR.
+// Polled returns what poll(2) says of the file without waiting: which of these
+// events there are, and POLLHUP or POLLERR.
 func Polled(f *os.File, events int16) int16 {
 	fds := []unix.PollFd{{Fd: int32(descriptor.Of(f)), Events: events}}
 	_, _ = unix.Poll(fds, 0) // EINTR at worst, and there is nothing

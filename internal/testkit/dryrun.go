@@ -73,7 +73,8 @@ type NotAStart struct{ Err error }
 
 func (e *NotAStart) Error() string { return e.Err.Error() }
 
-// BadWholes are commands that are refused whatever the machine, when they are to run.
+// BadWholes are commands that are refused whatever the machine, when they are
+// to run.
 func BadWholes(t *testing.T) map[string]func() *spawn.Command {
 	closed := TempFile(t, "")
 	closed.Close()
@@ -107,7 +108,8 @@ var counters = sync.OnceValue(func() []byte {
 	return b
 })
 
-// Pattern returns n bytes in which any shift, loss or repetition shows. They must not be changed.
+// Pattern returns n bytes in which any shift, loss or repetition shows. They
+// must not be changed.
 func Pattern(n int) []byte {
 	b := counters()
 	if n > len(b) {

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NeedsClone skips a test that is about the child which this process clones, where only helpers can run programs.
+// NeedsClone skips a test that is about the child which this process clones,
+// where only helpers can run programs.
 func NeedsClone(t testing.TB) {
 	t.Helper()
 	if !plan.CanClone() {
@@ -59,7 +60,8 @@ func NeedsTerminals(t testing.TB) {
 	}
 }
 
-// Needs skips a test when err is one of those which say that this machine does not have what it needs. It fails with any other.
+// Needs skips a test when err is one of those which say that this machine does
+// not have what it needs. It fails with any other.
 func Needs(t testing.TB, what string, err error, missing ...error) {
 	t.Helper()
 	for _, m := range missing {

@@ -36,7 +36,8 @@ func StatusField(status, name string) string {
 	return ""
 }
 
-// CallNames returns the names of the system calls in a text of Explain, each run of the same one once.
+// CallNames returns the names of the system calls in a text of Explain, each
+// run of the same one once.
 func CallNames(text string) (names []string) {
 	for line := range strings.Lines(text) {
 		name, _, _ := strings.Cut(line, "(")
@@ -60,13 +61,15 @@ func Readlink(t testing.TB, path string) string {
 	return s
 }
 
-// ProcessState returns the state of a process as proc_pid_stat(5) has it, and 0 when there is no such process.
+// ProcessState returns the state of a process as proc_pid_stat(5) has it, and 0
+// when there is no such process.
 func ProcessState(pid int) byte {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, here without a parenthesis
+	// The rest is behind the name, which has no parenthesis here.
+	_, rest, _ := strings.Cut(string(text), ") ")
 	return rest[0]
 }
 

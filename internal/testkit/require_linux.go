@@ -22,7 +22,8 @@ func RequireAnySignal(t testing.TB, err error) unix.Signal {
 	return exit.Status.Signal
 }
 
-// RequireNotStarted checks that nothing was started because of this step and this error.
+// RequireNotStarted checks that nothing was started because of this step and
+// this error.
 func RequireNotStarted(t testing.TB, err error, op string, is error) *spawn.StartError {
 	t.Helper()
 	var start *spawn.StartError
@@ -33,8 +34,8 @@ func RequireNotStarted(t testing.TB, err error, op string, is error) *spawn.Star
 	return start
 }
 
-// RequireTable starts a command made by waiting and checks that its program has exactly these descriptors, and the
-// standard streams.
+// RequireTable starts a command made by waiting and checks that its program has
+// exactly these descriptors, and the standard streams.
 func RequireTable(t testing.TB, c *spawn.Command, want map[int]Inode) {
 	t.Helper()
 	p := Live(t, c)
@@ -47,7 +48,8 @@ func RequireTable(t testing.TB, c *spawn.Command, want map[int]Inode) {
 	require.Equal(t, all, got)
 }
 
-// RequireNeverRan checks what every method says of a process whose program never ran, and returns the error.
+// RequireNeverRan checks what every method says of a process whose program
+// never ran, and returns the error.
 func RequireNeverRan(t testing.TB, p *spawn.Process) *spawn.StartError {
 	t.Helper()
 	<-p.Done()

@@ -8,15 +8,18 @@ import (
 	"time"
 )
 
-// PipeWait is how long a pipe is waited for once both the child and its context have ended, and a reader of the caller's once the child has
-// ended.
+// PipeWait is how long a pipe is waited for once both the child and its context
+// have ended, and a reader of the caller's once the child has ended.
 const PipeWait = 250 * time.Millisecond
 
-// Pipe is this process's end of a pipe. Go's poller waits for it; where that has taken no more files (epoll_ctl(2)) reads and writes of
-// the file itself fail with EAGAIN, and wait by await.
+// Pipe is this process's end of a pipe. Go's poller waits for it; where that
+// has taken no more files (epoll_ctl(2)) reads and writes of the file itself
+// fail with EAGAIN, and wait by await.
 type Pipe struct {
 	*os.File
-	Await func(f *os.File, write bool) error // waits a moment, or says why there is no more to wait for; nil on the poller
+	// Await waits a moment, or says why there is no more to wait for; nil on
+	// the poller.
+	Await func(f *os.File, write bool) error
 }
 
 // Read is File.Read.
@@ -46,7 +49,8 @@ func (f *Pipe) Write(b []byte) (written int, err error) {
 	}
 }
 
-// A file has methods besides, by which io.Copy and others read and write, and those do not wait. These types have none of them.
+// A file has methods besides, by which io.Copy and others read and write, and
+// those do not wait. These types have none of them.
 type (
 	OnlyReader struct{ io.ReadCloser }
 	OnlyWriter struct{ io.WriteCloser }
