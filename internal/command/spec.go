@@ -1,3 +1,7 @@
+// Package command is what is wanted, as plain data, with what does not go
+// together in it, and its text. It makes no system call but a look into PATH.
+//
+// Every room may import it, and it imports none of them.
 package command
 
 import (

@@ -1,3 +1,7 @@
+// Package descriptor is about the numbers of this process's descriptors, and
+// keeps low ones for what goes to a child.
+//
+// Every room but command may import it, and it imports none of them.
 package descriptor
 
 import "os"

@@ -1,3 +1,7 @@
+// Package dry stands in for package run: no child is made, and a function says
+// what the program does. Everything else is as for real.
+//
+// Only package spawn and the tests import it.
 package dry
 
 import (

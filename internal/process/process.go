@@ -1,3 +1,9 @@
+// Package process is a program that runs, in a child or in a dry run: who ends
+// it and when, the gate of the handshake, the ends of pipes in the caller's
+// hands, and how it ended. It makes no child and signals none: a target does
+// that, which is run's or dry's.
+//
+// Package spawn, run, dry and the tests import it.
 package process
 
 import (

@@ -1,3 +1,8 @@
+// Package testkit is what tests of several rooms share: programs to run, what
+// a machine must have for a test, and looks at what the library has left behind
+// or keeps to itself.
+//
+// Only tests import it.
 package testkit
 
 import (

@@ -1,3 +1,6 @@
+// Package transfer moves bytes between the parent and a program: pipe ends,
+// captures and copiers. It knows nothing of commands.
+// Only plan, run, dry, process and the tests import it.
 package transfer
 
 import (
