@@ -14,6 +14,7 @@ type Environment struct {
 	Vars []Variable
 }
 
+// Variable is one of the environment's that the command sets.
 type Variable struct {
 	Name   string
 	Value  Text

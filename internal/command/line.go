@@ -32,6 +32,7 @@ type Line struct {
 	args []Text
 }
 
+// Line returns what may be shown of the command.
 func (c *Command) Line() Line { return Line{c.Name, c.Args} }
 
 // String returns the program and its arguments as a line for a POSIX shell,

@@ -7,6 +7,7 @@ const (
 	Stderr
 )
 
+// StreamNames are the names of the standard streams, by descriptor.
 var StreamNames = [...]string{"stdin", "stdout", "stderr"}
 
 // Streams are those of a child.
@@ -18,6 +19,7 @@ type Stream struct {
 	Value any // *os.File, []byte, *string, io.Reader or io.Writer, by kind
 }
 
+// streamKind is a kind of thing that a stream is connected to.
 type streamKind uint8
 
 const (

@@ -21,11 +21,14 @@ const (
 	lowLimit = 64 // a number below this is low: one word of the kernel's bitmap
 )
 
+// Low lends the low numbers of this process.
 var Low Numbers
 
+// Numbers is a block of low numbers, which is held by descriptors that can
+// do nothing.
 type Numbers struct {
 	once sync.Once
-	mu   sync.Mutex // for what follows
+	mu   sync.Mutex // guards what follows
 	// A number that is never lent: the source to refill the others from.
 	base int
 	free []int          // held, and not lent
@@ -73,7 +76,7 @@ func (l *Numbers) Reserve() {
 
 // Move returns a low number for the descriptor fd, which is then closed, or
 // fd itself when its number is low or no low one is free. The result is closed
-// by release.
+// by Release.
 func (l *Numbers) Move(fd int) int {
 	if fd < lowLimit {
 		return fd
@@ -93,7 +96,7 @@ func (l *Numbers) Move(fd int) int {
 	return n
 }
 
-// Release closes a descriptor that move returned. A number of the block is held
+// Release closes a descriptor that Move returned. A number of the block is held
 // again in the same step.
 func (l *Numbers) Release(fd int) {
 	if fd >= lowLimit {
@@ -111,7 +114,7 @@ func (l *Numbers) Release(fd int) {
 }
 
 // Pipe returns a new pipe. The child gets the end for which childReads says so:
-// it has a low number, where possible, and is closed by release; the other end
+// it has a low number, where possible, and is closed by Release; the other end
 // by Close.
 func (l *Numbers) Pipe(childReads bool) (parent, child int, err error) {
 	var p [2]int

@@ -67,7 +67,7 @@ type Program struct {
 	outputs [3]*dryOutput
 	screen  *dryOutput // what the terminal shows; nil without
 
-	// Under p.mu.
+	// Guarded by p.Mu.
 	sig       syscall.Signal // that has ended the program
 	signalled bool
 	// The program gets signals by this; nil where it does nothing about them.
@@ -186,6 +186,8 @@ func (d *Program) GotSignal() bool {
 // notStarted is a program of which it is not known whether it can be started.
 type notStarted struct{}
 
+// LeftMemory reports false: no signal comes too late to keep it from
+// being started.
 func (notStarted) LeftMemory() bool { return false }
 
 // checkFiles refuses files that have been closed.
@@ -255,7 +257,7 @@ func (d *Program) openStreams() error {
 	return nil
 }
 
-// testkit.OpenTerminal puts a pair of pipes in place of a terminal, if the
+// openTerminal puts a pair of pipes in place of a terminal, if the
 // command has one.
 func (d *Program) openTerminal() error {
 	if d.cmd.Attributes.PTY == nil {
@@ -455,7 +457,9 @@ func (d *Program) start() {
 	d.startLocked()
 }
 
-// Preconditions: p.mu is held.
+// startLocked is start for who has the lock.
+//
+// Preconditions: d.p.Mu is held.
 func (d *Program) startLocked() {
 	p := d.p
 	if process.IsClosed(d.running) || d.sig != 0 {
@@ -468,8 +472,8 @@ func (d *Program) startLocked() {
 	}
 }
 
-// StartHandling says that the program runs, as start, and handles signals
-// itself. Both at once: who sees it run may send one.
+// StartHandling says that the program runs, as start does, and that it handles
+// signals itself. Both at once: who sees it run may send one.
 func (d *Program) StartHandling() <-chan os.Signal {
 	d.p.Mu.Lock()
 	defer d.p.Mu.Unlock()
@@ -481,8 +485,7 @@ func (d *Program) StartHandling() <-chan os.Signal {
 }
 
 // deliver gives the program a signal.
-//
-// Preconditions: p.mu is held and the program has not ended.
+// Preconditions: d.p.Mu is held and the program has not ended.
 func (d *Program) deliver(sig syscall.Signal) error {
 	d.signalled = d.signalled || sig != 0
 	switch {

@@ -144,6 +144,7 @@ func (o *dryOutput) write(s string) {
 	}
 }
 
+// writeSome writes the beginning of s, and returns how much of it.
 func (o *dryOutput) writeSome(s string) int {
 	switch {
 	case o.captured:
@@ -249,6 +250,7 @@ func (d *Program) endTransfers() (cut bool, err error) {
 	return cut, err
 }
 
+// wrap says to which stream an error belongs.
 func (d *Program) wrap(n int, err error) error {
 	if err == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 )
 
 // checkGate opens the pipe through which this process lets the child go on:
-// once when it knows a daemon, once when it has done its part, such as the maps
-// of a user namespace, and once for a handshake.
+// once when it knows a daemon, once when the parent has done its work, such as
+// the maps of a user namespace, and once for a handshake.
 func (pl *Plan) checkGate() error {
 	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
 		return nil
@@ -43,12 +43,14 @@ func (pl *Plan) stopAtGate() {
 	pl.awaitByte()
 }
 
+// sayReady makes the child write a byte to the status pipe: it is there.
 func (pl *Plan) sayReady() {
 	p := pl.Program
 	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.fds.status), p.CString("\x01"), 1)
 	p.Expect(ready, 1)
 }
 
+// awaitByte makes the child wait for a byte at its gate.
 func (pl *Plan) awaitByte() {
 	read := pl.Program.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.fds.gateR), pl.Program.Alloc(1), 1)
 	pl.Program.Expect(read, 1)

@@ -44,7 +44,7 @@ func (pl *Plan) checkHelper() error {
 		return pl.Failed(err)
 	}
 	h.Report = report
-	pl.Helper = h // for release
+	pl.Helper = h // for Release
 	keep := func(fd int, err error) (int, int, error) {
 		if err == nil {
 			fd, err = descriptor.AboveStreams(fd)
@@ -81,6 +81,7 @@ func (pl *Plan) checkHelper() error {
 	return nil
 }
 
+// SelfExe is the program of this process, which a helper executes.
 const SelfExe = helper.Executable
 
 // enterHelper makes the child a helper, which runs what follows.
@@ -119,6 +120,8 @@ func (pl *Plan) enterHelper() {
 	pl.openProc() // what was opened before execve would be refused
 }
 
+// HelperArgs returns the arguments of a helper: its name, and the number of
+// its image.
 func (pl *Plan) HelperArgs() []string {
 	return []string{helper.Name, strconv.Itoa(int(pl.fds.keptFD(pl.Helper.imageKept)))}
 }
@@ -142,7 +145,7 @@ func (h *Helper) LeftMemory() bool {
 	return err == nil && fds[0].Revents&unix.POLLHUP != 0
 }
 
-// WriteImage hands the helper its part of the program.
+// WriteImage hands the helper what it is to run of the program.
 func (pl *Plan) WriteImage() error {
 	h := pl.Helper
 	if h == nil {
@@ -173,6 +176,8 @@ type sets struct {
 	permitted, inheritable, ambient uint64
 }
 
+// helperCaps returns the capabilities that the child has when it becomes
+// a helper.
 func (pl *Plan) helperCaps() (s sets) {
 	n := &pl.Command.Namespaces
 	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
@@ -216,6 +221,7 @@ func (pl *Plan) restoreCaps(s sets) {
 	pl.raiseAmbient(s.ambient)
 }
 
+// raiseAmbient raises these capabilities in the ambient set.
 func (pl *Plan) raiseAmbient(caps uint64) {
 	for n := range 64 {
 		if caps&(1<<n) != 0 {

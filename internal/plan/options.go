@@ -14,9 +14,9 @@ type Options struct {
 type Executor int
 
 const (
-	// automatic: what the command needs.
+	// Automatic: what the command needs.
 	Automatic Executor = iota
-	// direct: a cloned child, all of it.
+	// Direct: a cloned child, which does all of it.
 	Direct
 	// ChildAndHelper: a cloned child up to the namespaces, and then a helper.
 	ChildAndHelper

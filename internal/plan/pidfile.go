@@ -50,7 +50,7 @@ func (pl *Plan) checkPidFile() error {
 		pl.PidFile = f
 		err = f.pretend()
 	} else if f.stale, err = lockStale(path); err == nil {
-		pl.PidFile = f // for release
+		pl.PidFile = f // for Release
 		err = f.create()
 	}
 	if err != nil {
@@ -67,6 +67,7 @@ func (pl *Plan) checkPidFile() error {
 	return nil
 }
 
+// PidFileError makes an error about the pid file a StartError.
 func (pl *Plan) PidFileError(err error) error {
 	return &command.StartError{Op: "pid file " + strconv.Quote(pl.Command.PidFile), Path: pl.Path, Err: err}
 }
@@ -165,6 +166,7 @@ func lockFile(fd int) error {
 // process is in another pid namespace.
 type heldBy int
 
+// Error says who holds the file, where that is known.
 func (pid heldBy) Error() string {
 	if pid <= 0 {
 		return "held by another process: " + unix.EAGAIN.Error()
@@ -172,6 +174,7 @@ func (pid heldBy) Error() string {
 	return "held by process " + strconv.Itoa(int(pid)) + ": " + unix.EAGAIN.Error()
 }
 
+// Unwrap returns EAGAIN, which fcntl says of a file that is locked.
 func (heldBy) Unwrap() error { return unix.EAGAIN }
 
 // isFile reports whether path is the file that fd has open.

@@ -73,22 +73,22 @@ type finding struct {
 type Mode int
 
 const (
-	// watched: in a child, which is waited for until it has exec'ed or
+	// Watched: in a child, which is waited for until it has exec'ed or
 	// could not.
 	Watched Mode = iota
-	// piped: the same, by way of a pipe. The child has then left this process's
-	// memory for good, where watched says that it is about to.
+	// Piped: the same, by way of a pipe. The child has then left the parent's
+	// memory for good, where Watched says that it is about to.
 	Piped
-	// unwatched: in a child of which only the end is waited for. That saves
+	// Unwatched: in a child of which only the end is waited for. That saves
 	// a wake-up.
 	Unwatched
-	// InPlace: on a thread of this process, which it replaces.
+	// InPlace: on a thread of the calling process, which the program replaces.
 	InPlace
 )
 
 // Make checks the command for everything that can be known before a child
 // exists, opens what the child needs, and writes its program. The caller ends
-// it with release. After an error there is nothing to release.
+// it with Release. After an error there is nothing to release.
 func (pl *Plan) Make(c *command.Command, s command.Streams, m Mode, o Options) error {
 	*pl = Plan{Command: c, Streams: s, Mode: m, Options: o}
 	pl.GateW, pl.StatusR, pl.JoinedPID = -1, -1, -1
@@ -222,6 +222,8 @@ func (pl *Plan) Failed(err error) error {
 	return &command.StartError{Op: op, Path: pl.Path, Err: err}
 }
 
+// sessionAndGroup makes the session or the group, of a daemon only the session
+// that it leaves.
 func (pl *Plan) sessionAndGroup() {
 	if pl.Command.Daemon {
 		// The session is that of the first parent, which ends: it then has
@@ -232,6 +234,7 @@ func (pl *Plan) sessionAndGroup() {
 	pl.leadSessionOrGroup()
 }
 
+// leadSessionOrGroup makes the program the leader of what is asked for.
 func (pl *Plan) leadSessionOrGroup() {
 	c := pl.Command
 	switch {
@@ -348,8 +351,7 @@ func (pl *Plan) Release() {
 }
 
 // FreeProgram gives the program back.
-//
-// Preconditions: as for release.
+// Preconditions: as for Release.
 func (pl *Plan) FreeProgram() {
 	if pl.Program != nil {
 		pl.Program.Free()

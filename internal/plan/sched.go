@@ -134,7 +134,7 @@ func (pl *Plan) scheduling() {
 	}
 }
 
-// SetScheduler uses sched_setscheduler where it can: that call leaves the nice
+// setScheduler uses sched_setscheduler where it can: that call leaves the nice
 // value alone.
 func (pl *Plan) setScheduler(s *command.Scheduler) {
 	p := pl.Program

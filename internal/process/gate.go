@@ -12,17 +12,18 @@ import (
 // gate is where a child waits for the handshake.
 type gate struct {
 	Ready   chan struct{} // closed when the child is there, or never will be
-	Passed  chan struct{} // closed by notify
+	Passed  chan struct{} // closed by Notify
 	Started chan struct{} // closed when the program runs, or never will
-	Err     error         // why it never will, once started is closed
+	Err     error         // why it never will, once Started is closed
 
 	mu sync.Mutex
 	// A byte written here lets the child go on, and closing it ends the child.
 	// It is nil without a pipe, and once closed; guarded by mu.
 	Pipe     io.WriteCloser
-	notified bool
+	notified bool // guarded by mu
 }
 
+// NewGate returns a gate at which no child has arrived yet.
 func NewGate() *gate {
 	return &gate{Ready: make(chan struct{}), Passed: make(chan struct{}), Started: make(chan struct{})}
 }

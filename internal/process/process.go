@@ -18,7 +18,7 @@ import (
 
 // Process is a program that runs, in a child or in a dry run: who ends it
 // and when, and how it ended. Whatever it does to the program it does by
-// its target.
+// its Target.
 type Process struct {
 	PID    int
 	Grace  time.Duration
@@ -40,11 +40,11 @@ type Process struct {
 	Ending   error       // the same, if the child was still alive
 	kill     *time.Timer // sends SIGKILL after the grace period
 
-	Outcome Outcome // final once done is closed
+	Outcome Outcome // final once Done is closed
 }
 
-// target is what a running process does to its program. All methods are called
-// with the lock of the process held, and only the last once the program was
+// target is what a running process does to its program. All methods are
+// called with the process's Mu held, and only the last once the program was
 // waited for.
 type target interface {
 	// Signal signals the program.
@@ -59,14 +59,14 @@ type target interface {
 }
 
 // Watcher is told what becomes of a command. Its methods are called one after
-// the other: started and then over, or failed. In a dry run over may follow
-// on failed.
+// the other: Started and then Over, or Failed. In a dry run Over may follow
+// on Failed.
 type Watcher interface {
 	// Started is told when the program runs: execve can no longer fail.
 	Started(path string, pid int)
 	// Failed is told when it never will, before a caller at the gate is.
 	Failed(err error)
-	// Over is told when all is final, before done is closed.
+	// Over is told when all is final, before Done is closed.
 	Over(o *Outcome)
 }
 
@@ -193,8 +193,7 @@ func (p *Process) end(reason error) error {
 
 // Buried says that the program has been waited for: nobody may signal it
 // any more.
-//
-// Preconditions: p.mu is held.
+// Preconditions: p.Mu is held.
 func (p *Process) Buried() {
 	p.Dead = true
 	if p.kill != nil {

@@ -82,6 +82,7 @@ func (t *Terminal) Close() error {
 // SyscallConn is for ioctls.
 func (t *Terminal) SyscallConn() (syscall.RawConn, error) { return t.Out.SyscallConn() }
 
+// failed makes an error that names the terminal.
 func (t *Terminal) failed(op string, err error) error {
 	return &os.PathError{Op: op, Path: t.Out.Name(), Err: err}
 }
@@ -94,6 +95,7 @@ func (t *Terminal) ProgramEnded() {
 	}
 }
 
+// unwatch ends the watch of the context.
 func (t *Terminal) unwatch() {
 	if t.Stop != nil {
 		t.Stop()

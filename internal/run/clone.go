@@ -54,11 +54,12 @@ func (r *run) clone() error {
 	return nil
 }
 
-// apart is a child that was never in this process's memory, or not the one
-// that was cloned: that it has exec'ed is known only when Process.starting
+// apart is a child that was never in this process's memory, or not the one that
+// was cloned: that it has exec'ed is known only when the process's Starting
 // is cleared.
 type apart struct{}
 
+// LeftMemory reports false: it is not known before the status pipe tells.
 func (apart) LeftMemory() bool { return false }
 
 // newChild clones the child.

@@ -143,8 +143,7 @@ func (r *run) daemonEnded() bool { return r.p.Daemon && waitReadable(r.handle.fd
 
 // signalDaemonsGroup signals the group of a daemon, which is not this process's
 // child: its pid may be another's at any time.
-//
-// Preconditions: r.r.p.mu is held.
+// Preconditions: r.p.Mu is held.
 func (r *run) signalDaemonsGroup(sig unix.Signal) error {
 	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
 	err := unix.PidfdSendSignal(r.handle.fd, sig, nil, processGroup)

@@ -24,8 +24,9 @@ func newDumpableWindow() *dumpableWindow {
 	return w
 }
 
+// dumpableWindow counts the children for which the flag is cleared.
 type dumpableWindow struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows
 	none  *sync.Cond // open has become 0
 	open  int        // children that share the memory
 	saved bool       // the flag was set when the first one came
@@ -72,6 +73,7 @@ func (w *dumpableWindow) outside(f func()) {
 	f()
 }
 
+// getDumpable returns the flag; 0 where it cannot be read.
 func getDumpable() int {
 	flag, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {

@@ -31,8 +31,8 @@ func (r *run) parentWork(pid int) error {
 	return nil
 }
 
-// doParentWork does this process's work for the child and lets it go on. If it
-// cannot be done the child ends.
+// doParentWork does the parent's work for the child and lets it go on. If the
+// work cannot be done the child ends.
 func (r *run) doParentWork() {
 	if r.GateW < 0 {
 		return
@@ -57,8 +57,10 @@ func (r *run) doParentWork() {
 // gatePipe is the parent's end of a gate's pipe. Its close never fails.
 type gatePipe int
 
+// Write lets the child go on.
 func (fd gatePipe) Write(b []byte) (int, error) { return unix.Write(int(fd), b) }
 
+// Close ends a child that waits at the gate.
 func (fd gatePipe) Close() error {
 	descriptor.Close(int(fd))
 	return nil
@@ -139,7 +141,8 @@ func (r *run) reachedGate() bool {
 	return true
 }
 
-// readReady reads what the child says by sayReady, and reports whether it has.
+// readReady reads what the child says by plan's sayReady, and reports whether
+// it has.
 func (r *run) readReady() bool {
 	var b [1]byte
 	for {

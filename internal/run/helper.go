@@ -69,6 +69,7 @@ func (r *run) forkHelper() (child.Child, error) {
 	return child.Child{PID: pid, PIDFD: pidfd}, nil
 }
 
+// sysMaps returns the maps as package syscall wants them.
 func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 	for _, m := range maps {
 		s = append(s, syscall.SysProcIDMap(m))

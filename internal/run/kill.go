@@ -20,8 +20,7 @@ func (r *run) GoOn() { _ = r.SignalAll(unix.SIGCONT) }
 
 // KillLeftBehind kills what a child that has ended has left in its cgroup, and
 // reports whether there was anything.
-//
-// Preconditions: r.r.p.mu is held.
+// Preconditions: r.p.Mu is held.
 func (r *run) KillLeftBehind() (killed bool) {
 	if !r.descendants.UsesCgroup() || !tree.IsPopulated(r.descendants.Cgroup) {
 		return false

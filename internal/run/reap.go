@@ -55,7 +55,7 @@ func (r *run) reap() bool {
 // then: while it is a zombie its group cannot be another one, nor its pid
 // another process's.
 //
-// Preconditions: r.p.mu is held.
+// Preconditions: r.p.Mu is held.
 func (r *run) killRest(res *waitResult) (ended bool) {
 	switch err := r.waitid(res, unix.WNOWAIT); {
 	case err == nil && res.child().pid == 0, err != nil && r.p.Daemon && !r.daemonEnded():
@@ -97,6 +97,7 @@ func (r *run) waitBlocked() {
 	}
 }
 
+// newStatus makes a status of what waitid(2) says.
 func newStatus(code, number int32, usage *unix.Rusage) process.Status {
 	s := process.Status{
 		UserTime:   time.Duration(usage.Utime.Nano()),
@@ -114,8 +115,7 @@ func newStatus(code, number int32, usage *unix.Rusage) process.Status {
 }
 
 // SignalAll signals what the kill mode says.
-//
-// Preconditions: r.p.mu is held and the child was not waited for.
+// Preconditions: r.p.Mu is held and the child was not waited for.
 func (r *run) SignalAll(sig syscall.Signal) error {
 	switch {
 	case r.descendants != nil:
@@ -150,6 +150,7 @@ func (r *run) leadsGroup() bool {
 	return err == nil && group == r.p.PID
 }
 
+// signalGroup signals the group of the child or the daemon.
 func (r *run) signalGroup(sig syscall.Signal) error {
 	if r.p.Daemon {
 		return r.signalDaemonsGroup(sig)

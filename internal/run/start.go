@@ -87,7 +87,7 @@ func prepare(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	return r, nil
 }
 
-// plan.ChooseExecutor chooses who is to run the command, unless that is given.
+// chooseExecutor chooses who is to run the command, unless that is given.
 func (c *Call) chooseExecutor(forced bool) (err error) {
 	if c.Options.Executor == plan.Automatic {
 		c.Options.Executor, err = plan.ChooseExecutor(c.Command, forced)
@@ -131,6 +131,7 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	return r, nil
 }
 
+// newProcess makes the process that the run is the target of.
 func (r *run) newProcess() {
 	r.p = &process.Process{Grace: r.Command.Grace, Daemon: r.Command.Daemon, Target: r}
 	if r.Command.Handshake {
@@ -176,6 +177,7 @@ func (r *run) failure() (f program.Failure, failed bool) {
 	return f, failed
 }
 
+// startError makes a failure that was reported a StartError.
 func (r *run) startError(f program.Failure) error {
 	if f.Errno == unix.EEXIST && r.PidFile != nil {
 		// No other step can find a file that exists.

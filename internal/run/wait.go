@@ -37,6 +37,8 @@ const (
 // blockedWaits counts the waits that block a thread.
 var blockedWaits atomic.Int32
 
+// tryBlock reports whether one more wait may block a thread. The caller ends it
+// with unblock.
 func tryBlock() bool {
 	if blockedWaits.Add(1) <= maxBlocked {
 		return true
@@ -45,6 +47,7 @@ func tryBlock() bool {
 	return false
 }
 
+// unblock says that a wait blocks no thread any more.
 func unblock() { blockedWaits.Add(-1) }
 
 // wait waits for everything. If the child could not exec it returns the reason.

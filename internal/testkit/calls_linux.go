@@ -100,6 +100,8 @@ func During(call func(*spawn.Command, context.Context) (string, error), c *spawn
 	return r.out, r.err
 }
 
+// ForEachHandshake runs a test for every way in which a child with a handshake
+// is made.
 func ForEachHandshake(t *testing.T, f func(t *testing.T, with func(*spawn.Command) *spawn.Command)) {
 	for name, with := range handshakeKinds() {
 		t.Run(name, func(t *testing.T) {

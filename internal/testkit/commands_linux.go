@@ -104,7 +104,7 @@ func Waiting() *spawn.Command {
 	return spawn.New("/bin/sh", "-c", "echo; read x; exit 0").PipeStdin().PipeStdout()
 }
 
-// Live starts a command made by waiting, and returns when the program is up.
+// Live starts a command made by Waiting, and returns when the program is up.
 func Live(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := StartLive(c)
@@ -112,6 +112,7 @@ func Live(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
+// StartLive is Live for a helper, which has no test.
 func StartLive(c *spawn.Command) (*spawn.Process, error) {
 	p, err := c.Start(context.Background())
 	if err != nil {
@@ -121,12 +122,13 @@ func StartLive(c *spawn.Command) (*spawn.Process, error) {
 	return p, err
 }
 
-// Stop ends a process that was started by live.
+// Stop ends a process that was started by Live.
 func Stop(t testing.TB, p *spawn.Process) {
 	t.Helper()
 	require.NoError(t, StopLive(p))
 }
 
+// StopLive is Stop for a helper, which has no test.
 func StopLive(p *spawn.Process) error {
 	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
 }
@@ -154,8 +156,8 @@ func Gated(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
-// handshakeKinds are the ways in which a child with a handshake is made: in
-// this process's memory, and in a copy of it.
+// handshakeKinds are the ways in which a child with a handshake is made: in the
+// parent's memory, and in a copy of it.
 func handshakeKinds() map[string]func(*spawn.Command) *spawn.Command {
 	return map[string]func(*spawn.Command) *spawn.Command{
 		"shared memory": func(c *spawn.Command) *spawn.Command { return c },
@@ -178,6 +180,7 @@ func DataFile(t testing.TB, data []byte) string {
 // Zeros is a reader without end.
 type Zeros struct{}
 
+// Read fills b with zeros.
 func (Zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // Lines collects what Lines yields.
@@ -204,6 +207,7 @@ func Say(err error) string {
 	return err.Error()
 }
 
+// OutputOf returns what the program writes to its standard output.
 func OutputOf(t testing.TB, c *spawn.Command) string {
 	t.Helper()
 	out, err := c.Output(context.Background())
@@ -296,6 +300,7 @@ func Allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
+// Nobody is the uid, and the gid, of an ordinary user without any rights.
 const Nobody = 65534
 
 // OtherIDs changes to other ids where this process can, or to its own; both

@@ -30,6 +30,7 @@ func OpenNumbers() (open []int) {
 // Inode says which file a descriptor refers to.
 type Inode struct{ dev, ino uint64 }
 
+// InodeOf returns which file f is.
 func InodeOf(t testing.TB, f *os.File) Inode {
 	t.Helper()
 	var st unix.Stat_t
@@ -37,6 +38,7 @@ func InodeOf(t testing.TB, f *os.File) Inode {
 	return Inode{uint64(st.Dev), st.Ino}
 }
 
+// InodeAt returns which file a path leads to.
 func InodeAt(path string) (Inode, error) {
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
@@ -63,6 +65,7 @@ func Table(pid int) (map[int]Inode, error) {
 	return fds, nil
 }
 
+// LiveTable returns what the descriptors of a program that runs refer to.
 func LiveTable(t testing.TB, p *spawn.Process) map[int]Inode {
 	t.Helper()
 	fds, err := Table(p.PID())
@@ -70,8 +73,10 @@ func LiveTable(t testing.TB, p *spawn.Process) map[int]Inode {
 	return fds
 }
 
+// fifo returns which pipe the caller's end of a stream is.
 func fifo(t testing.TB, end any) Inode { return InodeOf(t, end.(*process.End).File) }
 
+// nullInode returns which file /dev/null is.
 func nullInode(t testing.TB) Inode {
 	t.Helper()
 	null, err := InodeAt(os.DevNull)
@@ -88,6 +93,7 @@ func Memfd(t testing.TB, name string, min int) *os.File {
 	return f
 }
 
+// NewMemfd is Memfd for a helper, which has no test.
 func NewMemfd(name string, min int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {

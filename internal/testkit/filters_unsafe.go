@@ -51,7 +51,7 @@ func FilterOf(nr, action uint32, n int) []unix.SockFilter {
 // Deny makes a system call of this process fail, on every thread. (seccomp(2))
 func Deny(nr, errno uint64) error { return DenyFlags(nr, 0, errno) }
 
-// DenyFlags is deny for a call whose first argument has one of these flags, or
+// DenyFlags is Deny for a call whose first argument has one of these flags, or
 // any call without flags.
 func DenyFlags(nr, flags, errno uint64) error {
 	const (
@@ -155,6 +155,8 @@ func Answer(listener int, look func(pid int)) error {
 	return nil
 }
 
+// seccompIoctl makes a call about a notification, and once more when a signal
+// interrupts it.
 func seccompIoctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))

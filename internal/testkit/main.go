@@ -24,6 +24,7 @@ import (
 // that names one. A file of tests registers those that it needs in its init.
 var Helpers = map[string]func(args []string) int{}
 
+// HelperPrefix begins the argument that names a helper.
 const HelperPrefix = "helper:"
 
 // Self returns the path of this test binary.

@@ -38,6 +38,7 @@ func NeedsUserNamespaces(t testing.TB) {
 	}
 }
 
+// HasUserNamespaces reports whether this process can make user namespaces.
 func HasUserNamespaces() bool {
 	c := exec.Command("/bin/true")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
@@ -53,6 +54,7 @@ func HasTerminals() bool {
 	return f.Close() == nil
 }
 
+// NeedsTerminals skips where this machine has no pseudo-terminals.
 func NeedsTerminals(t testing.TB) {
 	t.Helper()
 	if !HasTerminals() {
@@ -72,6 +74,7 @@ func Needs(t testing.TB, what string, err error, missing ...error) {
 	require.NoError(t, err)
 }
 
+// NeedsRoot skips a test of any other user than root.
 func NeedsRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

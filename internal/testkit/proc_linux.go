@@ -19,6 +19,7 @@ func ProcText(t testing.TB, p *spawn.Process, name string) string {
 	return ReadFile(t, "/proc/"+strconv.Itoa(p.PID())+"/"+name)
 }
 
+// ReadFile returns the text of a file without space around it.
 func ReadFile(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -54,6 +55,7 @@ func ReadProc(t testing.TB, pid int, name string) []byte {
 	return b
 }
 
+// Readlink returns what a symbolic link refers to.
 func Readlink(t testing.TB, path string) string {
 	t.Helper()
 	s, err := os.Readlink(path)
@@ -76,12 +78,14 @@ func ProcessState(pid int) byte {
 // CatStatus is a command whose program prints its own status.
 func CatStatus() *spawn.Command { return spawn.New("/bin/cat", "/proc/self/status") }
 
-// status runs a command made by CatStatus and returns what it prints, by field.
+// StatusOf runs a command made by CatStatus and returns what it prints,
+// by field.
 func StatusOf(c *spawn.Command) (map[string]string, error) {
 	out, err := c.Output(context.Background())
 	return ParseStatus(out), err
 }
 
+// ParseStatus returns the fields of a text as in proc_pid_status(5).
 func ParseStatus(b []byte) map[string]string {
 	fields := map[string]string{}
 	for _, line := range strings.Split(string(b), "\n") {

@@ -44,7 +44,7 @@ func (c *Capture) Room() []byte {
 	return c.cur[len(c.cur):cap(c.cur)]
 }
 
-// Add takes the n bytes that were read into room.
+// Add takes the n bytes that were read into Room.
 func (c *Capture) Add(n int) { c.cur = c.cur[:len(c.cur)+n] }
 
 // large reports whether there is more output than a first buffer holds.

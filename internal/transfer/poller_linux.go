@@ -76,5 +76,5 @@ func AwaitBlocked(f *os.File, write bool) error {
 
 var poller struct {
 	mu    sync.Mutex
-	ready bool
+	ready bool // guarded by mu
 }

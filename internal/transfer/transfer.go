@@ -17,7 +17,7 @@ const PipeWait = 250 * time.Millisecond
 
 // Pipe is this process's end of a pipe. Go's poller waits for it; where that
 // has taken no more files (epoll_ctl(2)) reads and writes of the file itself
-// fail with EAGAIN, and wait by await.
+// fail with EAGAIN, and wait by Await.
 type Pipe struct {
 	*os.File
 	// Await waits a moment, or says why there is no more to wait for; nil on
@@ -52,8 +52,8 @@ func (f *Pipe) Write(b []byte) (written int, err error) {
 	}
 }
 
-// A file has methods besides, by which io.Copy and others read and write, and
-// those do not wait. These types have none of them.
+// OnlyReader and OnlyWriter have no methods but these. A file has more, by
+// which io.Copy and others read and write, and those do not wait.
 type (
 	OnlyReader struct{ io.ReadCloser }
 	OnlyWriter struct{ io.WriteCloser }
@@ -65,6 +65,7 @@ type Reader struct {
 	Err error
 }
 
+// Read reads, and keeps the error unless it is the end of the file.
 func (r *Reader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	if err != io.EOF {
@@ -79,6 +80,7 @@ type Writer struct {
 	err error
 }
 
+// Write writes, and keeps the error.
 func (w *Writer) Write(b []byte) (int, error) {
 	n, err := w.Writer.Write(b)
 	if err == nil && n < len(b) {

@@ -44,9 +44,9 @@ func (t *Transfer) Leave() bool {
 type Copier struct {
 	Transfer
 	Stream int
-	Reader io.Reader // either r
-	Writer io.Writer // or w
-	Err    error     // set when done
+	Reader io.Reader // to be copied to the child; nil with a Writer
+	Writer io.Writer // to be copied to from the child; nil with a Reader
+	Err    error     // set once Done is closed
 }
 
 // Run copies until the end and closes the pipe. Only the caller's own reader or
@@ -181,6 +181,7 @@ func (j *Job) Park() {
 	go j.run()
 }
 
+// Parked reports whether a goroutine has the job.
 func (j *Job) Parked() bool { return j.Done != nil }
 
 // run makes the transfer on Go's poller, until it is finished, or stop is set

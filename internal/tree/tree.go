@@ -162,7 +162,7 @@ const cgroupName = "spawn-"
 
 // leftCgroups are those that could not be removed at the end of their child.
 var leftCgroups struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards what follows
 	dirs []string
 	// The directories in which those of processes that have ended were
 	// looked for.
@@ -204,6 +204,8 @@ func (t *Tree) TakesProcesses() bool {
 	return false
 }
 
+// sweepCgroups removes cgroups that are left in a directory: those of this
+// process and, once, those of processes that have ended.
 func sweepCgroups(parent string) {
 	l := &leftCgroups
 	l.mu.Lock()
@@ -241,6 +243,7 @@ func removeCgroup(dir string) bool {
 	return err == nil || err == unix.ENOENT
 }
 
+// subCgroups returns the cgroups in this one.
 func subCgroups(dir string) (subs []string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -267,6 +270,7 @@ func cgroupPIDs(dir string) []int {
 	return pids
 }
 
+// parsePIDs returns the pids in a text, and skips all else.
 func parsePIDs(text []byte) (pids []int) {
 	for f := range bytes.FieldsSeq(text) {
 		if pid, err := strconv.Atoi(string(f)); err == nil && pid > 0 {
@@ -505,6 +509,7 @@ func (t *Tree) isBelow(l Leader, pid, ancestors int) (stat, bool) {
 	return again, err == nil && again.ppid == s.ppid
 }
 
+// signal signals the member, unless another process has its pid.
 func (m member) signal(sig syscall.Signal) { signalPID(m.pid, sig, m.isSame) }
 
 // isSame reports whether the pid is still that of the member.
@@ -513,6 +518,7 @@ func (m member) isSame() bool {
 	return err == nil && s.start == m.start
 }
 
+// hasEnded reports whether the member is gone, or a zombie.
 func (m member) hasEnded() bool {
 	s, err := readStat(m.pid)
 	return err == nil && (s.start != m.start || s.isEnded()) || err == unix.ENOENT || err == unix.ESRCH
@@ -525,6 +531,7 @@ type stat struct {
 	start string // in clock ticks since the system was booted
 }
 
+// isEnded reports whether the process is a zombie, or less.
 func (s stat) isEnded() bool { return s.state == 'Z' || s.state == 'X' }
 
 // isStopped reports whether the thread cannot fork; there may be none any more.
@@ -532,11 +539,14 @@ func (s stat) isStopped() bool {
 	return s.state == 0 || s.state == 'T' || s.state == 't' || s.isEnded()
 }
 
+// readStat returns what tells a process from others, and its parent.
 func readStat(pid int) (stat, error) {
 	text, err := procFileText(pid, "stat")
 	return parseStat(text), err
 }
 
+// parseStat is readStat for a text that was read. The zero value is what it
+// makes of none.
 func parseStat(text []byte) (s stat) {
 	// This is counted from the field behind the name, which may have anything
 	// in it.
