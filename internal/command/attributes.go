@@ -7,7 +7,7 @@ import (
 )
 
 // attributes are properties of the child's process. The zero value leaves them
-// as in this process.
+// as in the parent.
 type attributes struct {
 	OOMScoreAdj    int
 	SetOOMScoreAdj bool
@@ -43,7 +43,7 @@ const (
 )
 
 // scheduling is how the kernel shares processors and memory out to the child.
-// The zero value leaves everything as in this process.
+// The zero value leaves everything as in the parent.
 type scheduling struct {
 	Nice    int
 	SetNice bool

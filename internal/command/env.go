@@ -18,7 +18,7 @@ type Environment struct {
 type Variable struct {
 	Name   string
 	Value  Text
-	Passed bool // it is this process's
+	Passed bool // it is the parent's
 }
 
 // Put adds a variable, or changes it where it stands: a name occurs once and

@@ -23,7 +23,7 @@ func (c *Command) Resolve() (string, error) {
 	return path, nil
 }
 
-// Absolute returns path as seen from this process's working directory.
+// Absolute returns path as seen from the parent's working directory.
 func Absolute(path string) (string, error) {
 	if filepath.IsAbs(path) {
 		return path, nil

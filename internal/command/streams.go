@@ -25,7 +25,7 @@ type streamKind uint8
 const (
 	StreamDefault streamKind = iota // /dev/null, but see KeepTail
 	StreamNull                      // /dev/null, as asked for
-	StreamInherit                   // this process's own
+	StreamInherit                   // the parent's own
 	StreamFile                      // *os.File, handed over as it is
 	StreamData                      // []byte to be read by the child
 	StreamReader                    // io.Reader, copied to the child

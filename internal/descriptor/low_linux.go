@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The child gets a copy of the descriptor table up to the highest number that
-// it needs (close_range with CLOSE_RANGE_UNSHARE), so where this process has
-// thousands of descriptors open, its share of a new pipe must still have a low
-// number. A small block of low numbers is therefore reserved at the first
-// start, held by descriptors of / that can do nothing (O_PATH), and lent to the
-// ends of pipes that go to a child.
+// The child gets a copy of the descriptor table up to the highest number
+// that it needs (close_range with CLOSE_RANGE_UNSHARE). So the child's end of
+// a new pipe must have a low number, also where this process has thousands of
+// descriptors open. A small block of low numbers is therefore reserved at the
+// first start. Descriptors of / that can do nothing (O_PATH) hold it, and its
+// numbers are lent to the ends of pipes that go to a child.
 
 const (
 	lowCount = 16 // numbers reserved
@@ -138,10 +138,10 @@ func (l *Numbers) Pipe(childReads bool) (parent, child int, err error) {
 }
 
 // AboveStreams moves a new descriptor to a number above those of the standard
-// streams, which this process may have closed: what is there would be inherited
-// in their place, and package os takes a broken pipe under the numbers 1 and
-// 2 for this process's own output and ends it. If there is no number left, fd
-// is closed.
+// streams, which this process may have closed. What is there would be inherited
+// in their place. And package os takes a broken pipe under the numbers 1 and
+// 2 for this process's own output, and ends the process. If there is no number
+// left, fd is closed.
 func AboveStreams(fd int) (int, error) {
 	if fd > lastStream {
 		return fd, nil

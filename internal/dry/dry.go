@@ -220,7 +220,7 @@ func checkFiles(c *command.Command, streams command.Streams) error {
 	return nil
 }
 
-// ownStream returns a standard stream of this process.
+// ownStream returns a standard stream of the parent.
 func ownStream(n int) *os.File { return [...]*os.File{os.Stdin, os.Stdout, os.Stderr}[n] }
 
 // openStreams connects the standard streams.

@@ -87,9 +87,9 @@ func onlyThreads() []unix.SockFilter {
 	return append(f, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 }
 
-// All dry runs of this package, but for those that compare with real runs, once
-// more: without capabilities, without programs in PATH, in a process that is
-// killed when it makes another one.
+// All dry runs of this package, but for those that compare with real runs,
+// once more. They are without capabilities, without programs in PATH, and in
+// a process that is killed when it makes another one.
 func TestNothingOfADryRunNeedsAProcess(t *testing.T) {
 	confined := func(args ...string) *spawn.Command {
 		c := spawn.New(testkit.Self(t), args...).SetSeccompFilter(onlyThreads()).AddEnv("PATH", "/nonexistent").AddEnv("GORACE", "atexit_sleep_ms=0")

@@ -38,7 +38,7 @@ func (pl *Plan) checkAttributes() error {
 	a := &pl.Command.Attributes
 	if a.SetOOMScoreAdj {
 		pl.ProcFiles = append(pl.ProcFiles, ProcFile{Path: oomScoreAdjFile, text: strconv.Itoa(a.OOMScoreAdj)})
-		// Or the kernel would give this process, which shares the memory, the
+		// Or the kernel would give the parent, which shares the memory, the
 		// same value.
 		pl.CloneOptions.VFork = !pl.CloneOptions.OwnMemory && pl.Options.Executor == Direct
 	}
@@ -92,8 +92,8 @@ func (pl *Plan) openTTY() error {
 	return nil
 }
 
-// openSelf opens a descriptor by which the child sees whether this process
-// still lives, where it cannot tell by getppid.
+// openSelf opens a descriptor by which the child sees whether the parent still
+// lives, where it cannot tell by getppid.
 func (pl *Plan) openSelf() error {
 	n := &pl.Command.Namespaces
 	if pl.Command.Attributes.DeathSignal == 0 || n.Fresh&unix.CLONE_NEWPID == 0 && !n.Joins(unix.CLONE_NEWPID) {
@@ -166,7 +166,7 @@ func (pl *Plan) joinKeyring() {
 }
 
 // parentDeathSignal comes after the credentials have changed, which clears
-// it. If this process has ended before, no signal comes, and the child sees it
+// it. If the parent has ended before, no signal comes, and the child sees that
 // by itself.
 func (pl *Plan) parentDeathSignal() {
 	p, sig := pl.Program, pl.Command.Attributes.DeathSignal
@@ -175,7 +175,7 @@ func (pl *Plan) parentDeathSignal() {
 	}
 	p.Add(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(sig))
 	switch {
-	case pl.Mode == InPlace: // the parent is not this process
+	case pl.Mode == InPlace: // the parent is another process than this one
 	case pl.fds.self >= 0:
 		fds := p.Alloc(8) // struct pollfd
 		b := p.Bytes(fds, 8)

@@ -527,9 +527,9 @@ func TestAttributesOfAProgramThatReplacesThisProcess(t *testing.T) {
 	require.ErrorContains(t, spawn.New("/bin/true").SetCgroup("/").Exec(), "Exec: a cgroup is for a child")
 }
 
-// While children with other credentials share the memory this process is not
-// dumpable, and then files in /proc of children are root's: that must not be in
-// the way of those that write there, or whose maps this process writes.
+// While children with other credentials share the memory the parent is not
+// dumpable, and then files in /proc of children are root's. That must not be in
+// the way of those that write there, or whose maps the parent writes.
 func TestManyAttributesAtOnceFromManyGoroutines(t *testing.T) {
 	testkit.CheckLeaks(t)
 	own := testkit.ReadFile(t, "/proc/self/oom_score_adj") + testkit.ReadFile(t, "/proc/self/coredump_filter")

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A daemon is forked by the child that this process clones: the first parent.
-// That one makes a session and takes its place among the descriptors; then
-// it forks the daemon, which does the rest, and ends. The kernel writes the
-// daemon's pid into the program's memory before the daemon does anything.
+// A daemon is forked by the child that the calling process clones: the first
+// parent. That one makes a session and puts the descriptors to their numbers.
+// Then it forks the daemon, which does the rest, and ends. The kernel writes
+// the daemon's pid into the program's memory before the daemon does anything.
 //
 // Where only a helper can be started, that one is the first parent, and its
 // daemon another helper that it starts to go on with the rest.
 //
 // A pid may be another process's by the time that it is used. So the daemon
-// first waits at the gate, this process opens a pidfd and lets it go on, and
-// the daemon answers: it was alive when the pidfd was opened.
+// first waits at the gate, the calling process opens a pidfd and lets it go on,
+// and the daemon answers: it was alive when the pidfd was opened.
 
 // checkDaemon refuses a daemon that a helper cannot fork.
 func (pl *Plan) checkDaemon() error {
@@ -48,8 +48,8 @@ func (pl *Plan) checkData() error {
 	return &command.CallError{Method: method, Err: errors.New("more data to read than a pipe holds, and nobody would be left to write it")}
 }
 
-// doubleFork ends the first parent and goes on in the daemon, once this process
-// knows it.
+// doubleFork ends the first parent and goes on in the daemon, once the calling
+// process knows it.
 func (pl *Plan) doubleFork() {
 	if !pl.Command.Daemon {
 		return

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// move puts the descriptor from of this process under the number to of
+// move puts the descriptor from of the parent under the number to of
 // the child.
 type move struct{ from, to int }
 
@@ -27,7 +27,7 @@ type placement struct {
 	status      int // the status pipe's end, with a status pipe
 	gateR       int // with a gate
 	tty         int // the controlling terminal
-	self        int // a pidfd of this process
+	self        int // a pidfd of the parent
 	landlock    int // the rules
 	procs       int // the cgroup's list of processes, for a forked helper
 	daemonPIDNS int // a pid namespace for the daemon
@@ -42,9 +42,9 @@ type kept struct {
 	status bool // the end of the status pipe
 }
 
-// keep makes a descriptor of this process, which must stay open until the child
-// has left the memory, survive the closing in the child. Its number may change:
-// keptFD tells it to the rows that follow.
+// keep makes a descriptor of the parent survive the closing in the child. It
+// must stay open until the child has left the memory. Its number may change:
+// keptFD tells it to the steps that follow.
 func (f *placement) keep(fd int) (i int) {
 	f.kept = append(f.kept, kept{n: fd})
 	return len(f.kept) - 1

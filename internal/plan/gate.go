@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkGate opens the pipe through which this process lets the child go on:
-// once when it knows a daemon, once when the parent has done its work, such as
+// checkGate opens the pipe through which the parent lets the child go on. It
+// does so once when it knows a daemon, once when it has done its work, such as
 // the maps of a user namespace, and once for a handshake.
 func (pl *Plan) checkGate() error {
 	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
@@ -26,14 +26,14 @@ func (pl *Plan) checkGate() error {
 	return nil
 }
 
-// awaitParent makes the child wait until this process has done its work for it.
+// awaitParent makes the child wait until the parent has done its work for it.
 func (pl *Plan) awaitParent() {
 	if pl.Command.HasParentWork() && pl.Mode != InPlace {
 		pl.awaitByte()
 	}
 }
 
-// stopAtGate makes the child say that it is there, and wait. When this process
+// stopAtGate makes the child say that it is there, and wait. When the parent
 // ends or gives up, the read finds the end of the file.
 func (pl *Plan) stopAtGate() {
 	if !pl.Command.Handshake {

@@ -262,7 +262,7 @@ func (pl *Plan) placeForked() {
 }
 
 // openProcs opens the list of processes of the cgroup, for a forked helper:
-// with this process's privileges, by which the kernel goes. It is not born
+// with the parent's privileges, by which the kernel goes. It is not born
 // there, because package syscall waits for execve, and that wait would have no
 // end in a frozen cgroup.
 func (pl *Plan) openProcs() error {
@@ -306,7 +306,7 @@ func (pl *Plan) CloseReport() {
 	}
 }
 
-// watchStatus takes over this process's ends of the status pipe that tell when
+// watchStatus takes over the parent's ends of the status pipe that tell when
 // the helper has become the program.
 func (h *Helper) watchStatus(statusR, status int) (err error) {
 	h.closeStatus = sync.OnceFunc(func() { descriptor.Low.Release(status) })

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownMemory reports whether the child must not share this process's memory,
-// because of what it does to state that belongs to the memory, or because the
-// kernel allows it only to a process with memory of its own.
+// ownMemory reports whether the child must not share the parent's memory. One
+// reason is that it changes state that belongs to the memory; the other, that
+// the kernel allows something only to a process with memory of its own.
 func ownMemory(c *command.Command, by Executor) bool {
 	const kinds = unix.CLONE_NEWUSER | unix.CLONE_NEWTIME
 	switch a := &c.Attributes; {
@@ -40,17 +40,17 @@ func ownMemory(c *command.Command, by Executor) bool {
 	return false
 }
 
-// Undumpable reports whether this process must not be dumpable while the child
+// Undumpable reports whether the parent must not be dumpable while the child
 // shares its memory.
 func Undumpable(c *command.Command, by Executor) bool {
 	return by == Direct && !ownMemory(c, by) && endangersMemory(c)
 }
 
 // endangersMemory reports whether what the child does, or what is done to it,
-// must not find a memory that is dumpable and not the child's alone: the kernel
-// clears the flag when credentials change, a seccomp filter may end the child
-// with a core dump in execve, and where a core dump ends all who share the
-// memory any child may get SIGQUIT.
+// must not find a memory that is dumpable and not the child's alone. The kernel
+// clears the flag when credentials change. A seccomp filter may end the child
+// with a core dump in execve. And where a core dump ends all who share the
+// memory, any child may get SIGQUIT.
 func endangersMemory(c *command.Command) bool {
 	return c.IDs.SetUID || c.IDs.SetGID || c.Confinement.Filter != nil || CoreDumpEndsAll()
 }

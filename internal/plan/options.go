@@ -21,7 +21,7 @@ const (
 	// ChildAndHelper: a cloned child up to the namespaces, and then a helper.
 	ChildAndHelper
 	// ForkedHelper: a helper that package syscall starts, where no child can be
-	// cloned otherwise: for want of the assembly, of close_range (Linux 5.9),
-	// or because a seccomp policy does not have it.
+	// cloned otherwise. What is missing is the assembly or close_range (Linux
+	// 5.9), or a seccomp policy refuses the clone.
 	ForkedHelper
 )

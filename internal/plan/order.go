@@ -10,8 +10,8 @@ type step struct {
 
 // order is the order of what the child does, the same for every command.
 var order = [...]step{
-	// First of all: until it has been done the child shares this process's
-	// table and must not change it.
+	// First of all: until it has been done the child shares the parent's table
+	// and must not change it.
 	{"own descriptor table", (*Plan).leaveTable},
 	// Before anything is opened, so that nothing opened can become
 	// a controlling terminal but the one asked for.
@@ -19,19 +19,19 @@ var order = [...]step{
 	// Before anything can fail for a limit; the parent of all that the program
 	// will start is the child from its first moment.
 	{"subreaper", (*Plan).adoptOrphans},
-	// While /dev/null can still be opened, as this process's user and under
+	// While /dev/null can still be opened, as the parent's user and under
 	// its limits.
 	{"descriptors", (*Plan).place},
 	// With the daemon's descriptors, and before anything that is for one
 	// process only.
 	{"double fork", (*Plan).doubleFork},
-	// After the closing, but while this process's /proc is there, and under its
+	// After the closing, but while the parent's /proc is there, and under its
 	// limits. A helper opens them itself.
 	{"files of /proc", (*Plan).openProcDirect},
-	// After the closing, so that the child waits for this process without
+	// After the closing, so that the child waits for the parent without
 	// anybody else's descriptors.
 	{"this process's part", (*Plan).awaitParent},
-	// When it is written, and while this process's user, root and mounts
+	// When it is written, and while the parent's user, root and mounts
 	// are there.
 	{"pid file", (*Plan).takePidFile},
 	{"namespaces", (*Plan).joinNamespaces},
@@ -47,7 +47,7 @@ var order = [...]step{
 	{"out-of-memory score, core dump filter", (*Plan).memoryPressure},
 	{"personality", (*Plan).setPersonality},
 	{"root directory", (*Plan).changeRoot},
-	// While the privileges of this process are there, and the descriptors and
+	// While the privileges of the parent are there, and the descriptors and
 	// limits are the program's.
 	{"hook", (*Plan).callHook},
 	// Before credentials change: the security modules may ask for privileges.
@@ -60,12 +60,12 @@ var order = [...]step{
 	{"capabilities", (*Plan).capabilities},
 	// As the new user, whose it is then.
 	{"keyring", (*Plan).joinKeyring},
-	// As the new user, who may be refused what this process's user may enter,
+	// As the new user, who may be refused what the parent's user may enter,
 	// and the reverse (NFS).
 	{"working directory", (*Plan).workingDirectory},
 	// After credentials have changed, which clears it.
 	{"parent-death signal", (*Plan).parentDeathSignal},
-	// Before signals are unblocked: no handler of this process's may ever run
+	// Before signals are unblocked: no handler of the parent's may ever run
 	// in the child.
 	{"signal dispositions", (*Plan).signals},
 	// When all is applied but what would confine the waiting.
@@ -82,7 +82,7 @@ var order = [...]step{
 }
 
 // checks look at the command before anything is started, choose the options of
-// the clone, and open in this process what the child needs. A check that opens
+// the clone, and open in the parent what the child needs. A check that opens
 // a descriptor adds it to childEnds.
 var checks = [...]func(*Plan) error{
 	(*Plan).checkDaemon,

@@ -100,7 +100,7 @@ func lockStale(path string) (int, error) {
 	}
 }
 
-// holdsLock reports whether this process itself has locked the file, which
+// holdsLock reports whether the parent itself has locked the file, which
 // would lose that lock by being opened and closed. It looks at the descriptors,
 // for the device in /proc/locks is not that of stat(2) on every file system.
 // (fcntl(2), proc_pid_fdinfo(5))
@@ -141,7 +141,7 @@ func lockIfSame(fd int, path string) (bool, error) {
 	return isFile(path, fd), nil
 }
 
-// lockFile locks fd for its open file, not for this process: goroutines exclude
+// lockFile locks fd for its open file, not for the process: goroutines exclude
 // each other too.
 func lockFile(fd int) error {
 	for {
@@ -160,10 +160,10 @@ func lockFile(fd int) error {
 	}
 }
 
-// heldBy is the error for a file that the process pid has locked. It is not
-// positive where the kernel does not say, because the lock is that of an open
-// file, such as the one of another command that is replacing the file, or the
-// process is in another pid namespace.
+// heldBy is the error for a file that the process pid has locked. The pid is
+// not positive where the kernel does not say. The lock may be that of an open
+// file, such as the one of another command that is replacing the file. Or the
+// process may be in another pid namespace.
 type heldBy int
 
 // Error says who holds the file, where that is known.
@@ -236,7 +236,7 @@ func (f *PidFile) Write(pid int) error {
 	return nil
 }
 
-// takePidFile comes while this process's root and user are still there. The
+// takePidFile comes while the parent's root and user are still there. The
 // descriptor stays open in the program: closing it would give up the lock.
 func (pl *Plan) takePidFile() {
 	f := pl.PidFile

@@ -23,13 +23,13 @@ type Plan struct {
 	Options Options
 	Mode    Mode
 	Program *program.Program
-	fds     placement // what the child keeps of this process's descriptors
+	fds     placement // what the child keeps of the parent's descriptors
 	// What is open in the parent until the child has it, or the run is over.
 	opened
 	finding // what the checks have found out
 }
 
-// opened is what a plan holds open in this process.
+// opened is what a plan holds open in the parent.
 type opened struct {
 	GateW int // lets the child go on; -1 without a gate
 	// StatusR tells of the child; -1 without, and once StatusF has it.
@@ -155,7 +155,7 @@ func (pl *Plan) findProgram() (err error) {
 // open opens the pipes.
 func (pl *Plan) open() (err error) {
 	for n, s := range pl.Streams {
-		// Before anything else takes the number of a stream that this process
+		// Before anything else takes the number of a stream that the parent
 		// has closed.
 		if s.Kind == command.StreamInherit && !descriptor.IsOpen(n) {
 			return command.ErrClosedStream(pl.Path, n)
@@ -211,8 +211,8 @@ func (pl *Plan) size() int {
 	return n
 }
 
-// Failed makes an error of this process's, such as an *os.SyscallError,
-// a StartError.
+// Failed makes a StartError of an error of the parent's, such as an
+// *os.SyscallError.
 func (pl *Plan) Failed(err error) error {
 	op := "start"
 	var call *os.SyscallError
@@ -317,7 +317,7 @@ func (pl *Plan) CloseChildEnds() {
 
 // Release gives back everything that the plan still holds.
 //
-// Preconditions: no child shares this process's memory, or none was made.
+// Preconditions: no child shares the parent's memory, or none was made.
 func (pl *Plan) Release() {
 	pl.CloseChildEnds()
 	pl.CloseReport()

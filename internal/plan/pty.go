@@ -17,7 +17,7 @@ func (pl *Plan) openPTY() error {
 	if size == nil {
 		return nil
 	}
-	// Without O_NOCTTY the end for the program would become this process's
+	// Without O_NOCTTY the end for the program would become the parent's
 	// terminal, where it has none.
 	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
 	fd, err := unix.Open(ptmx, flags|unix.O_NONBLOCK, 0)

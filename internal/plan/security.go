@@ -67,7 +67,7 @@ func (pl *Plan) credentials() {
 	}
 }
 
-// hasGroups reports whether this process has these supplementary groups, in any
+// hasGroups reports whether the parent has these supplementary groups, in any
 // order. Its gid counts for nothing: it is in that group anyway.
 func hasGroups(ids *command.Credentials) bool {
 	own, err := os.Getgroups()
@@ -94,7 +94,7 @@ func (pl *Plan) setgroups(groups []uint32) {
 	pl.Program.Add(program.SysSetgroups, uintptr(len(groups)), addr)
 }
 
-// leave reports whether the child leaves this process's user or group.
+// leave reports whether the child leaves the parent's user or group.
 func leave(ids *command.Credentials) bool {
 	return ids.SetUID && (ids.UID != os.Geteuid() || ids.UID != os.Getuid()) ||
 		ids.SetGID && (ids.GID != os.Getegid() || ids.GID != os.Getgid())

@@ -201,9 +201,9 @@ func (p *Process) Buried() {
 	}
 }
 
-// Conclude says how it all ended, once the status is known: err is what went
-// wrong with a transfer, and cut that an output was given up on because the
-// context had ended.
+// Conclude says how it all ended, once the status is known. The error err is
+// what went wrong with a transfer. An output was cut when it was given up on
+// because the context had ended.
 func (p *Process) Conclude(tail []byte, err error, cut bool) {
 	p.Mu.Lock()
 	if p.Ending != nil && !errors.Is(p.Ending, errAborted) {

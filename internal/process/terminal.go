@@ -12,7 +12,7 @@ import (
 	"github.com/virspawn/spawn/internal/transfer"
 )
 
-// Terminal is this process's end of a pseudo-terminal in the caller's hands.
+// Terminal is the parent's end of a pseudo-terminal in the caller's hands.
 type Terminal struct {
 	// In and Out are one file; in a dry run they are ends of two pipes, and In
 	// may have none.
@@ -22,9 +22,9 @@ type Terminal struct {
 	Dry     *Process        // nil for a child
 }
 
-// Read reads what was written to the terminal. That nobody has it open any
-// more is EIO for the kernel, which may say so when it has just not yet moved
-// what was written last to where it is read: then a second try finds that, and
+// Read reads what was written to the terminal. When nobody has it open any
+// more, the kernel says EIO. It may say so a moment before it has moved what
+// was written last to where it is read. A second try then finds that, and
 // nothing is written any more.
 func (t *Terminal) Read(b []byte) (int, error) {
 	n, err := t.Out.Read(b)

@@ -144,8 +144,8 @@ func BenchmarkManyDescriptors(b *testing.B) {
 }
 
 // BenchmarkLargeHeap compares spawn with 1 GiB of touched heap to spawn
-// without, a batch with and a batch without in turn, because the machine's own
-// speed changes from minute to minute; the metric is with/without.
+// without, a batch with and a batch without in turn: the machine's own speed
+// changes from minute to minute. The metric is with/without.
 func BenchmarkLargeHeap(b *testing.B) {
 	const rounds, pageSize = 10, 4096
 	run := testkit.RunOurs(testkit.TinyProgram(b))
@@ -241,9 +241,9 @@ func BenchmarkAllocations(b *testing.B) {
 	}
 }
 
-// BenchmarkRunConfined is a program with no capabilities, no_new_privs, another
-// user and group, four limits, a umask and a seccomp filter of 50 instructions,
-// against a bare run by os/exec, as root.
+// BenchmarkRunConfined compares a confined program with a bare run by os/exec,
+// as root. The program has no capabilities, no_new_privs, another user and
+// group, four limits, a umask and a seccomp filter of 50 instructions.
 func BenchmarkRunConfined(b *testing.B) {
 	testkit.NeedsRoot(b, "to change the user")
 	tiny := testkit.TinyProgram(b)

@@ -54,7 +54,7 @@ func (r *run) clone() error {
 	return nil
 }
 
-// apart is a child that was never in this process's memory, or not the one that
+// apart is a child that was never in the parent's memory, or not the one that
 // was cloned: that it has exec'ed is known only when the process's Starting
 // is cleared.
 type apart struct{}
@@ -114,8 +114,8 @@ func (r *run) ownPTY() error {
 	return nil
 }
 
-// userOutside returns the user that the program is to have, as seen from this
-// process, if that is another one and known.
+// userOutside returns the user that the program is to have, as seen from the
+// parent, if that is another one and known.
 func userOutside(c *command.Command) (uid int, ok bool) {
 	n := &c.Namespaces
 	switch {

@@ -39,9 +39,9 @@ func init() {
 	testkit.Helpers["daemons-of-a-subreaper"] = daemonsOfASubreaper
 }
 
-// daemonKinds are the ways in which a daemon is made: in this process's memory,
-// with a window in which that is not dumpable, in a copy, by a helper that is
-// not cloned.
+// daemonKinds are the ways in which a daemon is made. Its first parent is in
+// the parent's memory, there with a window in which that is not dumpable, in
+// a copy, or a helper that is not cloned.
 func daemonKinds() map[string]func(*spawn.Command) *spawn.Command {
 	return map[string]func(*spawn.Command) *spawn.Command{
 		"shared memory": func(c *spawn.Command) *spawn.Command { return c },

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dumpable keeps this process's dumpable flag as it was.
+// dumpable keeps the parent's dumpable flag as it was.
 //
 // The flag belongs to the memory, which a child shares until it execs. When
 // the child changes its uid or gid, the kernel clears the flag, for the parent
 // too and for good. So while such a child shares the memory, the parent is not
-// dumpable, which also keeps the child's new user from tracing it and reading
-// the parent's memory; when the last one has left, the flag is set again.
-// (PR_SET_DUMPABLE in prctl(2))
+// dumpable. That also keeps the child's new user from tracing the child and
+// reading the parent's memory. When the last such child has left, the flag is
+// set again. (PR_SET_DUMPABLE in prctl(2))
 var dumpable = newDumpableWindow()
 
 func newDumpableWindow() *dumpableWindow {

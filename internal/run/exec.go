@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec replaces this process: a thread of its own makes the calls of
-// the program. What it changes of itself (descriptors, directory, umask,
-// credentials) goes with it when a call fails; what it changed of the process,
+// Exec replaces the calling process: a thread of its own makes the calls of the
+// program. What that thread changes of itself (descriptors, directory, umask,
+// credentials) goes with it when a call fails. What it changed of the process,
 // limits and ignored signals, is put back.
 func Exec(c Call) error {
 	told := false

@@ -66,10 +66,9 @@ func (fd gatePipe) Close() error {
 	return nil
 }
 
-// startGated starts a command with a handshake. It returns when the
-// child has stopped or has failed, which it usually does in no time, or
-// after maxBlockedTime, or when there is a helper, and leaves the rest to
-// a goroutine.
+// startGated starts a command with a handshake. It returns when the child has
+// stopped or has failed, which usually takes no time. It does not wait longer
+// than maxBlockedTime, nor for a helper, and leaves the rest to a goroutine.
 func startGated(ctx context.Context, c Call) (*process.Process, error) {
 	// The caller may change its command when this has returned.
 	c.Command = c.Command.Clone()
@@ -113,8 +112,8 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 }
 
 // pollGate waits, for the timeout at most, until the child has stopped at its
-// gate or has ended, and reports whether it has. As long as it may share this
-// process's table of descriptors, its end of the status pipe must stay open
+// gate or has ended, and reports whether it has. As long as the child may share
+// the parent's table of descriptors, its end of the status pipe must stay open
 // here, and only the pidfd shows its end.
 func (r *run) pollGate(timeout time.Duration) bool {
 	deadline := time.Now().Add(timeout)

@@ -15,8 +15,9 @@ import (
 
 // inPIDNamespace calls start on a thread whose children are born in the pid
 // namespace that the command joins. That stays so, and therefore the thread
-// ends; but a signal for the end of the parent would come with the end of the
-// thread, so where the child wants that one, the thread waits for its end.
+// ends. But a signal for the end of the parent would come with the end of
+// the thread. Where the child wants that signal, the thread waits for the
+// child's end.
 func (r *run) inPIDNamespace(start func(), ch *child.Child) error {
 	result := make(chan error)
 	go func() {

@@ -139,8 +139,8 @@ func (r *run) newProcess() {
 	}
 }
 
-// leftMemory is called when the child shares this process's memory no longer,
-// or was not made.
+// leftMemory is called when the child shares the parent's memory no longer, or
+// was not made.
 func (r *run) leftMemory() {
 	if r.undumpable {
 		r.undumpable = false
@@ -148,7 +148,7 @@ func (r *run) leftMemory() {
 	}
 }
 
-// takeReport is called when the child has left this process's memory. It
+// takeReport is called when the child has left the parent's memory. It
 // returns the error that the child has reported, if any, and gives the
 // program back.
 func (r *run) takeReport() (err error) {

@@ -125,7 +125,7 @@ func (r *run) execed() error {
 	return nil
 }
 
-// waitLeft waits until the child has left this process's memory, if it was
+// waitLeft waits until the child has left the parent's memory, if it was
 // ever there.
 func (r *run) waitLeft() {
 	wait := r.child.Wait
@@ -242,9 +242,9 @@ var polls = sync.Pool{New: func() any { return new(poll) }}
 
 // blockUntilExit serves the transfers until the child has ended, and then
 // reports true, or for maxBlockedTime and until the child has exec'ed. The
-// child's ends of the pipes stay open, where they still are: so the closing
-// of each of its streams, which comes just before its end, does not wake this
-// thread once more.
+// child's ends of the pipes stay open here, where they still are. So the
+// child's closing of its streams, which comes just before its end, does not
+// wake this thread once more.
 func (r *run) blockUntilExit() bool {
 	if len(r.Jobs) >= maxPolled { // then the child has exec'ed: see needsExec
 		return false
@@ -434,7 +434,7 @@ func (r *run) startWaiting(ctx context.Context) error {
 }
 
 // watchPipes closes the pipes in the caller's hands a while after both the
-// child and the context have ended: a grandchild that keeps the other end open
+// child and the context have ended. A grandchild that keeps the other end open
 // must not block a Read forever.
 func (r *run) watchPipes(ctx context.Context) {
 	if ctx.Done() == nil {

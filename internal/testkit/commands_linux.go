@@ -79,8 +79,8 @@ func PassPipe(t testing.TB, c *spawn.Command, fd int) *os.File {
 }
 
 // Grandchild is a script that leaves a process behind, which keeps the standard
-// streams: once there is a line to read from descriptor 3 it writes to both
-// outputs, and says on descriptor 4 that it still lives.
+// streams. Once there is a line to read from descriptor 3, that process writes
+// to both outputs, and says on descriptor 4 that it still lives.
 const Grandchild = `echo started >&4; { read x <&3; echo late; echo late >&2; echo alive >&4; } & echo early; exit 3`
 
 // PublicDir returns a new directory that other users may enter.
@@ -133,9 +133,9 @@ func StopLive(p *spawn.Process) error {
 	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
 }
 
-// Rounds returns how often a test tries what goes wrong only now and then:
-// short with -short, long with SPAWN_TEST_LONG in the environment, as .ci/full
-// sets it, and a fifth of long otherwise.
+// Rounds returns how often a test tries what goes wrong only now and then.
+// It is short with -short, long with SPAWN_TEST_LONG in the environment, as
+// .ci/full sets it, and a fifth of long otherwise.
 func Rounds(long, short int) int {
 	switch {
 	case testing.Short():

@@ -69,8 +69,8 @@ func CheckLeaks(t *testing.T) {
 	})
 }
 
-// sharedMappings returns how often this process has mapped what it shares
-// with children that do not share all of its memory: the programs of some
+// sharedMappings returns how often this process has mapped what it shares with
+// children that do not share all of its memory. That is the programs of some
 // (MAP_SHARED|MAP_ANONYMOUS) and the reports of helpers.
 func sharedMappings(t testing.TB) (n int) {
 	maps, err := os.ReadFile("/proc/self/maps")

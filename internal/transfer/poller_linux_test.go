@@ -57,10 +57,9 @@ func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
 	}
 }
 
-// withoutPoller makes use args[0] of the library where Go's poller has no
-// room, as when fs.epoll.max_user_watches is reached (epoll(7)), in waits that
-// block a thread for as long as they may or, where args[1] says so, are parked
-// at once.
+// withoutPoller makes use args[0] of the library where Go's poller has no room,
+// as when fs.epoll.max_user_watches is reached (epoll(7)). Waits block a thread
+// for as long as they may or, where args[1] says so, are parked at once.
 func withoutPoller(args []string) int {
 	// Now it is known by its number, which is free again in the process of
 	// a helper.

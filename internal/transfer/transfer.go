@@ -15,7 +15,7 @@ import (
 // have ended, and a reader of the caller's once the child has ended.
 const PipeWait = 250 * time.Millisecond
 
-// Pipe is this process's end of a pipe. Go's poller waits for it; where that
+// Pipe is the parent's end of a pipe. Go's poller waits for it; where that
 // has taken no more files (epoll_ctl(2)) reads and writes of the file itself
 // fail with EAGAIN, and wait by Await.
 type Pipe struct {

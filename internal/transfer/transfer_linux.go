@@ -11,7 +11,7 @@ import (
 
 // Transfer is a transfer through a pipe in a goroutine of its own.
 type Transfer struct {
-	File Pipe          // this process's end
+	File Pipe          // the parent's end
 	Done chan struct{} // closed when the goroutine has ended
 }
 
@@ -50,7 +50,7 @@ type Copier struct {
 }
 
 // Run copies until the end and closes the pipe. Only the caller's own reader or
-// writer can fail: an error of the pipe means that the child does not want it
+// writer can fail. An error of the pipe means that the child does not want it
 // all, or that the pipe was closed because the child has ended.
 func (c *Copier) Run() {
 	if c.Reader != nil {
@@ -70,7 +70,7 @@ func (c *Copier) Run() {
 // child or, once parked, by a goroutine.
 type Job struct {
 	Transfer        // once parked
-	FD       int    // this process's end; -1 once closed, if not parked
+	FD       int    // the parent's end; -1 once closed, if not parked
 	Stream   int    // stdin, stdout, stderr, or -1 for a send buffer
 	Data     []byte // to write
 	taken    int    // bytes read, in all

@@ -22,7 +22,7 @@ func init() {
 }
 
 // flood fills its standard output faster than anybody reads it, until
-// nobody does any more: a read takes one byte (O_DIRECT in pipe(2)), and one
+// nobody does any more. A read takes one byte (O_DIRECT in pipe(2)), and one
 // call writes as many as there is room for (tee(2)). It then says "cut" on
 // descriptor 4, or "whole" after a time that is far too long.
 func flood([]string) int {

@@ -178,10 +178,10 @@ func TestKillTreeHandlesManyAtOnce(t *testing.T) {
 
 // forkingProgram writes a program that waits for all below it, orphans too,
 // which so are no concern of process 1. Its first child forks and ends, and so
-// does its child, and that one's, each in a session of its own, 20,000 times:
-// not all pids, should nobody wait for them. There are never more than a few,
-// but their pids run away. The last one, or one that cannot fork, says so on
-// descriptor 3. It returns its path.
+// does its child, and that one's, each in a session of its own. That happens
+// 20,000 times: not all pids, should nobody wait for them. There are never more
+// than a few, but their pids run away. The last one, or one that cannot fork,
+// says so on descriptor 3. It returns its path.
 func forkingProgram(t testing.TB) string {
 	return testkit.WriteProgram(t, "fork", map[string][]byte{
 		"amd64": {

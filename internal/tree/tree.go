@@ -438,10 +438,10 @@ func (t *Tree) look(l Leader) (again, missed, running bool) {
 	return again, missed, running
 }
 
-// hunt looks at the newest process of all again and again, and stops it if
-// it is below a member. That catches what forks and ends as fast as it can,
-// of which nothing but zombies is found among the children of a member, if
-// anything: however many there are by now, it costs the same.
+// hunt looks at the newest process of all again and again, and stops it if it
+// is below a member. That catches what forks and ends as fast as it can, of
+// which at most zombies are found among the children of a member. It costs the
+// same however many there are by now.
 func (t *Tree) hunt(l Leader) {
 	loadavg, err := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
