@@ -14,7 +14,7 @@ type Environment struct {
 	Vars []Variable
 }
 
-// Variable is one of the environment's that the command sets.
+// Variable is a variable of the environment that the command sets.
 type Variable struct {
 	Name   string
 	Value  Text

@@ -186,7 +186,7 @@ func (d *Program) GotSignal() bool {
 // notStarted is a program of which it is not known whether it can be started.
 type notStarted struct{}
 
-// LeftMemory reports false: no signal comes too late to keep it from
+// LeftMemory reports false: a signal can still keep the program from
 // being started.
 func (notStarted) LeftMemory() bool { return false }
 

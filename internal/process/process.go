@@ -202,7 +202,7 @@ func (p *Process) Buried() {
 }
 
 // Conclude says how it all ended, once the status is known. The error err is
-// what went wrong with a transfer. An output was cut when it was given up on
+// what went wrong with a transfer. If cut is set, an output was given up on
 // because the context had ended.
 func (p *Process) Conclude(tail []byte, err error, cut bool) {
 	p.Mu.Lock()

@@ -26,7 +26,7 @@ import (
 
 // Attacks that have worked against well-known programs. Each is first shown to
 // work on this machine by other means, and then to fail against this package.
-// That of a setuid file is in confine_linux_test.go.
+// That of a setuid file is in internal/plan/confine_test.go.
 
 func init() {
 	testkit.Helpers["attack-directory"] = useDirectories

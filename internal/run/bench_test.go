@@ -35,10 +35,10 @@ func byExec(path string, args ...string) *exec.Cmd {
 	return theirs
 }
 
-// compareBoth is compare one run at a time, and 20 at a time, as a program runs
-// that uses one of the two. What os/exec leaves behind, threads that are about
-// to sleep again on another processor, counts to spawn's next run: the kernel
-// then moves the new process there.
+// compareBoth is testkit.Compare one run at a time, and 20 at a time, as
+// a program runs that uses one of the two. What os/exec leaves behind, threads
+// that are about to sleep again on another processor, counts to spawn's next
+// run: the kernel then moves the new process there.
 func compareBoth(b *testing.B, theirs, ours func() error) {
 	b.Run("OneByOne", func(b *testing.B) { testkit.Compare(b, theirs, ours) })
 	b.Run("Batches", func(b *testing.B) { testkit.CompareBatches(b, 20, func() {}, theirs, ours) })

@@ -570,7 +570,7 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 	}
 }
 
-// withoutDescriptors startsOf a program with no descriptor left, with one, and
+// withoutDescriptors starts a program with no descriptor left, with one, and
 // so on, until it can be started. It prints what failed each time.
 func withoutDescriptors(args []string) int {
 	start, warm := startsOf[args[0]], args[1] == "warm"
@@ -630,11 +630,11 @@ func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
 	}
 }
 
-// forkCall begins the name of what startsOf a helper without a child that is
+// forkCall begins the name of what starts a helper without a child that is
 // cloned directly.
 const forkCall = "fork and execve("
 
-// withoutProcesses startsOf programs where this process's user may have no more
+// withoutProcesses starts programs where this process's user may have no more
 // processes, by the call args[0]: where that is clone there is no clone3.
 func withoutProcesses(args []string) int {
 	call, step := args[0], args[0]+"("
@@ -735,7 +735,7 @@ func TestASystemCallThatASeccompFilterDeniesIsNamed(t *testing.T) {
 }
 
 // withDeniedCall denies system call args[0] to this process with errno args[1]
-// and then startsOf programs. The error must begin with args[2]; where that is
+// and then starts programs. The error must begin with args[2]; where that is
 // empty there must be none.
 func withDeniedCall(args []string) int {
 	nr, _ := strconv.ParseUint(args[0], 10, 32)

@@ -221,8 +221,8 @@ var AllKinds = map[spawn.Namespace]string{
 	spawn.UserNamespace: "user", spawn.PIDNamespace: "pid", spawn.NetworkNamespace: "net",
 }
 
-// WaitingIn starts cat, which waits for the end of its input, and returns it
-// with what to call at its end.
+// WaitingIn starts cat, or what else waits for the end of its input. The
+// program is ended with the test, and must then succeed.
 func WaitingIn(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := c.PipeStdin().Start(context.Background())
