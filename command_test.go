@@ -25,12 +25,13 @@ func TestStringIsALineForAShell(t *testing.T) {
 		`x '~' '#' 'A=B' '"' '\' '!' '{}'`:   spawn.New("x", "~", "#", "A=B", `"`, `\`, "!", "{}"),
 		"x 'a\nb' 'é' '\xff'":                spawn.New("x", "a\nb", "é", "\xff"),
 		`x --pair 'n=v' 'f 1'`:               spawn.New("x").AddArg("--pair").AddArgPair("n", "v").AddArgf("f %d", 1),
-		`'A=B' x`:                            spawn.New("A=B", "x"), // not an assignment
-		`A=1 B='a b' 'C D'=x prog`:           spawn.New("prog").AddEnv("A", "1").AddEnv("B", "a b").AddEnv("C D", "x"),
-		`prog`:                               spawn.New("prog").ClearEnv(),
-		`A=1 'if' then`:                      spawn.New("if", "then").AddEnv("A", "1"),
-		`S=*** prog *** a`:                   spawn.New("prog").AddSecretArg("hush").AddArg("a").AddSecretEnv("S", "hush"),
-		`x -a_b@c:d,e/f.g%+1`:                spawn.New("x", "-a_b@c:d,e/f.g%+1"),
+		// Not an assignment.
+		`'A=B' x`:                  spawn.New("A=B", "x"),
+		`A=1 B='a b' 'C D'=x prog`: spawn.New("prog").AddEnv("A", "1").AddEnv("B", "a b").AddEnv("C D", "x"),
+		`prog`:                     spawn.New("prog").ClearEnv(),
+		`A=1 'if' then`:            spawn.New("if", "then").AddEnv("A", "1"),
+		`S=*** prog *** a`:         spawn.New("prog").AddSecretArg("hush").AddArg("a").AddSecretEnv("S", "hush"),
+		`x -a_b@c:d,e/f.g%+1`:      spawn.New("x", "-a_b@c:d,e/f.g%+1"),
 	} {
 		require.Equal(t, want, c.String())
 	}
@@ -69,8 +70,9 @@ func shellOutput(t testing.TB, script string) (string, error) {
 	return string(out), err
 }
 
-// FuzzShellQuote checks that a real shell parses what String prints into the same words. The words of the input are separated by
-// NUL bytes, which no word can have.
+// FuzzShellQuote checks that a real shell parses what String prints into the
+// same words. The words of the input are separated by NUL bytes, which no word
+// can have.
 func FuzzShellQuote(f *testing.F) {
 	for _, words := range [][]string{
 		{"x"},
@@ -116,7 +118,8 @@ func TestACloneIsIndependent(t *testing.T) {
 		SetRlimit(0, 1, 1).SetRlimit(1, 1, 1).SetRlimit(2, 1, 1).SetGroups(1, 2, 3).
 		PassFDAs(f, 100).PassFDAs(f, 101).PassFDAs(f, 102)
 	original := c.String()
-	// With room behind the ends: what both append would meet there, did they share it.
+	// With room behind the ends: what both append would meet there, did they
+	// share it.
 	testkit.Wanted(c).Args, testkit.Wanted(c).Env.Vars = slices.Grow(testkit.Wanted(c).Args, 9), slices.Grow(testkit.Wanted(c).Env.Vars, 9)
 	testkit.Wanted(c).Passed, testkit.Wanted(c).Rlimits = slices.Grow(testkit.Wanted(c).Passed, 9), slices.Grow(testkit.Wanted(c).Rlimits, 9)
 	d := c.Clone()
@@ -161,8 +164,8 @@ func TestTheCallersSliceOfArgumentsIsCopied(t *testing.T) {
 	require.Empty(t, args[:3][2])
 }
 
-// badCommands returns commands with one bad call each, by the error that is expected. Were they started, the program would
-// leave the marker behind.
+// badCommands returns commands with one bad call each, by the error that is
+// expected. Were they started, the program would leave the marker behind.
 func badCommands(t *testing.T, marker string) map[string]*spawn.Command {
 	c := func() *spawn.Command { return spawn.New("/bin/sh", "-c", "echo started >"+marker+"; exit 1") }
 	open, err := os.Open(os.DevNull)
@@ -219,7 +222,8 @@ func badCommands(t *testing.T, marker string) map[string]*spawn.Command {
 		`SetRlimit: 16 is not a resource`:                                                                   c().SetRlimit(16, 0, 0),
 		`SetRlimit: the soft limit 2 is above the hard limit 1`:                                             c().SetRlimit(7, 2, 1),
 	}
-	if past := int64(math.MaxUint32); past <= math.MaxInt { // on a 32-bit processor no int is too large
+	if past := int64(math.MaxUint32); past <= math.MaxInt {
+		// On a 32-bit processor no int is too large.
 		bad[`SetUID: the uid 4294967295 is not in 0 to 4294967294`] = c().SetUID(int(past))
 		bad[`SetGroups: the gid 4294967296 is not in 0 to 4294967294`] = c().SetGroups(0, int(past+1))
 	}

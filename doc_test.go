@@ -18,7 +18,8 @@ import (
 // documented are the packages whose documentation these tests read.
 var documented = []string{".", "spawntest"}
 
-// parsePackage parses the files of a directory, those of tests or the others, on whatever systems they are built.
+// parsePackage parses the files of a directory, those of tests or the others,
+// on whatever systems they are built.
 func parsePackage(t *testing.T, dir string, tests bool) (files []*ast.File) {
 	pages(t) // or it is skipped
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -35,7 +36,8 @@ func parsePackage(t *testing.T, dir string, tests bool) (files []*ast.File) {
 	return files
 }
 
-// receiver returns the name of the type whose method f is; empty for a function.
+// receiver returns the name of the type whose method f is; empty for
+// a function.
 func receiver(f *ast.FuncDecl) string {
 	if f.Recv == nil {
 		return ""
@@ -65,7 +67,8 @@ func exported(files []*ast.File, do func(f *ast.FuncDecl, receiver string)) {
 	}
 }
 
-// Whoever looks something up finds it in use: each method of Command has an example of its own name, and all else is called in some example.
+// Whoever looks something up finds it in use: each method of Command has an
+// example of its own name, and all else is called in some example.
 func TestEveryFeatureHasAnExample(t *testing.T) {
 	for _, dir := range documented {
 		own, used := map[string]bool{}, map[string]bool{}
@@ -103,7 +106,8 @@ func TestEveryFeatureHasAnExample(t *testing.T) {
 func TestEveryExportedNameIsDocumented(t *testing.T) {
 	for _, dir := range documented {
 		files := parsePackage(t, dir, false)
-		seen := map[string]bool{} // by one of the twins of several systems at least
+		// By one of the twins of several systems at least.
+		seen := map[string]bool{}
 		exported(files, func(f *ast.FuncDecl, recv string) {
 			key := recv + "." + f.Name.Name
 			seen[key] = seen[key] || strings.HasPrefix(f.Doc.Text(), f.Name.Name+" ")
@@ -123,7 +127,8 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-// specDocumented notes the names of a declaration, and whether they have a comment: of their own, beside them, or, for values, above the group.
+// specDocumented notes the names of a declaration, and whether they have
+// a comment: of their own, beside them, or, for values, above the group.
 func specDocumented(seen map[string]bool, g *ast.GenDecl, spec ast.Spec) {
 	switch spec := spec.(type) {
 	case *ast.ValueSpec:

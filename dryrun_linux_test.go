@@ -17,7 +17,8 @@ import (
 )
 
 func init() {
-	// Runs a program in every way, in a dry run or for real, and prints how many page faults children have had. Of a process that has had no child
+	// Runs a program in every way, in a dry run or for real, and prints how
+	// many page faults children have had. Of a process that has had no child
 	// that is none.
 	testkit.Helpers["dry-children"] = func(args []string) int {
 		if args[0] == "dry" {
@@ -57,7 +58,8 @@ func TestDryRunClonesNothing(t *testing.T) {
 	require.NotEqual(t, "0", faults("real"), "the count shows children")
 }
 
-// onlyThreads returns a filter that kills a process that makes another one. Threads are not processes.
+// onlyThreads returns a filter that kills a process that makes another one.
+// Threads are not processes.
 func onlyThreads() []unix.SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -69,7 +71,8 @@ func onlyThreads() []unix.SockFilter {
 	f := []unix.SockFilter{
 		{Code: load},
 		{Code: equal, K: unix.SYS_CLONE3, Jf: 1},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}, // its flags cannot be seen; whoever meets that calls clone
+		// The flags of clone3 cannot be seen; whoever meets that calls clone.
+		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 		{Code: equal, K: unix.SYS_CLONE, Jf: 4},
 		{Code: load, K: flags},
 		{Code: set, K: unix.CLONE_THREAD, Jf: 1},
@@ -84,8 +87,9 @@ func onlyThreads() []unix.SockFilter {
 	return append(f, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 }
 
-// All dry runs of this package, but for those that compare with real runs, once more: without capabilities, without programs in PATH, in a process
-// that is killed when it makes another one.
+// All dry runs of this package, but for those that compare with real runs,
+// once more. They are without capabilities, without programs in PATH, and in
+// a process that is killed when it makes another one.
 func TestNothingOfADryRunNeedsAProcess(t *testing.T) {
 	confined := func(args ...string) *spawn.Command {
 		c := spawn.New(testkit.Self(t), args...).SetSeccompFilter(onlyThreads()).AddEnv("PATH", "/nonexistent").AddEnv("GORACE", "atexit_sleep_ms=0")
@@ -125,7 +129,8 @@ func TestDryRunFailsAsARealRunDoes(t *testing.T) {
 	}
 }
 
-// withProgram changes the program to one that is there. A program that is not is reported first; that is what a dry run does without.
+// withProgram changes the program to one that is there. A program that is not
+// is reported first; that is what a dry run does without.
 func withProgram(c *spawn.Command) *spawn.Command {
 	if testkit.Wanted(c).Attributes.Chroot == "" {
 		testkit.Wanted(c).Name = "/bin/true"
@@ -133,7 +138,8 @@ func withProgram(c *spawn.Command) *spawn.Command {
 	return c
 }
 
-// What a shell does, and a function that says the same, end alike in every way to run them.
+// What a shell does, and a function that says the same, end alike in every way
+// to run them.
 func TestDryRunEndsAsARealRunDoes(t *testing.T) {
 	for script, fn := range map[string]spawn.DryRunFunc{
 		"printf 'a\\nb'; echo c >&2; exit 3": testkit.Says("a\nb", "c\n", 3),
@@ -180,7 +186,8 @@ func TestRunRealRunsTheProgram(t *testing.T) {
 
 	p, err := testkit.Shell("trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done").Start(ctx)
 	require.NoError(t, err)
-	// The shell may not have come to its trap, and the signal then ends it: either shows that it has got the signal.
+	// The shell may not have come to its trap, and the signal then ends it:
+	// either shows that it has got the signal.
 	require.NoError(t, p.Signal(syscall.SIGUSR1))
 	require.Error(t, p.Wait())
 	require.Contains(t, []spawn.Status{{ExitCode: 5}, {ExitCode: -1, Signal: syscall.SIGUSR1}}, p.Status())

@@ -34,7 +34,8 @@ func untilEnded(c *spawn.DryRunCall) {
 	<-c.Context().Done()
 }
 
-// checkDryLeaks makes the test fail when it leaves behind a goroutine or a descriptor.
+// checkDryLeaks makes the test fail when it leaves behind a goroutine or
+// a descriptor.
 func checkDryLeaks(t *testing.T) {
 	if r, w, err := os.Pipe(); err == nil { // Go's poller stays
 		r.Close()
@@ -488,7 +489,8 @@ func TestDryRunWritesMoreThanAPipeHolds(t *testing.T) {
 	long := string(testkit.Pattern(1 << 20))
 	p, err := spawn.New(testkit.Missing).PipeStdout().PipeStderr().Start(testkit.Dry(testkit.Says(long, long, 0)))
 	require.NoError(t, err)
-	for _, r := range []io.ReadCloser{p.Stderr(), p.Stdout()} { // the order that is not the program's
+	for _, r := range []io.ReadCloser{p.Stderr(), p.Stdout()} {
+		// The order that is not the program's.
 		b, err := io.ReadAll(r)
 		require.NoError(t, err)
 		require.True(t, long == string(b))
@@ -645,7 +647,8 @@ func TestDryRunEndsWithItsContext(t *testing.T) {
 			}
 			require.ErrorIs(t, err, context.Canceled, what)
 			require.ErrorIs(t, err, cause, what)
-			if way != "Lines" && way != "Records" && way != "RunRegex" { // whose pipe may be closed before they have started
+			if way != "Lines" && way != "Records" && way != "RunRegex" {
+				// The pipe of these may be closed before they have started.
 				var exit *spawn.ExitError
 				require.ErrorAs(t, err, &exit, what)
 				require.Equal(t, spawn.Status{ExitCode: -1, Signal: syscall.SIGTERM}, exit.Status, what)
@@ -691,7 +694,8 @@ func TestDryRunIsEndedWhileItReadsOrWrites(t *testing.T) {
 			d.Stdout = string(testkit.Pattern(1 << 20))
 		}))
 		require.NoError(t, err, name)
-		time.AfterFunc(10*time.Millisecond, cancel) // most likely it reads or writes by then
+		// Most likely it reads or writes by then.
+		time.AfterFunc(10*time.Millisecond, cancel)
 		require.ErrorIs(t, p.Wait(), context.Canceled, name)
 		for _, e := range testkit.Running(p).Pipes {
 			if e != nil {
@@ -870,7 +874,8 @@ func TestDryRunExplainsOnLinuxOnly(t *testing.T) {
 	})))
 }
 
-// A signal right after Start does not come between: the program handles signals as soon as it is seen to run.
+// A signal right after Start does not come between: the program handles signals
+// as soon as it is seen to run.
 func TestDryRunHandlesSignalsFromItsStartOn(t *testing.T) {
 	checkDryLeaks(t)
 	ctx := testkit.Dry(func(d *spawn.DryRunCall) {
@@ -886,7 +891,8 @@ func TestDryRunHandlesSignalsFromItsStartOn(t *testing.T) {
 	}
 }
 
-// BenchmarkDryRunOff measures what a run pays for a dry run that is off: without any, and with a context of some other test's in the process.
+// BenchmarkDryRunOff measures what a run pays for a dry run that is off:
+// without any, and with a context of some other test's in the process.
 func BenchmarkDryRunOff(b *testing.B) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()

@@ -10,7 +10,8 @@ import (
 	"github.com/virspawn/spawn/internal/testkit"
 )
 
-// added returns the variables that were added to c, in order, and whether any call about the environment was made.
+// added returns the variables that were added to c, in order, and whether any
+// call about the environment was made.
 func added(t testing.TB, c *spawn.Command) ([]string, bool) {
 	t.Helper()
 	require.NoError(t, testkit.FirstFail(c))

@@ -27,7 +27,8 @@ func TestLastLineIsFitToBeShown(t *testing.T) {
 	}
 }
 
-// TestTheEnvironmentIsShownByStringOnly: what was passed on may hold what is nobody else's business, without being marked as a secret.
+// TestTheEnvironmentIsShownByStringOnly: what was passed on may hold what is
+// nobody else's business, without being marked as a secret.
 func TestTheEnvironmentIsShownByStringOnly(t *testing.T) {
 	c := spawn.New("prog", "a b").AddEnv("NAME", "value").AddSecretEnv("TOKEN", "hidden").AddSecretArg("hidden")
 	require.Equal(t, "NAME=value TOKEN=*** prog 'a b' ***", c.String())

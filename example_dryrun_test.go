@@ -151,7 +151,8 @@ func ExampleDryRunCall() {
 func ExampleDryRunCall_SecretArg() {
 	ctx := spawn.WithDryRun(context.Background(), func(call *spawn.DryRunCall) {
 		for i, a := range call.Args {
-			fmt.Println(a, call.SecretArg(i)) // the secret is there to be compared
+			// The secret is there to be compared.
+			fmt.Println(a, call.SecretArg(i))
 		}
 		fmt.Println(call)
 	})

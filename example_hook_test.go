@@ -13,7 +13,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// handOver gives a file to the program's user, as long as it still may, and says so on a descriptor that the program gets too.
+// handOver gives a file to the program's user, as long as it still may, and
+// says so on a descriptor that the program gets too.
 var handOver = spawn.RegisterHook("hand-over", func(arg string) error {
 	var uid int
 	var path string

@@ -13,7 +13,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// A daemon that runs only programs of /usr/sbin, and those without ways to gain privileges.
+// A daemon that runs only programs of /usr/sbin, and those without ways to
+// gain privileges.
 func ExampleSetPolicy() {
 	restore := spawn.SetPolicy(func(c *spawn.Command) error {
 		if path := c.Path(); filepath.Dir(path) != "/usr/sbin" || path != filepath.Clean(path) {
@@ -39,7 +40,8 @@ func underPolicy(policy func(*spawn.Command) error, cmd *spawn.Command) {
 	}
 }
 
-// A rule about directories. In a dry run nothing is looked up in PATH: without a slash, the name is all that there is.
+// A rule about directories. In a dry run nothing is looked up in PATH: without
+// a slash, the name is all that there is.
 func ExampleCommand_Path() {
 	policy := func(c *spawn.Command) error {
 		if path := filepath.Clean(c.Path()); path != filepath.Base(path) && filepath.Dir(path) != "/usr/bin" {
@@ -80,7 +82,8 @@ func ExampleCommand_Env() {
 	// Output: spawn: cannot start "git": SetPolicy: LD_PRELOAD is set
 }
 
-// Programs whose working directory nobody has thought about hold no file system in use.
+// Programs whose working directory nobody has thought about hold no file system
+// in use.
 func ExampleCommand_Dir() {
 	policy := func(c *spawn.Command) error {
 		if c.Dir() == "" {
@@ -131,7 +134,8 @@ func ExampleCommand_SetObserver() {
 	// Output: /bin/sh -c 'exit 3': exit status 3 true
 }
 
-// stable returns a logger for the debug level, without what is not the same in every run.
+// stable returns a logger for the debug level, without what is not the same in
+// every run.
 func stable() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		Level: slog.LevelDebug,

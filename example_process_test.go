@@ -57,7 +57,8 @@ func ExampleProcess_String() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	print := func() { fmt.Println(strings.Replace(p.String(), fmt.Sprint(p.PID()), "4711", 1)) } // here, for any pid
+	// Here, for any pid.
+	print := func() { fmt.Println(strings.Replace(p.String(), fmt.Sprint(p.PID()), "4711", 1)) }
 	print()
 	p.Stdin().Close()
 	<-p.Done()
@@ -76,7 +77,8 @@ func ExampleCommand_RequireHandshake() {
 	if err := p.HandshakeWait(ctx); err != nil {
 		log.Fatal(err)
 	}
-	// Everything is applied, and the program does not run yet: time to tell others of its pid, or to look at it.
+	// Everything is applied, and the program does not run yet: time to tell
+	// others of its pid, or to look at it.
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.PID()))
 	if err != nil {
 		log.Fatal(err)
@@ -131,7 +133,8 @@ func ExampleCommand_Daemonize() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// It runs, in a session of its own and in /, and would go on if this process ended now.
+	// It runs, in a session of its own and in /, and would go on if this
+	// process ended now.
 	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID())); err == nil {
 		fmt.Println("runs in", dir)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// isSocket looks, in the child, whether a descriptor that the program will have is a socket.
+// isSocket looks, in the child, whether a descriptor that the program will have
+// is a socket.
 var isSocket = spawn.RegisterHook("is-socket", func(arg string) error {
 	fd, err := strconv.Atoi(arg)
 	if err != nil {

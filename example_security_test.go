@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What needs privileges, or depends on the machine, is shown by what the child would do.
+// What needs privileges, or depends on the machine, is shown by what the child
+// would do.
 
 func ExampleCommand_ClearCaps() {
 	printCalls(spawn.New("/bin/true").ClearCaps(), "capset")
@@ -65,9 +66,11 @@ func ExampleCommand_SetNoNewPrivs() {
 }
 
 func ExampleCommand_SetSeccompFilter() {
-	// Every mkdir(2) and mkdirat(2) is refused. See examples/seccomp for a filter that is built from names.
+	// Every mkdir(2) and mkdirat(2) is refused. See examples/seccomp for
+	// a filter that is built from names.
 	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the call
+		// The number of the call.
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_MKDIRAT, Jt: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
@@ -95,7 +98,8 @@ func ExampleCommand_SetLandlock() {
 func ExampleCommand_SetSELinuxLabel() {
 	cmd := spawn.New("/usr/bin/qemu-system-x86_64").SetSELinuxLabel("system_u:system_r:svirt_t:s0:c87,c520").SetUID(107)
 	if err := cmd.Run(context.Background()); errors.Is(err, errors.ErrUnsupported) {
-		fmt.Fprintln(os.Stderr, err) // ... the kernel does not run SELinux, but AppArmor
+		// ... the kernel does not run SELinux, but AppArmor
+		fmt.Fprintln(os.Stderr, err)
 	}
 }
 
@@ -256,7 +260,8 @@ func ExampleCommand_SetParentDeathSignal() {
 	// Output: hello
 }
 
-// Whatever a daemon starts is in one of two directories, and runs without ways to gain privileges.
+// Whatever a daemon starts is in one of two directories, and runs without ways
+// to gain privileges.
 func ExampleSetPolicy_noNewPrivs() {
 	restore := spawn.SetPolicy(func(c *spawn.Command) error {
 		if dir := filepath.Dir(c.Path()); dir != "/usr/sbin" && dir != "/bin" {

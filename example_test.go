@@ -23,7 +23,8 @@ import (
 )
 
 func Example() {
-	// Without a shell, without this process's environment, and without any descriptor but the standard streams.
+	// Without a shell, without this process's environment, and without any
+	// descriptor but the standard streams.
 	out, err := spawn.New("cat", "-").
 		AddEnvPassCommon().
 		SetInput([]byte("hello\n")).
@@ -44,7 +45,8 @@ func Example_context() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	cancel() // the program gets SIGTERM and, should it be necessary, SIGKILL later
+	// The program gets SIGTERM and, should it be necessary, SIGKILL later.
+	cancel()
 	err = p.Wait()
 	fmt.Println(errors.Is(err, context.Canceled))
 	fmt.Println(err)
@@ -66,7 +68,8 @@ func ExampleNew() {
 }
 
 func ExampleNew_badCall() {
-	// The first bad call is kept. Whatever would run the command reports it, and starts nothing.
+	// The first bad call is kept. Whatever would run the command reports it,
+	// and starts nothing.
 	cmd := spawn.New("echo", "a\x00b").SetUmask(0o1000)
 	fmt.Println(cmd.Run(context.Background()))
 	// Output: spawn: New: the argument "a\x00b" has a NUL byte
@@ -134,7 +137,8 @@ func ExampleCommand_Explain() {
 		log.Fatal(err)
 	}
 	for line := range strings.Lines(text) {
-		// Leave out descriptors, whose numbers depend on this process, and the many signals.
+		// Leave out descriptors, whose numbers depend on this process, and the
+		// many signals.
 		call, _, _ := strings.Cut(line, "(")
 		switch call {
 		case "setsid", "umask", "rt_sigprocmask", "execve":
@@ -448,7 +452,8 @@ func printOutput(cmd *spawn.Command) {
 	fmt.Printf("%s", out)
 }
 
-// printCalls prints those system calls of a command's child that start with one of the prefixes.
+// printCalls prints those system calls of a command's child that start with one
+// of the prefixes.
 func printCalls(cmd *spawn.Command, prefixes ...string) {
 	text, err := cmd.Explain()
 	if err != nil {
@@ -492,7 +497,8 @@ func ExampleCommand_SetMaxProcesses() {
 }
 
 func ExampleCommand_SetMaxMemLock() {
-	printOutput(spawn.New("sh", "-c", "ulimit -l").SetMaxMemLock(8 << 10)) // the shell shows KiB
+	// The shell shows KiB.
+	printOutput(spawn.New("sh", "-c", "ulimit -l").SetMaxMemLock(8 << 10))
 	// Output: 8
 }
 
@@ -501,7 +507,8 @@ func ExampleCommand_SetMaxCoreSize() {
 	// Output: 0
 }
 
-// To become another user needs privileges, so the examples show only what the child would do.
+// To become another user needs privileges, so the examples show only what the
+// child would do.
 
 func ExampleCommand_SetUID() {
 	cmd := spawn.New("/bin/true").SetUID(4242).SetGID(4242)
@@ -671,7 +678,8 @@ func ExampleCommand_SetGracePeriod() {
 	if err := p.Abort(); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(p.Status()) // with a grace period it would have got SIGTERM first
+	// With a grace period it would have got SIGTERM first.
+	fmt.Println(p.Status())
 	// Output: signal: killed
 }
 
@@ -712,7 +720,8 @@ func ExampleCommand_SetKillMode() {
 		log.Fatal(err)
 	}
 	_, err = out.ReadString('\n')
-	fmt.Println(err) // the end of the pipe: the sleep, which had it open, is gone too
+	// The end of the pipe: the sleep, which had it open, is gone too.
+	fmt.Println(err)
 	// Output:
 	// started
 	// EOF
@@ -790,7 +799,8 @@ func ExampleProcess_HandshakeNotify() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(p.HandshakeWait(ctx)) // all is applied, and the program not yet looked at
+	// All is applied, and the program not yet looked at.
+	fmt.Println(p.HandshakeWait(ctx))
 	fmt.Println(p.HandshakeNotify())
 	// Output:
 	// <nil>
@@ -806,7 +816,8 @@ func ExampleProcess_Signal() {
 		log.Fatal(err)
 	}
 	fmt.Println(p.Wait())
-	fmt.Println(p.Signal(syscall.SIGKILL)) // no other process can be hit, even if it has the pid by now
+	// No other process can be hit, even if it has the pid by now.
+	fmt.Println(p.Signal(syscall.SIGKILL))
 	// Output:
 	// spawn: sleep 1000: signal: killed
 	// os: process already finished

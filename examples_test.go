@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the README and the guides have side by side is tested as a part of the examples.
+// What the README and the guides have side by side is tested as a part of
+// the examples.
 func TestTheReadmeShowsTheCodeOfTheExamples(t *testing.T) {
 	text := documentation(t)
 	for _, where := range [][2]string{

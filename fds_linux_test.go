@@ -76,7 +76,8 @@ func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *test
 		defer close(done)
 		var open []int
 		for {
-			fd, err := unix.Open(os.DevNull, unix.O_RDONLY, 0) // without close-on-exec
+			// Without close-on-exec.
+			fd, err := unix.Open(os.DevNull, unix.O_RDONLY, 0)
 			if err == nil {
 				open = append(open, fd)
 			}
@@ -105,7 +106,8 @@ func TestDescriptorsOpenedByOtherThreadsDuringTheStartDoNotReachTheChild(t *test
 // lsLine is a line of ls -l about a descriptor.
 var lsLine = regexp.MustCompile(` (\d+) -> (.*)`)
 
-// lsCommand is a command whose program prints its own descriptors by ls -l. The shell has opened none of its own.
+// lsCommand is a command whose program prints its own descriptors by ls -l. The
+// shell has opened none of its own.
 func lsCommand() *spawn.Command { return spawn.New("/bin/sh", "-c", "ls -l /proc/$$/fd; :") }
 
 func parseLs(out []byte) map[int]string {
@@ -167,7 +169,8 @@ func execWithDescriptors([]string) int {
 			c.PassFDAs(f, 43)
 		}
 	}
-	if _, err := unix.Open(os.DevNull, unix.O_RDONLY, 0); err != nil { // without close-on-exec
+	// Without close-on-exec.
+	if _, err := unix.Open(os.DevNull, unix.O_RDONLY, 0); err != nil {
 		return 3
 	}
 	fmt.Fprintln(os.Stderr, c.Exec())
@@ -182,7 +185,8 @@ func TestPassFDKeepsTheNumber(t *testing.T) {
 	require.Equal(t, descriptor.Of(f), c.PassFD(f), "twice is as once")
 	require.Equal(t, descriptor.Of(g), c.PassFD(g))
 	testkit.RequireTable(t, c, map[int]testkit.Inode{descriptor.Of(f): testkit.InodeOf(t, f), descriptor.Of(g): testkit.InodeOf(t, g)})
-	testkit.RequireTable(t, c, map[int]testkit.Inode{descriptor.Of(f): testkit.InodeOf(t, f), descriptor.Of(g): testkit.InodeOf(t, g)}) // again
+	// The same once more.
+	testkit.RequireTable(t, c, map[int]testkit.Inode{descriptor.Of(f): testkit.InodeOf(t, f), descriptor.Of(g): testkit.InodeOf(t, g)})
 }
 
 func TestPassFDAsGivesTheNumber(t *testing.T) {
@@ -219,7 +223,8 @@ func TestHighNumbersArePassed(t *testing.T) {
 	F := testkit.InodeOf(t, f)
 	testkit.RequireTable(t, testkit.Waiting().PassFDAs(f, 5), map[int]testkit.Inode{5: F})
 	testkit.RequireTable(t, testkit.Waiting().PassFDAs(f, n+10).PassFDAs(f, 3).SetStderr(f), map[int]testkit.Inode{n + 10: F, 3: F, 2: F})
-	c := testkit.Waiting().SetMaxFiles(20).PassFDAs(f, 30) // SetMaxFiles is about what the program opens itself
+	// SetMaxFiles is about what the program opens itself
+	c := testkit.Waiting().SetMaxFiles(20).PassFDAs(f, 30)
 	c.PassFD(f)
 	testkit.RequireTable(t, c, map[int]testkit.Inode{30: F, descriptor.Of(f): F})
 }
@@ -296,13 +301,15 @@ func TestPassedFilesStayAsTheyAreInThisProcess(t *testing.T) {
 	require.Equal(t, before, flagsAndOffsets(t))
 }
 
-// flagsAndOffsets returns the descriptor flags, status flags and offsets of all of this process's descriptors.
+// flagsAndOffsets returns the descriptor flags, status flags and offsets of all
+// of this process's descriptors.
 func flagsAndOffsets(t testing.TB) map[string][3]int64 {
 	t.Helper()
 	all := map[string][3]int64{}
 	for _, s := range testkit.OpenFDs(t) {
 		number, file, _ := strings.Cut(s, " ")
-		if filepath.Base(file) == "testlog.txt" { // to which package testing writes as it goes
+		if filepath.Base(file) == "testlog.txt" {
+			// To which package testing writes as it goes.
 			continue
 		}
 		fd, err := strconv.Atoi(number)
@@ -340,7 +347,8 @@ func TestNothingThatTheLibraryOpensIsInheritable(t *testing.T) {
 	defer p.Stderr().Close()
 	opened := 0
 	for s, x := range flagsAndOffsets(t) {
-		if _, old := before[s]; !old || strings.HasSuffix(s, " /") { // the reserved numbers are older
+		if _, old := before[s]; !old || strings.HasSuffix(s, " /") {
+			// The reserved numbers are older.
 			require.Equal(t, int64(unix.FD_CLOEXEC), x[0], s)
 			opened++
 		}
@@ -372,7 +380,8 @@ func TestLocksOfThisProcessSurviveTheStarts(t *testing.T) {
 	require.Equal(t, me, lockOwner(t, path))
 }
 
-// lockOwner returns the process id of the owner of a lock on the file, as another process sees it; 0 without a lock.
+// lockOwner returns the process id of the owner of a lock on the file, as
+// another process sees it; 0 without a lock.
 func lockOwner(t *testing.T, path string) string {
 	t.Helper()
 	out, err := testkit.HelperCommand(t, "fds-lock-owner", path).Output(context.Background())
@@ -640,7 +649,8 @@ func inheritClosedStreams(args []string) int {
 	return 0
 }
 
-// TestNothingThatAThreadInCOpensLeaks builds a program with such a thread, from source: the tests themselves need no C compiler.
+// TestNothingThatAThreadInCOpensLeaks builds a program with such a thread, from
+// source: the tests themselves need no C compiler.
 func TestNothingThatAThreadInCOpensLeaks(t *testing.T) {
 	const source = "./testdata/leaky"
 	for _, path := range []string{source, "go.mod"} {
@@ -683,20 +693,25 @@ func TestNothingThatAThreadInCOpensLeaks(t *testing.T) {
 	require.Equal(t, map[string]int{"Output": 0, "Start": 0, "handshake": 0}, leaked)
 }
 
-// FuzzDescriptors passes files under random numbers and looks at what the child really has. Of the input, the first byte says
-// where standard error goes and how many files there are; the next ones give their numbers; then each pair of bytes passes a
-// file under a number, or under the number of a file.
+// FuzzDescriptors passes files under random numbers and looks at what the child
+// really has. Of the input, the first byte says where standard error goes and
+// how many files there are; the next ones give their numbers; then each pair of
+// bytes passes a file under a number, or under the number of a file.
 func FuzzDescriptors(f *testing.F) {
 	const byNumber, byFile = 0, 128
 	for _, seed := range [][]byte{
 		{},
 		{0, 0, 0, byNumber + 5},
 		{3, 0, 0, 0, byNumber, 1, byNumber + 1, 2, byNumber + 2},
-		{1, 30, 31, 0, byFile + 1, 1, byFile},                                               // a swap
-		{2, 30, 31, 32, 0, byFile + 1, 1, byFile + 2, 2, byFile},                            // a cycle
-		{3, 40, 41, 42, 43, 0, byFile + 1, 1, byFile, 2, byFile + 3, 3, byFile + 2},         // two
-		{16 + 2, 9, 9, 9, 0, byFile + 1, 1, byFile + 2, 2, byFile, 0, 1, 1, 2, 2, 3},        // and copies
-		{32 + 1, 60, 3, 1, byFile, 0, byFile, 0, byNumber + 1, 0, byNumber + 2, 1, 3, 1, 4}, // stderr too
+		{1, 30, 31, 0, byFile + 1, 1, byFile}, // a swap
+		// A cycle.
+		{2, 30, 31, 32, 0, byFile + 1, 1, byFile + 2, 2, byFile},
+		// Two.
+		{3, 40, 41, 42, 43, 0, byFile + 1, 1, byFile, 2, byFile + 3, 3, byFile + 2},
+		// Copies too.
+		{16 + 2, 9, 9, 9, 0, byFile + 1, 1, byFile + 2, 2, byFile, 0, 1, 1, 2, 2, 3},
+		// Stderr too.
+		{32 + 1, 60, 3, 1, byFile, 0, byFile, 0, byNumber + 1, 0, byNumber + 2, 1, 3, 1, 4},
 		{48 + 3, 1, 2, 3, 4, 3, byFile, 2, byFile + 1, 1, byFile + 2, 0, byFile + 3, 0, 63, 1, 62, 2, 61},
 	} {
 		f.Add(seed)

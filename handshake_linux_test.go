@@ -154,7 +154,8 @@ func TestAStoppedChildGoesOnWhereItWas(t *testing.T) {
 
 func TestASignalAtTheGateIsForTheProgram(t *testing.T) {
 	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
-		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGQUIT} { // a core dump before Linux 5.16 ended all who shared the memory
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGQUIT} {
+			// A core dump before Linux 5.16 ended all who shared the memory.
 			p := testkit.Gated(t, with(spawn.New("/bin/cat")).PipeStdin().SetMaxCoreSize(0))
 			require.NoError(t, p.Signal(sig))
 			require.NoError(t, p.HandshakeNotify())
@@ -223,7 +224,8 @@ func TestHandshakeWaitEndsWithItsContext(t *testing.T) {
 	<-held // before its gate
 	p := <-started
 	next, _ := testkit.NewPipe(t)
-	c.PassFDAs(next, 4, spawn.CloseParent) // for the next run, and none of this one's business
+	// For the next run, and none of this one's business.
+	c.PassFDAs(next, 4, spawn.CloseParent)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, p.HandshakeWait(ctx), context.Canceled)
@@ -262,7 +264,8 @@ func TestStreamsAndDescriptorsWithAHandshake(t *testing.T) {
 	})
 }
 
-// TestChildrenAtTheirGatesHoldNothingOfEachOther: while others wait, the end of a pipe is seen as soon as the one child that has it ends.
+// TestChildrenAtTheirGatesHoldNothingOfEachOther: while others wait, the end of
+// a pipe is seen as soon as the one child that has it ends.
 func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 	testkit.ForEachHandshake(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		var ps []*spawn.Process
@@ -283,7 +286,9 @@ func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 					holders[file] = p.PID()
 				}
 			}
-			if !plan.HelperForced() && plan.CanClone() { // a helper has besides: the program, its report, what the Go runtime needs
+			if !plan.HelperForced() && plan.CanClone() {
+				// A helper has besides: the program, its report, what the Go
+				// runtime needs.
 				require.Len(t, open, 5, "three streams, the status pipe and the gate")
 			}
 		}
@@ -305,7 +310,8 @@ func TestChildrenAtTheirGatesHoldNothingOfEachOther(t *testing.T) {
 	})
 }
 
-// TestAChildAtItsGateHoldsUpNobody: neither children that change credentials nor those with a copy of the memory.
+// TestAChildAtItsGateHoldsUpNobody: neither children that change credentials
+// nor those with a copy of the memory.
 func TestAChildAtItsGateHoldsUpNobody(t *testing.T) {
 	testkit.CheckLeaks(t)
 	flag := testkit.DumpableFlag()
@@ -336,7 +342,8 @@ func TestAProcessForgottenAtItsGateLeavesNoZombie(t *testing.T) {
 	testkit.WaitForNoChild(t)
 }
 
-// parentOfGated starts children that must never run, one after the other until it is killed, and prints a line for each.
+// parentOfGated starts children that must never run, one after the other until
+// it is killed, and prints a line for each.
 func parentOfGated(args []string) int {
 	alive := os.NewFile(3, "alive")
 	for {
@@ -351,7 +358,8 @@ func parentOfGated(args []string) int {
 	}
 }
 
-// TestChildrenDieAtTheirGatesWithTheirParent kills the parent at random moments and waits for the end of all that it has started.
+// TestChildrenDieAtTheirGatesWithTheirParent kills the parent at random moments
+// and waits for the end of all that it has started.
 func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 	testkit.CheckLeaks(t)
 	dir := testkit.PublicDir(t)
@@ -372,7 +380,8 @@ func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 			runtime.Gosched()
 		}
 		require.NoError(t, p.Signal(unix.SIGKILL))
-		_, err := alive.Read(make([]byte, 1)) // each child keeps it open as long as it lives
+		// Each child keeps it open as long as it lives.
+		_, err := alive.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.NoFileExists(t, ran)
 		require.Equal(t, unix.SIGKILL, testkit.RequireAnySignal(t, p.Wait()))
@@ -381,7 +390,8 @@ func TestChildrenDieAtTheirGatesWithTheirParent(t *testing.T) {
 	}
 }
 
-// manyGated has children at their gates at once, started one after the other or all at once, and prints its largest number of threads. The runtime keeps
+// manyGated has children at their gates at once, started one after the other
+// or all at once, and prints its largest number of threads. The runtime keeps
 // a thread that it has made, so the last look sees them all.
 func manyGated(args []string) int {
 	together, with := args[0] != "in turn", func(c *spawn.Command) *spawn.Command { return c }
@@ -436,8 +446,9 @@ func manyGated(args []string) int {
 }
 
 func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
-	// 200 helpers or daemons at once leave the processors to none of this process's threads, which then take long for any call, and the runtime makes more: that they
-	// are far fewer than starts is all that can be said.
+	// 200 helpers or daemons at once leave the processors to none of this
+	// process's threads, which then take long for any call, and the runtime
+	// makes more: that they are far fewer than starts is all that can be said.
 	for how, test := range map[string]struct{ children, threads int }{
 		"in turn": {1000, 20}, "at once": {1000, 20}, "with hooks": {200, 100}, "daemons": {200, 100},
 	} {

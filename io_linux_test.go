@@ -44,7 +44,8 @@ func pipeSizes(large int) []int {
 	return []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, large}
 }
 
-// slowly returns a command that reads n bytes in many small pieces, and writes them.
+// slowly returns a command that reads n bytes in many small pieces, and
+// writes them.
 func slowly(n int) *spawn.Command {
 	if n <= 1 || n == 64<<10+1 && !testing.Short() {
 		return spawn.New("dd", "bs=1")
@@ -210,7 +211,8 @@ func TestOutputOfAnySizeIsTakenWhole(t *testing.T) {
 	})
 }
 
-// unterminated is a pattern that does not end with a line feed, which Lines would not tell from none.
+// unterminated is a pattern that does not end with a line feed, which Lines
+// would not tell from none.
 func unterminated(n int) []byte {
 	b := bytes.Clone(testkit.Pattern(n))
 	if n > 0 {
@@ -435,7 +437,8 @@ func (w *failAfter) Write(b []byte) (int, error) {
 }
 
 func TestAWriterThatFailsFailsTheCall(t *testing.T) {
-	// What the writer returns may well be what a broken pipe of the child's would be.
+	// What the writer returns may well be what a broken pipe of the child's
+	// would be.
 	for _, reason := range []error{errBoom, unix.EPIPE, os.ErrClosed, io.ErrShortWrite, io.ErrClosedPipe} {
 		t.Run(reason.Error(), func(t *testing.T) {
 			testkit.CheckLeaks(t)
@@ -856,7 +859,8 @@ func TestAProcessWithoutStandardStreamsCanRunPrograms(t *testing.T) {
 	require.Equal(t, "good", string(text))
 }
 
-// runWithoutStreams closes this process's standard streams, so that pipes get their numbers, and then runs programs.
+// runWithoutStreams closes this process's standard streams, so that pipes get
+// their numbers, and then runs programs.
 func runWithoutStreams(args []string) int {
 	for n := range 3 {
 		_ = unix.Close(n)
@@ -884,7 +888,8 @@ func useStreams() error {
 	if err != nil || b.String() != text || e.String() != text {
 		return fmt.Errorf("reader and writers: %q %q %w", b.String(), e.String(), err)
 	}
-	// The pipe breaks: the signal must not end this process because the pipe has the number of its standard output.
+	// The pipe breaks: the signal must not end this process because the pipe
+	// has the number of its standard output.
 	for range 5 {
 		if err := spawn.New("/bin/true").SetStdin(testkit.Zeros{}).Run(ctx); err != nil {
 			return fmt.Errorf("endless reader: %w", err)
@@ -914,7 +919,8 @@ func useStreams() error {
 		return fmt.Errorf("pipes: %w", err)
 	}
 
-	// What the library holds for a program that runs is not under these numbers, where others would inherit it.
+	// What the library holds for a program that runs is not under these
+	// numbers, where others would inherit it.
 	p, err = spawn.New("/bin/cat").PipeStdin().PipeStdout().Start(ctx)
 	if err != nil {
 		return fmt.Errorf("no streams: %w", err)
@@ -975,8 +981,9 @@ func TestWithManyDescriptorsOpenTheChildCopiesATableOfAFew(t *testing.T) {
 	require.Equal(t, "text", string(out))
 }
 
-// TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd counts how often the thread gives up its processor: a stream that the child's
-// end closes must not wake it, which would make a short run longer by a tenth.
+// TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd counts how often the
+// thread gives up its processor: a stream that the child's end closes must not
+// wake it, which would make a short run longer by a tenth.
 func TestOutputWakesTheThreadOnceForTheTextAndOnceForTheEnd(t *testing.T) {
 	if plan.HelperForced() || !plan.CanClone() {
 		t.Skip("a start through a helper is waited for besides")

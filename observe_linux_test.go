@@ -85,7 +85,8 @@ func TestObserverIsToldOfFailuresOfTheKernel(t *testing.T) {
 	}
 }
 
-// The kernel refuses a text file that is open for writing; each run tries again.
+// The kernel refuses a text file that is open for writing; each run
+// tries again.
 func TestObserverIsToldOnceOfAProgramThatStaysBusy(t *testing.T) {
 	testkit.CheckLeaks(t)
 	f, err := os.OpenFile(t.TempDir()+"/busy", os.O_CREATE|os.O_WRONLY, 0o700)
@@ -197,7 +198,8 @@ func TestObserverThatBlocksDoesNotHoldUpTheEndOfTheContext(t *testing.T) {
 			return
 		}
 		defer f.Close()
-		testkit.Eventually(t, "a zombie", func() bool { // it is reaped when the observer returns
+		testkit.Eventually(t, "a zombie", func() bool {
+			// It is reaped when the observer returns.
 			var b [64]byte
 			n, _ := f.ReadAt(b[:], 0)
 			return strings.Contains(string(b[:n]), ") Z ")
@@ -253,7 +255,8 @@ $`, b.String())
 	require.NotContains(t, b.String(), "hidden")
 }
 
-// BenchmarkObserved is Run with an observer that does nothing and with a logger that writes nowhere, against Run without.
+// BenchmarkObserved is Run with an observer that does nothing and with a logger
+// that writes nowhere, against Run without.
 func BenchmarkObserved(b *testing.B) {
 	tiny := testkit.TinyProgram(b)
 	for name, set := range map[string]func(*spawn.Command){

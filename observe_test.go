@@ -306,7 +306,8 @@ func TestObservingOffAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkObserverAndPolicyOff measures what a run pays where nobody observes and there is no policy; dry runs, which are off too, are in it.
+// BenchmarkObserverAndPolicyOff measures what a run pays where nobody observes
+// and there is no policy; dry runs, which are off too, are in it.
 func BenchmarkObserverAndPolicyOff(b *testing.B) {
 	ctx, c := context.Background(), spawn.New(testkit.Missing)
 	b.ReportAllocs()

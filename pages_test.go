@@ -12,7 +12,8 @@ import (
 // page is a page of the documentation.
 type page struct{ name, text string }
 
-// pages returns the README and the guides. Tests that are run elsewhere than in the source tree are skipped.
+// pages returns the README and the guides. Tests that are run elsewhere than in
+// the source tree are skipped.
 func pages(t *testing.T) []page {
 	names, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)

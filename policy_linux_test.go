@@ -56,7 +56,8 @@ func TestPolicySetsWhatRuns(t *testing.T) {
 	require.NotContains(t, text, attribute)
 }
 
-// script makes an executable file that prints its own path, and returns its path.
+// script makes an executable file that prints its own path, and returns
+// its path.
 func script(t *testing.T, dir, name string) string {
 	path := filepath.Join(dir, name)
 	require.NoError(t, os.MkdirAll(dir, 0o755))
@@ -73,7 +74,8 @@ func TestPolicySeesThePathThatIsExecuted(t *testing.T) {
 	var seen string
 	defer spawn.SetPolicy(func(c *spawn.Command) error {
 		seen = c.Path()
-		// What the caller of another goroutine might do, or the owner of a directory.
+		// What the caller of another goroutine might do, or the owner of
+		// a directory.
 		return os.Setenv("PATH", second+":/bin")
 	})()
 	t.Setenv("PATH", "")

@@ -94,7 +94,8 @@ func TestPolicyChangesWhatRunsAndNotTheCallersCommand(t *testing.T) {
 	require.Equal(t, "A=1 "+testkit.Missing+" one", c.String())
 }
 
-// meddler is a log handler that does something when it is asked whether it logs, which is after the policy and before the start.
+// meddler is a log handler that does something when it is asked whether it
+// logs, which is after the policy and before the start.
 type meddler struct {
 	slog.Handler
 	do func()

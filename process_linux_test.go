@@ -28,7 +28,8 @@ func init() {
 	testkit.Helpers["process-touch"] = touchMemory
 	testkit.Helpers["process-host"] = hostThatReaps
 	testkit.Helpers["process-many"] = manyChildren
-	// Otherwise each helper that was built with the race detector ends with a pause of a second.
+	// Otherwise each helper that was built with the race detector ends with
+	// a pause of a second.
 	os.Setenv("GORACE", strings.TrimSpace("atexit_sleep_ms=0 "+os.Getenv("GORACE")))
 }
 
@@ -191,7 +192,8 @@ func TestAbortDoesNotWaitForAGrandchild(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
-// killAtEnd kills the process, a grandchild, when the test ends. It returns its pid.
+// killAtEnd kills the process, a grandchild, when the test ends. It returns
+// its pid.
 func killAtEnd(t testing.TB, line string) int {
 	pid, err := strconv.Atoi(line)
 	require.NoError(t, err)
@@ -270,7 +272,8 @@ func TestStatusSaysWhetherCoreWasDumped(t *testing.T) {
 	require.False(t, testkit.RequireSignal(t, err, unix.SIGABRT).Status.CoreDumped)
 }
 
-// beBusy uses processor time until this process has used args[0] of it, both as user and as system.
+// beBusy uses processor time until this process has used args[0] of it, both as
+// user and as system.
 func beBusy(args []string) int {
 	want, err := time.ParseDuration(args[0])
 	if err != nil {
@@ -299,7 +302,8 @@ func TestStatusHasTheProcessorTime(t *testing.T) {
 	require.Less(t, status.SystemTime, time.Hour)
 }
 
-// touchMemory uses args[0] bytes of memory and prints the peak of what this process has used, in bytes.
+// touchMemory uses args[0] bytes of memory and prints the peak of what this
+// process has used, in bytes.
 func touchMemory(args []string) int {
 	n, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -314,7 +318,8 @@ func touchMemory(args []string) int {
 	return 0
 }
 
-// peakMemory returns the peak memory of this process, in bytes. (VmHWM in proc_pid_status(5))
+// peakMemory returns the peak memory of this process, in bytes. (VmHWM in
+// proc_pid_status(5))
 func peakMemory() int64 {
 	text, _ := os.ReadFile("/proc/self/status")
 	_, rest, _ := strings.Cut(string(text), "VmHWM:")
@@ -334,7 +339,8 @@ func TestStatusHasThePeakMemoryInBytes(t *testing.T) {
 	require.Greater(t, own, int64(touched))
 	const slack = 32 << 20
 	require.Greater(t, status.MaxRSS, own-slack)
-	// A child begins on this process's memory, which the kernel takes into account.
+	// A child begins on this process's memory, which the kernel takes
+	// into account.
 	require.Less(t, status.MaxRSS, max(own, peakMemory())+slack)
 }
 
@@ -423,7 +429,8 @@ func TestAStoppedChildIsEnded(t *testing.T) {
 	})
 }
 
-// A host program that waits for every child itself, by the disposition of SIGCHLD or by a loop around wait4.
+// A host program that waits for every child itself, by the disposition of
+// SIGCHLD or by a loop around wait4.
 var hosts = map[string]func(){
 	"ignores SIGCHLD": func() { testkit.IgnoreSignal(unix.SIGCHLD) },
 	"calls wait4":     func() { go reapForever(0) },
@@ -447,7 +454,8 @@ func TestAHostThatWaitsForEveryChildGetsAClearErrorAndNoHang(t *testing.T) {
 	for host := range hosts {
 		t.Run(host, func(t *testing.T) {
 			testkit.CheckLeaks(t)
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // for a hang
+			// For a hang.
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			out, err := testkit.HelperCommand(t, "process-host", host, strconv.Itoa(rounds)).Output(ctx)
 			require.NoError(t, err)
@@ -456,7 +464,8 @@ func TestAHostThatWaitsForEveryChildGetsAClearErrorAndNoHang(t *testing.T) {
 	}
 }
 
-// hostThatReaps runs programs while something else takes their status, in most cases before the library does.
+// hostThatReaps runs programs while something else takes their status, in most
+// cases before the library does.
 func hostThatReaps(args []string) int {
 	rounds, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -474,7 +483,8 @@ func hostThatReaps(args []string) int {
 	return 0
 }
 
-// useHost runs programs in each way. The status must be lost where always says so, and may be lost elsewhere.
+// useHost runs programs in each way. The status must be lost where always says
+// so, and may be lost elsewhere.
 func useHost(always bool) error {
 	ctx := context.Background()
 	lost := func(err error) bool {
@@ -542,7 +552,8 @@ func useHost(always bool) error {
 	return err
 }
 
-// door holds children back: each reads from r until w is closed, after it has written a line to started.
+// door holds children back: each reads from r until w is closed, after it has
+// written a line to started.
 type door struct{ r, w, startedR, startedW *os.File }
 
 func newDoor(t testing.TB) *door {
@@ -685,8 +696,9 @@ func TestThousandsOfChildrenTakeFewThreads(t *testing.T) {
 	require.LessOrEqual(t, threads, 40)
 }
 
-// manyChildren starts children that are all alive at once, waits for each in a goroutine of its own, and prints the highest
-// number of threads of this process.
+// manyChildren starts children that are all alive at once, waits for each
+// in a goroutine of its own, and prints the highest number of threads of
+// this process.
 func manyChildren(args []string) int {
 	n, err := strconv.Atoi(args[1])
 	if err != nil {

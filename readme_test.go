@@ -45,14 +45,17 @@ type codeBlock struct {
 	test     bool
 	complete bool   // it has a package clause
 	calls    string // for a fragment of statements: a test that runs them
-	prints   string // for one that is followed by a block of text: lines that it prints, in this order
+	// For one that is followed by a block of text: lines that it prints, in
+	// this order.
+	prints string
 }
 
 // codeBlocks returns all blocks of Go code of a page.
 func codeBlocks(t *testing.T, p page) (all []*codeBlock) {
 	var b *codeBlock
 	printed := false // what follows is what the block before prints
-	inTable := false // functions of the examples, which a test compares with these
+	// Functions of the examples, which a test compares with these.
+	inTable := false
 	for i, line := range strings.Split(p.text, "\n") {
 		switch {
 		case b == nil && (line == "<table>" || line == "</table>"):
@@ -65,7 +68,8 @@ func codeBlocks(t *testing.T, p page) (all []*codeBlock) {
 			b.test = regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)`).MatchString(b.source)
 			b.complete = strings.HasPrefix(b.source, "package ")
 			b.dir = strings.TrimSuffix(filepath.Base(p.name), ".md") + "-line" + strconv.Itoa(b.line)
-			if b.complete && b.test && !b.program && len(all) > 0 { // the test of the program before
+			if b.complete && b.test && !b.program && len(all) > 0 {
+				// The test of the program before.
 				b.dir = all[len(all)-1].dir
 			}
 			all, b = append(all, b), nil
@@ -84,7 +88,8 @@ func codeBlocks(t *testing.T, p page) (all []*codeBlock) {
 	return all
 }
 
-// file returns the block as a file: a fragment in a function, if need be, and with the imports that it needs.
+// file returns the block as a file: a fragment in a function, if need be, and
+// with the imports that it needs.
 func (b *codeBlock) file(t *testing.T) string {
 	if b.complete {
 		return b.source
@@ -130,10 +135,12 @@ func (b *codeBlock) file(t *testing.T) string {
 	return head + source
 }
 
-// statedError is what a fragment says about the error that it leaves in err: none, if nothing.
+// statedError is what a fragment says about the error that it leaves in err:
+// none, if nothing.
 var statedError = regexp.MustCompile(`(?m)^err :?= .* // (spawn: .*)$`)
 
-// fragmentTest runs statements where no program runs and all that are called exit with code 0.
+// fragmentTest runs statements where no program runs and all that are called
+// exit with code 0.
 const fragmentTest = `package fragment
 
 import (
@@ -154,8 +161,9 @@ func TestFragment(t *testing.T) {
 }
 `
 
-// readmeModule writes all blocks as packages of a module that uses the source tree at hand, and returns its directory and how to call
-// the go command there, offline.
+// readmeModule writes all blocks as packages of a module that uses the source
+// tree at hand, and returns its directory and how to call the go command
+// there, offline.
 func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) ([]byte, error)) {
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
@@ -171,7 +179,8 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 	}
 	mod, err := os.ReadFile("go.mod")
 	require.NoError(t, err)
-	_, requirements, ok := strings.Cut(string(mod), "\n") // without its own module line
+	// Without its own module line.
+	_, requirements, ok := strings.Cut(string(mod), "\n")
 	require.True(t, ok)
 	write("go.mod", "module readme\n"+requirements+"\nrequire github.com/virspawn/spawn v0.0.0\n\nreplace github.com/virspawn/spawn => "+here+"\n")
 	sum, err := os.ReadFile("go.sum")
@@ -199,7 +208,8 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 
 var statedOutput = regexp.MustCompile(`(?s)\n\t// Output:\n(.*?)\n}`)
 
-// Every block of Go code compiles and runs: programs, which print what they say, tests, which pass, and statements in a dry run. There is no other one.
+// Every block of Go code compiles and runs: programs, which print what they
+// say, tests, which pass, and statements in a dry run. There is no other one.
 func TestReadmeCodeRuns(t *testing.T) {
 	var all []*codeBlock
 	for _, p := range pages(t) {
@@ -224,7 +234,8 @@ func TestReadmeCodeRuns(t *testing.T) {
 			switch {
 			case b.test || b.calls != "":
 				tests++
-				out, err := run("test", "-vet=off", "-v", "-count=1", "./"+b.dir) // vet has seen it
+				// Vet has seen it.
+				out, err := run("test", "-vet=off", "-v", "-count=1", "./"+b.dir)
 				require.NoErrorf(t, err, "%s", out)
 				require.Contains(t, string(out), "ok ")
 				rest := string(out)
@@ -262,7 +273,8 @@ func TestReadmeCodeRuns(t *testing.T) {
 	require.GreaterOrEqual(t, tests, 6)
 }
 
-// The list of steps in docs/design.md has all of those that there are, in their order.
+// The list of steps in docs/design.md has all of those that there are, in
+// their order.
 func TestReadmeStepsAreThoseOfTheOrderTable(t *testing.T) {
 	const design = "docs/design.md"
 	var listed []string
@@ -292,12 +304,14 @@ func TestReadmeNamesEveryMethod(t *testing.T) {
 	require.Empty(t, missing, "add them to the table in README.md, or to a guide")
 }
 
-// inTable reports whether some row of a table begins with a cell in which the expression matches.
+// inTable reports whether some row of a table begins with a cell in which the
+// expression matches.
 func inTable(text, expr string) bool {
 	return regexp.MustCompile(`(?m)^\|[^|\n]*` + expr).MatchString(text)
 }
 
-// virCommands are libvirt's functions (vircommand.h, and in 2014), without the prefix virCommand of most.
+// virCommands are libvirt's functions (vircommand.h, and in 2014), without the
+// prefix virCommand of most.
 const virCommands = `New NewArgs NewArgList NewVAList Free AddArg AddArgBuffer AddArgFormat AddArgPair AddArgSet AddArgList AddEnvFormat AddEnvPair
 	AddEnvString AddEnvBuffer AddEnvPass AddEnvPassCommon AddEnvXDG AddEnvPassAllowSUID AddEnvPassBlockSUID SetWorkingDirectory SetUmask SetUID SetGID
 	GetUID GetGID SetMaxMemLock SetMaxProcesses SetMaxFiles SetMaxCoreSize ClearCaps AllowCap SetSELinuxLabel SetAppArmorProfile SetRunAlone SetRunAmong
@@ -347,7 +361,8 @@ func TestReadmeNamesBenchmarksThatThereAre(t *testing.T) {
 	}
 }
 
-// The README is short, and its first two lines of commands are those that .ci/run runs.
+// The README is short, and its first two lines of commands are those that
+// .ci/run runs.
 func TestReadmeIsShort(t *testing.T) {
 	text := readPages(t, "README.md")[0].text
 	require.LessOrEqual(t, strings.Count(text, "\n"), 220)

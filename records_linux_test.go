@@ -300,7 +300,8 @@ func TestRunRegexSaysWhenTheProgramCannotBeEnded(t *testing.T) {
 	require.Equal(t, "spawn: /bin/sh -c 'echo a; read x' sh: mine; it runs on: pidfd_send_signal: operation not permitted (exit status unknown)\ntrue\n", string(out))
 }
 
-// leaveAnotherUsersProgram gets the right to start programs as another user but none to end them.
+// leaveAnotherUsersProgram gets the right to start programs as another user but
+// none to end them.
 func leaveAnotherUsersProgram([]string) int {
 	r, w, err := os.Pipe()
 	if err != nil {

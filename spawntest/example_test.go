@@ -47,7 +47,8 @@ func ExampleRecord() {
 	}
 }
 
-// runTest runs a test, as go test does, and prints how it fails. (HERE) is the file and the line.
+// runTest runs a test, as go test does, and prints how it fails. (HERE) is the
+// file and the line.
 func runTest(test func(t testing.TB)) {
 	if failures := spawntest.Fake(test); failures != "" {
 		fmt.Println(failures)
@@ -135,7 +136,8 @@ func ExampleHide() {
 	//     got      "guest:***\n"
 }
 
-// A directory that has another name in each run. The golden file has $DIR in its place.
+// A directory that has another name in each run. The golden file has $DIR in
+// its place.
 func ExampleReplace() {
 	_ = func(t *testing.T) {
 		dir := t.TempDir()
@@ -167,7 +169,8 @@ func ExampleExpectation_Times() {
 	//   expected: ping <any>  (HERE)
 }
 
-// What a program does: output, an exit code or a signal; or that it is not there at all.
+// What a program does: output, an exit code or a signal; or that it is not
+// there at all.
 func ExampleExpectation_StartError() {
 	runTest(func(t testing.TB) {
 		ctx, script := spawntest.New(t)

@@ -15,17 +15,21 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// A golden file is text: a first line, and then for each call, behind an empty line, these lines, of which all but the first and the last are left out
-// where there is nothing to say. What is quoted is quoted as in Go.
+// A golden file is text: a first line, and then for each call, behind an empty
+// line, these lines, of which all but the first and the last are left out where
+// there is nothing to say. What is quoted is quoted as in Go.
 //
-//	run "ip" "link" ***           the program as given to spawn.New, and its arguments; *** is a secret
+//	run "ip" "link" ***           the program as given to spawn.New, and its
+//	                              arguments; *** is a secret
 //	argv0 "name"                  argument 0, if it is not the program
 //	dir "/tmp"                    the working directory
-//	env "LC_ALL" "C"              a variable that was set to a value, not passed on; its value may be ***
+//	env "LC_ALL" "C"              a variable that was set to a value, not
+//	                              passed on; its value may be ***
 //	send-buffer ***               data for a descriptor
 //	stdin                         standard input; then its lines
 //	| a line                      a line and its line feed, or,
-//	"half a line"                 for one that has none, or characters that cannot be printed, its bytes
+//	"half a line"                 for one that has none, or characters that
+//	                              cannot be printed, its bytes
 //	stdout                        what the program wrote
 //	stderr
 //	runs                          it ran until it got a signal
@@ -33,8 +37,9 @@ import (
 //	signal SIGKILL
 //	failed "execve(...)" "no such file or directory" ENOENT
 //
-// The last one is an error of the start: the step, the error, and what that is for errors.Is. Parsing is strict: a file that would be written otherwise
-// is an error.
+// The last one is an error of the start: the step, the error, and what that is
+// for errors.Is. Parsing is strict: a file that would be written otherwise is
+// an error.
 const goldenHeader = "# Runs of programs, recorded by spawntest, format 1. To record again: go test -update"
 
 // word is a text, or a secret.
@@ -182,7 +187,8 @@ func formatText(b *bytes.Buffer, name, text string) {
 	}
 }
 
-// isPlain reports whether a line can stand as it is: all is printable but for tabs, and no space at its end can get lost.
+// isPlain reports whether a line can stand as it is: all is printable but for
+// tabs, and no space at its end can get lost.
 func isPlain(line string) bool {
 	bad := func(r rune) bool { return r == utf8.RuneError || r != '\t' && !unicode.IsPrint(r) }
 	return !strings.ContainsFunc(line, bad) && strings.TrimRight(line, " \t") == line
@@ -196,7 +202,8 @@ type goldenParser struct {
 
 // parseGolden is the reverse of formatGolden.
 func parseGolden(text []byte) ([]*recorded, error) {
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // as version control may have made it
+	// As version control may have made it.
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	p := &goldenParser{lines: strings.Split(string(text), "\n")}
 	calls, err := p.parse()
 	if err != nil {
@@ -260,7 +267,8 @@ func (p *goldenParser) parse() (calls []*recorded, err error) {
 	return calls, nil
 }
 
-// parseLine reads a line of a call, and those that belong to it. It reports whether that is the call's last.
+// parseLine reads a line of a call, and those that belong to it. It reports
+// whether that is the call's last.
 func (p *goldenParser) parseLine(r *recorded, key, rest string) (end bool, err error) {
 	switch key {
 	case "argv0":

@@ -13,7 +13,7 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// call is a call with everything.
+// fullCall is a call with everything.
 func fullCall() *recorded {
 	return &recorded{
 		argv: []word{{text: "/bin/x y"}, {}, {text: "a\n\xff"}, {secret: true}, {text: "***"}}, argv0: "zero", dir: "/tmp/d",
@@ -109,7 +109,7 @@ func TestAGoldenFileIsParsedStrictly(t *testing.T) {
 	}
 }
 
-// runs is what the tests of recorded files run.
+// writeGolden writes a golden file of these calls, and returns its path.
 func writeGolden(t *testing.T, calls ...*recorded) string {
 	path := filepath.Join(t.TempDir(), "x.golden")
 	require.NoError(t, os.WriteFile(path, formatGolden(calls), 0o600))

@@ -21,7 +21,8 @@ type exact string
 
 func (m exact) Match(s string) bool { return s == string(m) }
 
-// String returns the string as a word, quoted where that is needed to see where it begins and ends.
+// String returns the string as a word, quoted where that is needed to see where
+// it begins and ends.
 func (m exact) String() string {
 	if m != "" && !strings.ContainsFunc(string(m), func(r rune) bool { return r <= ' ' || r == '"' || r == '\'' || r == '<' || r > '~' }) {
 		return string(m)
@@ -60,10 +61,12 @@ type restMatcher struct{}
 func (restMatcher) Match(string) bool { return true }
 func (restMatcher) String() string    { return "<any more>" }
 
-// Rest, as the last argument of [Script.Expect], matches any number of arguments, also none.
+// Rest, as the last argument of [Script.Expect], matches any number of
+// arguments, also none.
 var Rest Matcher = restMatcher{}
 
-// Regexp matches strings that the regular expression, of package [regexp], matches as a whole. It panics if that is none.
+// Regexp matches strings that the regular expression, of package [regexp],
+// matches as a whole. It panics if that is none.
 func Regexp(expr string) Matcher {
 	re := regexp.MustCompile("^(?:" + expr + ")$")
 	return match{"matching " + expr, re.MatchString}
@@ -79,5 +82,6 @@ func Contains(part string) Matcher {
 	return match{"containing " + strconv.Quote(part), func(s string) bool { return strings.Contains(s, part) }}
 }
 
-// Func matches strings for which f reports true; text says in reports what is expected.
+// Func matches strings for which f reports true; text says in reports what
+// is expected.
 func Func(text string, f func(string) bool) Matcher { return match{text, f} }

@@ -16,8 +16,9 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// updateFlag is the name of the flag by which golden files are written again, updateVariable that of a variable for go test ./..., where not every test knows the
-// flag.
+// updateFlag is the name of the flag by which golden files are written again,
+// updateVariable that of a variable for go test ./..., where not every test
+// knows the flag.
 const (
 	updateFlag     = "update"
 	updateVariable = "SPAWNTEST_UPDATE"
@@ -35,24 +36,38 @@ func updating() bool {
 	return f != nil && f.Value.String() == "true" || os.Getenv(updateVariable) != ""
 }
 
-// Record returns a context in which programs run for real once, and are then replayed. The first time, and with the flag -update of go test or SPAWNTEST_UPDATE=1 in its environment, they run, and what they were
-// given, wrote, and how they ended goes to the golden file at path, made with its directory; that needs Linux, and what the programs need.
-// Later nothing runs: the programs do what the file says, on every system. An empty path is that of a file named after the test in testdata. A test that fails
-// while it records writes no file. What is not the same in every run, such as a temporary directory, is kept out of the file by [Replace].
+// Record returns a context in which programs run for real once, and are
+// then replayed. The first time, and with the flag -update of go test or
+// SPAWNTEST_UPDATE=1 in its environment, they run, and what they were given,
+// wrote, and how they ended goes to the golden file at path, made with its
+// directory; that needs Linux, and what the programs need. Later nothing runs:
+// the programs do what the file says, on every system. An empty path is that of
+// a file named after the test in testdata. A test that fails while it records
+// writes no file. What is not the same in every run, such as a temporary
+// directory, is kept out of the file by [Replace].
 //
-// When replayed, a call must be as it was recorded: program, arguments, variables that were set, working directory, standard input, number of send buffers, and order,
-// unless there is [AnyOrder]. What differs, is missing or is more, fails the test at its end. Attributes, such as limits, and variables that were passed on
-// from this process are neither written nor compared.
+// When replayed, a call must be as it was recorded: program, arguments,
+// variables that were set, working directory, standard input, number of send
+// buffers, and order, unless there is [AnyOrder]. What differs, is missing or
+// is more, fails the test at its end. Attributes, such as limits, and variables
+// that were passed on from this process are neither written nor compared.
 //
-// Secrets of a [spawn.Command] (AddSecretArg, AddSecretEnv, SetSendBuffer) and of [Hide] are not written: the file has *** in their place, and wherever they occur in
-// anything else, and the output that the code under test gets has it too, also when it is recorded. In the replay a secret is known from the call on that says
-// so. One that occurs in a call before that (with [AnyOrder], in any other call) must be given to [Hide] too: without, the test fails and nothing is written.
+// Secrets of a [spawn.Command] (AddSecretArg, AddSecretEnv, SetSendBuffer) and
+// of [Hide] are not written: the file has *** in their place, and wherever they
+// occur in anything else, and the output that the code under test gets has it
+// too, also when it is recorded. In the replay a secret is known from the call
+// on that says so. One that occurs in a call before that (with [AnyOrder],
+// in any other call) must be given to [Hide] too: without, the test fails and
+// nothing is written.
 //
-// A recorded call has its standard input in full before it runs, and its output is there when it has ended: it cannot answer before its input has ended.
+// A recorded call has its standard input in full before it runs, and its output
+// is there when it has ended: it cannot answer before its input has ended.
 //
-// A test with a flag -update of its own for other golden files asks [flag.Lookup] for this one instead of making a second.
+// A test with a flag -update of its own for other golden files asks
+// [flag.Lookup] for this one instead of making a second.
 //
-// The file is text to be read and reviewed; the package's source describes it. A file that is not as Record would write it fails the test.
+// The file is text to be read and reviewed; the package's source describes it.
+// A file that is not as Record would write it fails the test.
 func Record(t testing.TB, path string, options ...Option) context.Context {
 	t.Helper()
 	if path == "" {
@@ -86,9 +101,10 @@ type recorder struct {
 
 	running
 
-	mu      sync.Mutex
-	calls   []*recorded
-	known   [][]string // for each of calls, the secrets that are known in its replay
+	mu    sync.Mutex
+	calls []*recorded
+	// For each of calls, the secrets that are known in its replay.
+	known   [][]string
 	secrets []string
 	failed  error
 }
@@ -195,7 +211,8 @@ func (rec *recorder) save() error {
 	}
 	text := formatGolden(rec.calls)
 	if _, err := parseGolden(text); err != nil {
-		return fmt.Errorf("not recorded: %w", err) // which would be a mistake here
+		// This would be a mistake in this package.
+		return fmt.Errorf("not recorded: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(rec.path), 0o777); err != nil {
 		return err
@@ -269,7 +286,8 @@ func (s *Script) expect(r *recorded) *Expectation {
 	return e
 }
 
-// runUntilSignalled is a program that waits for a signal, and then ends as it is to.
+// runUntilSignalled is a program that waits for a signal, and then ends as it
+// is to.
 func runUntilSignalled(call *spawn.DryRunCall) {
 	signals := call.Signals()
 	call.Flush()
@@ -334,7 +352,8 @@ func (s *Script) recordedText(text string) Matcher {
 	return &recordedMatcher{exact(s.options.restore(text)), text, s}
 }
 
-// recordedMatcher compares as the file has it, where secrets are *** and names stand for values.
+// recordedMatcher compares as the file has it, where secrets are *** and names
+// stand for values.
 type recordedMatcher struct {
 	exact
 	text string

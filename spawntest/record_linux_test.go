@@ -12,7 +12,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// Records the programs of a test, and replays them: what the test sees is the same.
+// Records the programs of a test, and replays them: what the test sees is
+// the same.
 func TestRecordRunsAProgramOnceAndReplaysIt(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "testdata", "x.golden")
@@ -144,7 +145,8 @@ func TestAVariableRecordsAgainToo(t *testing.T) {
 	require.NotEmpty(t, run("a"))
 }
 
-// What one call says to be a secret may be in another as well, which cannot know.
+// What one call says to be a secret may be in another as well, which
+// cannot know.
 func TestASecretOfALaterCallIsRecordedWithHideOnly(t *testing.T) {
 	const secret = `hu"sh`
 	login, pass := spawn.New("/bin/echo", "login", secret), spawn.New("/bin/echo").AddSecretArg(secret)

@@ -8,8 +8,9 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// report is how a call differs from what is expected. It shows no secrets: they are replaced in each text, and before that is quoted. That is done when the test
-// ends, because a later call may say that something is one.
+// report is how a call differs from what is expected. It shows no secrets: they
+// are replaced in each text, and before that is quoted. That is done when the
+// test ends, because a later call may say that something is one.
 type report struct {
 	script *Script
 	call   *spawn.DryRunCall
@@ -27,7 +28,8 @@ func (r *report) differs() bool { return len(r.lines) > 0 }
 // isEmpty reports whether there is nothing to report.
 func (r *report) isEmpty() bool { return len(r.head) == 0 && len(r.lines) == 0 }
 
-// add adds a difference. What a program is given is among a as an exact, and what was expected as a Matcher.
+// add adds a difference. What a program is given is among a as an exact, and
+// what was expected as a Matcher.
 func (r *report) add(format string, a ...any) {
 	r.lines = append(r.lines, func(x scrubber) string { return fmt.Sprintf(format, x.shown(a)...) })
 }

@@ -29,7 +29,8 @@ func secretsOf(call *spawn.DryRunCall) (secrets []string) {
 	return secrets
 }
 
-// newScrubber returns what replaces secrets by ***, the longest first where one is part of another.
+// newScrubber returns what replaces secrets by ***, the longest first where one
+// is part of another.
 func newScrubber(lists ...[]string) scrubber {
 	all := slices.Concat(lists...)
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })

@@ -1,22 +1,29 @@
-// Package spawntest tests code that starts programs by package spawn, without starting any.
+// Package spawntest tests code that starts programs by package spawn, without
+// starting any.
 //
-// [New] gives a context for the code under test, and a script of the calls that are expected of it, each with what the program then does:
+// [New] gives a context for the code under test, and a script of the calls that
+// are expected of it, each with what the program then does:
 //
 //	func TestSetWakeup(t *testing.T) {
 //		ctx, script := spawntest.New(t)
-//		script.Expect("rtcwake", "-m", "no", "-s", "60").Stderr("rtcwake: no device\n").Exit(1)
+//		script.Expect("rtcwake", "-m", "no", "-s", "60").
+//			Stderr("rtcwake: no device\n").Exit(1)
 //		if err := SetWakeup(ctx, time.Minute); err == nil {
 //			t.Error("no error")
 //		}
 //	}
 //
-// Calls come in the order of the script, or in any with [AnyOrder]. What differs fails the test at its end: a call that was not expected, which
-// also fails with an error, one that is missing, and one with other arguments or input. Secrets are shown as ***.
+// Calls come in the order of the script, or in any with [AnyOrder]. What
+// differs fails the test at its end: a call that was not expected, which also
+// fails with an error, one that is missing, and one with other arguments or
+// input. Secrets are shown as ***.
 //
-// [Record] writes the script by itself: it runs the programs for real once, and keeps what they were given and did in a golden file.
+// [Record] writes the script by itself: it runs the programs for real once, and
+// keeps what they were given and did in a golden file.
 //
-// Both are dry runs of package spawn, see [spawn.SetDryRun]: bad calls, streams, contexts and errors are as for real, and tests can run in parallel, without privileges, and on
-// systems on which programs do not run.
+// Both are dry runs of package spawn, see [spawn.SetDryRun]: bad calls,
+// streams, contexts and errors are as for real, and tests can run in parallel,
+// without privileges, and on systems on which programs do not run.
 package spawntest
 
 import (
@@ -36,7 +43,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// Script is what a test expects of the code under test. Its methods may be called at any time before the calls that they are about.
+// Script is what a test expects of the code under test. Its methods may be
+// called at any time before the calls that they are about.
 type Script struct {
 	t       testing.TB
 	options options
@@ -66,24 +74,29 @@ type replacement struct{ value, name string }
 // Option changes how calls are compared.
 type Option func(*options)
 
-// AnyOrder accepts the calls in any order, for code that runs several programs at once. Of two expectations that match the same arguments the first is
+// AnyOrder accepts the calls in any order, for code that runs several programs
+// at once. Of two expectations that match the same arguments the first is
 // used first.
 func AnyOrder() Option { return func(o *options) { o.anyOrder = true } }
 
-// Hide shows these values as *** in reports, and writes them nowhere, as what was given as a secret to a [spawn.Command] is. It is for secrets that go
+// Hide shows these values as *** in reports, and writes them nowhere, as what
+// was given as a secret to a [spawn.Command] is. It is for secrets that go
 // elsewhere, such as standard input.
 func Hide(values ...string) Option {
 	return func(o *options) { o.hidden = append(o.hidden, values...) }
 }
 
-// Replace writes name to golden files where value occurs in anything that a program is given or writes, and value where name occurs when they
-// are read: for a value that is not the same in every run, such as a temporary directory.
+// Replace writes name to golden files where value occurs in anything that
+// a program is given or writes, and value where name occurs when they are read:
+// for a value that is not the same in every run, such as a temporary directory.
 func Replace(value, name string) Option {
 	return func(o *options) { o.replaced = append(o.replaced, replacement{value, name}) }
 }
 
-// New returns a context in which no program runs, and an empty script, by which every call in this context is unexpected. The context ends with the test; programs that still
-// run then, and the functions that stand in for them, are waited for.
+// New returns a context in which no program runs, and an empty script, by which
+// every call in this context is unexpected. The context ends with the test;
+// programs that still run then, and the functions that stand in for them, are
+// waited for.
 func New(t testing.TB, options ...Option) (context.Context, *Script) {
 	s := &Script{t: t}
 	for _, set := range options {
@@ -97,7 +110,8 @@ func New(t testing.TB, options ...Option) (context.Context, *Script) {
 	return spawn.WithDryRun(ctx, s.run), s
 }
 
-// Expectation is one call that is expected, and what the program then does: nothing, with exit code 0, unless methods say otherwise.
+// Expectation is one call that is expected, and what the program then does:
+// nothing, with exit code 0, unless methods say otherwise.
 type Expectation struct {
 	where string
 	argv  []Matcher
@@ -117,8 +131,10 @@ type Expectation struct {
 	do       func(*spawn.DryRunCall)
 }
 
-// Expect expects a program to be called with these arguments, its name as given to [spawn.New] first. Each is a string, which must be the same, or a
-// [Matcher]; [Rest] as the last one stands for any further arguments. Anything else panics, here and in the methods of an [Expectation].
+// Expect expects a program to be called with these arguments, its name as
+// given to [spawn.New] first. Each is a string, which must be the same, or a
+// [Matcher]; [Rest] as the last one stands for any further arguments. Anything
+// else panics, here and in the methods of an [Expectation].
 func (s *Script) Expect(argv ...any) *Expectation {
 	e := &Expectation{min: 1, max: 1}
 	if _, file, line, ok := runtime.Caller(1); ok {
@@ -158,13 +174,15 @@ func (e *Expectation) AnyTimes() *Expectation {
 	return e
 }
 
-// Stdin expects the program's whole standard input to be this: a string or a [Matcher]. Otherwise it is not read.
+// Stdin expects the program's whole standard input to be this: a string or
+// a [Matcher]. Otherwise it is not read.
 func (e *Expectation) Stdin(text any) *Expectation {
 	e.stdin = mustMatcher("Stdin", text)
 	return e
 }
 
-// Env expects a variable in the program's environment with this value: a string or a [Matcher].
+// Env expects a variable in the program's environment with this value: a string
+// or a [Matcher].
 func (e *Expectation) Env(name string, value any) *Expectation {
 	m := mustMatcher("Env", value)
 	return e.check(func(r *report, call *spawn.DryRunCall) {
@@ -186,13 +204,16 @@ func (e *Expectation) NoEnv(name string) *Expectation {
 	})
 }
 
-// Dir expects the program's working directory to be this, as given to [spawn.Command.SetWorkingDirectory]: a string, empty for the default, or a [Matcher].
+// Dir expects the program's working directory to be this, as given
+// to [spawn.Command.SetWorkingDirectory]: a string, empty for the default, or
+// a [Matcher].
 func (e *Expectation) Dir(dir any) *Expectation {
 	m := mustMatcher("Dir", dir)
 	return e.check(func(r *report, call *spawn.DryRunCall) { r.compare("working directory", m, call.Dir, false) })
 }
 
-// SendBuffer expects data given to [spawn.Command.SetSendBuffer] to be this: a string or a [Matcher]. Reports do not show it.
+// SendBuffer expects data given to [spawn.Command.SetSendBuffer] to be this:
+// a string or a [Matcher]. Reports do not show it.
 func (e *Expectation) SendBuffer(data any) *Expectation {
 	m := mustMatcher("SendBuffer", data)
 	return e.check(func(r *report, call *spawn.DryRunCall) {
@@ -205,9 +226,11 @@ func (e *Expectation) SendBuffer(data any) *Expectation {
 	})
 }
 
-// Explains expects the text of [spawn.DryRunCall.Explain], the system calls of a child, to be this: a [Matcher], such as Contains("PR_SET_NO_NEW_PRIVS"), or a
-// string, which is the whole text. It is for what is no argument or variable: limits, credentials, confinement. Where there is no such text the call is not as
-// expected, so a test with it is one for Linux.
+// Explains expects the text of [spawn.DryRunCall.Explain], the system calls of
+// a child, to be this: a [Matcher], such as Contains("PR_SET_NO_NEW_PRIVS"), or
+// a string, which is the whole text. It is for what is no argument or variable:
+// limits, credentials, confinement. Where there is no such text the call is not
+// as expected, so a test with it is one for Linux.
 func (e *Expectation) Explains(text any) *Expectation {
 	m := mustMatcher("Explains", text)
 	return e.check(func(r *report, call *spawn.DryRunCall) {
@@ -223,7 +246,8 @@ func (e *Expectation) Explains(text any) *Expectation {
 	})
 }
 
-// notable returns the system calls of a text but those that every child makes by the dozen, and the last, which has the whole environment.
+// notable returns the system calls of a text but those that every child makes
+// by the dozen, and the last, which has the whole environment.
 func notable(calls string) string {
 	var b strings.Builder
 	for line := range strings.Lines(calls) {
@@ -245,7 +269,8 @@ func (e *Expectation) Stdout(text string) *Expectation {
 	return e
 }
 
-// Stderr makes the program write this to its standard error, after what it writes to its standard output.
+// Stderr makes the program write this to its standard error, after what it
+// writes to its standard output.
 func (e *Expectation) Stderr(text string) *Expectation {
 	e.stderr = text
 	return e
@@ -263,19 +288,22 @@ func (e *Expectation) Signal(sig syscall.Signal) *Expectation {
 	return e
 }
 
-// StartError makes the start of the program fail: with err if it is a [*spawn.StartError], otherwise with one that wraps it.
+// StartError makes the start of the program fail: with err if it is
+// a [*spawn.StartError], otherwise with one that wraps it.
 func (e *Expectation) StartError(err error) *Expectation {
 	e.startErr = err
 	return e
 }
 
-// Runs makes the program run, after it has written its output, until its context ends, or a signal or [spawn.Process.Abort] ends it.
+// Runs makes the program run, after it has written its output, until its
+// context ends, or a signal or [spawn.Process.Abort] ends it.
 func (e *Expectation) Runs() *Expectation {
 	e.runs = true
 	return e
 }
 
-// Do calls f, as a [spawn.DryRunFunc], when the other methods have set what the program does: f may look at the call, and change that.
+// Do calls f, as a [spawn.DryRunFunc], when the other methods have set what the
+// program does: f may look at the call, and change that.
 func (e *Expectation) Do(f func(*spawn.DryRunCall)) *Expectation {
 	e.do = f
 	return e
@@ -307,7 +335,8 @@ func (e *Expectation) matches(call *spawn.DryRunCall) bool {
 	return true
 }
 
-// words returns the arguments with the name of the program in place of argument 0.
+// words returns the arguments with the name of the program in place of
+// argument 0.
 func words(call *spawn.DryRunCall) []string {
 	return append([]string{call.Path}, call.Args[1:]...)
 }
@@ -321,7 +350,8 @@ type running struct {
 	all  sync.WaitGroup
 }
 
-// begin counts one, which ends with all.Done. When the test is over the call fails instead, and begin reports false.
+// begin counts one, which ends with all.Done. When the test is over the call
+// fails instead, and begin reports false.
 func (r *running) begin(call *spawn.DryRunCall) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -367,7 +397,9 @@ func (s *Script) run(call *spawn.DryRunCall) {
 	}
 }
 
-// unexpected is the error of a call that nothing stands in for. It has the first difference: an error of the code under test is often what is seen first.
+// unexpected is the error of a call that nothing stands in for. It has
+// the first difference: an error of the code under test is often what is
+// seen first.
 func (s *Script) unexpected(r *report) error {
 	if !r.differs() {
 		return errUnexpected
@@ -378,7 +410,8 @@ func (s *Script) unexpected(r *report) error {
 	return fmt.Errorf("%w: %s", errUnexpected, strings.NewReplacer("\n  expected ", " expected ", "\n  got      ", ", got ").Replace(r.lines[0](x)))
 }
 
-// find returns the expectation that a call is for, and uses it. If there is none, or ok is false, the report says why.
+// find returns the expectation that a call is for, and uses it. If there is
+// none, or ok is false, the report says why.
 func (s *Script) find(r *report) (e *Expectation, ok bool) {
 	first := -1 // that is open
 	for i := s.next; i < len(s.expected); i++ {
@@ -418,8 +451,10 @@ func (s *Script) find(r *report) (e *Expectation, ok bool) {
 	return near, false
 }
 
-// nearest returns the missing expectation that a call was most likely meant for, of those from first on, in order the first itself: one of the same program, with the
-// most arguments that are as expected, and of those with the fewest that are not. There may be none.
+// nearest returns the missing expectation that a call was most likely meant
+// for, of those from first on, in order the first itself: one of the same
+// program, with the most arguments that are as expected, and of those with the
+// fewest that are not. There may be none.
 func (s *Script) nearest(call *spawn.DryRunCall, first int) (near *Expectation) {
 	if first < 0 {
 		return nil

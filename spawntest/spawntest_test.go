@@ -99,7 +99,8 @@ func TestACallOutOfOrderFailsTheTestAndIsPlayed(t *testing.T) {
 	require.Empty(t, calls(AnyOrder()))
 }
 
-// Of several expectations of a program it is compared with that which it was most likely meant for.
+// Of several expectations of a program it is compared with that which it was
+// most likely meant for.
 func TestAnUnexpectedCallIsComparedWithTheNearestExpectation(t *testing.T) {
 	for call, want := range map[string]string{
 		"git a b d":   "git a <any> c  (HERE)\n  called:   git a b d\n  argument 3:\n    expected c\n    got      d",

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command activation is an HTTP server that opens no socket of its own: it serves on those that it is given, as systemd and
-// package spawn do it. Without any, it is the one who gives them, to itself in a child:
+// Command activation is an HTTP server that opens no socket of its own: it
+// serves on those that it is given, as systemd and package spawn do it. Without
+// any, it is the one who gives them, to itself in a child:
 //
 //	go run . 127.0.0.1:8080 /tmp/socket
 //
@@ -34,7 +35,8 @@ func main() {
 }
 
 func run(ctx context.Context, addresses []string) error {
-	listeners, err := activation.ListenersWithNames() // and takes the variables out of the environment
+	// This takes the variables out of the environment too.
+	listeners, err := activation.ListenersWithNames()
 	switch {
 	case err != nil:
 		return err
@@ -70,7 +72,8 @@ func listen(address string) (net.Listener, error) {
 	return net.Listen("tcp", address)
 }
 
-// start starts this program with the sockets of the listeners, each under its name. The listeners stay the caller's.
+// start starts this program with the sockets of the listeners, each under its
+// name. The listeners stay the caller's.
 func start(ctx context.Context, listeners map[string][]net.Listener) (*spawn.Process, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -84,13 +87,15 @@ func start(ctx context.Context, listeners map[string][]net.Listener) (*spawn.Pro
 				return nil, err
 			}
 			defer f.Close()
-			cmd.AddListenFD(f, strings.ReplaceAll(name, ":", "_")) // a colon is none of a name's characters
+			// A colon is none of a name's characters.
+			cmd.AddListenFD(f, strings.ReplaceAll(name, ":", "_"))
 		}
 	}
 	return cmd.Start(ctx)
 }
 
-// serve answers requests on every listener until ctx ends, and those that have begun to the end.
+// serve answers requests on every listener until ctx ends, and those that have
+// begun to the end.
 func serve(ctx context.Context, listeners map[string][]net.Listener) error {
 	var wg sync.WaitGroup
 	var servers []*http.Server

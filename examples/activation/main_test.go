@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// get makes a request over a connection of its own, which dial makes, and returns the answer.
+// get makes a request over a connection of its own, which dial makes, and
+// returns the answer.
 func get(dial func() (net.Conn, error)) (string, error) {
 	client := http.Client{Transport: &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return dial() },
@@ -43,7 +44,8 @@ func get(dial func() (net.Conn, error)) (string, error) {
 	return string(text), err
 }
 
-// requireAnswer makes a request and checks which server has answered, and on which socket.
+// requireAnswer makes a request and checks which server has answered, and on
+// which socket.
 func requireAnswer(t *testing.T, l net.Listener, name string, pid int) {
 	t.Helper()
 	text, err := get(func() (net.Conn, error) { return net.Dial(l.Addr().Network(), l.Addr().String()) })
@@ -67,7 +69,8 @@ func sockets(t *testing.T) (tcp, unix net.Listener) {
 	return tcp, unix
 }
 
-// end ends a server as a service manager does; it answers what it has begun and exits with code 0.
+// end ends a server as a service manager does; it answers what it has begun and
+// exits with code 0.
 func end(t *testing.T, p *spawn.Process) {
 	t.Helper()
 	if err := errors.Join(p.Signal(syscall.SIGTERM), p.Wait()); err != nil {
@@ -88,7 +91,8 @@ func TestAServerInAChildAnswersOnItsSockets(t *testing.T) {
 	end(t, p)
 }
 
-// TestServersTakeTurnsOnASocket: this process serves, hands over to a child without a request refused, and the child to the next.
+// TestServersTakeTurnsOnASocket: this process serves, hands over to a child
+// without a request refused, and the child to the next.
 func TestServersTakeTurnsOnASocket(t *testing.T) {
 	tcp, unix := sockets(t)
 	listeners := map[string][]net.Listener{"tcp": {tcp}, "unix": {unix}}
@@ -136,7 +140,8 @@ func TestWithoutSocketsAndAddressesThereIsNothingToServe(t *testing.T) {
 	}
 }
 
-// TestTheProgramServesUntilItIsEnded as its user runs it: this process is the one who gives the sockets.
+// TestTheProgramServesUntilItIsEnded as its user runs it: this process is the
+// one who gives the sockets.
 func TestTheProgramServesUntilItIsEnded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -146,7 +151,8 @@ func TestTheProgramServesUntilItIsEnded(t *testing.T) {
 	text, err := get(func() (net.Conn, error) {
 		for {
 			c, err := net.Dial("unix", path)
-			if err == nil || !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) { // else it is not there yet
+			if err == nil || !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
+				// Else it is not there yet.
 				return c, err
 			}
 			runtime.Gosched()

@@ -1,4 +1,5 @@
-// Command iscsiiface prints the name of the iSCSI interface that has an initiator's name. It asks iscsiadm(8) of open-iscsi.
+// Command iscsiiface prints the name of the iSCSI interface that has an
+// initiator's name. It asks iscsiadm(8) of open-iscsi.
 //
 //	iscsiiface IQN
 //
@@ -8,8 +9,8 @@
 //
 // The exit status is 1 when there is none, and 2 when that cannot be said.
 //
-// It is what a program would use popen(3) for: the output of a program is read line by line, as it comes. main_test.go tests it without
-// running iscsiadm.
+// It is what a program would use popen(3) for: the output of a program is read
+// line by line, as it comes. main_test.go tests it without running iscsiadm.
 package main
 
 import (
@@ -52,7 +53,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// isInitiator reports whether s can be an initiator's name (RFC 3720, 3.2.6), so that <empty>, which iscsiadm writes for none, is none here.
+// isInitiator reports whether s can be an initiator's name (RFC 3720, 3.2.6),
+// so that <empty>, which iscsiadm writes for none, is none here.
 func isInitiator(s string) bool {
 	for _, kind := range []string{"iqn.", "eui.", "naa."} {
 		if strings.HasPrefix(s, kind) && len(s) > len(kind) {
@@ -62,8 +64,9 @@ func isInitiator(s string) bool {
 	return false
 }
 
-// findInterface returns the first interface with this initiator, or an empty name. It reads to the end also when it has found one: to leave the
-// loop would end iscsiadm, which might hold the lock of its database just then.
+// findInterface returns the first interface with this initiator, or an empty
+// name. It reads to the end also when it has found one: to leave the loop would
+// end iscsiadm, which might hold the lock of its database just then.
 func findInterface(ctx context.Context, initiator string) (string, error) {
 	found := ""
 	for line, err := range spawn.New("iscsiadm", "--mode", "iface").AddEnvPassCommon().Lines(ctx) {
@@ -83,7 +86,8 @@ func findInterface(ctx context.Context, initiator string) (string, error) {
 
 var errFormat = errors.New("iscsiadm writes interfaces in an unknown format")
 
-// parseInterface takes a line apart: NAME TRANSPORT,HWADDRESS,IPADDRESS,NETIFACE,INITIATOR.
+// parseInterface takes a line apart: NAME
+// TRANSPORT,HWADDRESS,IPADDRESS,NETIFACE,INITIATOR.
 func parseInterface(line string) (name, initiator string, err error) {
 	name, rest, ok := strings.Cut(line, " ")
 	values := strings.SplitN(rest, ",", 5)

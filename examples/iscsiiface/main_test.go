@@ -150,7 +150,8 @@ func TestTheOutputOfTheRealIscsiadmIsUnderstood(t *testing.T) {
 		require.Empty(t, found, name)
 		if os.Geteuid() == 0 {
 			require.NoError(t, err, name)
-			found, err = find(context.Background(), "<empty>") // of the interface that is always there
+			// Of the interface that is always there.
+			found, err = find(context.Background(), "<empty>")
 			require.NoError(t, err, name)
 			require.Equal(t, "default", found, name)
 		} else { // it is for root

@@ -19,7 +19,8 @@ func descriptorCell(s *seen) cell {
 	}
 	c := cell{verdict: bad}
 	secrets := slices.Clone(s.Descriptors)
-	slices.SortStableFunc(secrets, func(a, b descriptor) int { // what matters first, lest it is cut off
+	slices.SortStableFunc(secrets, func(a, b descriptor) int {
+		// What matters first, lest it is cut off.
 		return strings.Compare(fmt.Sprint(b.Secret), fmt.Sprint(a.Secret))
 	})
 	for i, d := range secrets {

@@ -55,8 +55,9 @@ func parseReport(text []byte) (*seen, error) {
 	return s, nil
 }
 
-// inherited returns the descriptors that this process was started with, beyond the standard streams. Those that it has opened
-// itself, or the Go runtime has, are close-on-exec, and inherited ones cannot be.
+// inherited returns the descriptors that this process was started with, beyond
+// the standard streams. Those that it has opened itself, or the Go runtime has,
+// are close-on-exec, and inherited ones cannot be.
 func inherited() ([]descriptor, error) {
 	const dir = "/proc/self/fd"
 	entries, err := os.ReadDir(dir)
@@ -86,6 +87,7 @@ func inherited() ([]descriptor, error) {
 // holdsSecret reports whether the secret can be read from a descriptor.
 func holdsSecret(fd int) bool {
 	b := make([]byte, len(secret))
-	n, err := unix.Pread(fd, b, 0) // fails for sockets, pipes and directories, without waiting
+	// This fails for sockets, pipes and directories, without waiting.
+	n, err := unix.Pread(fd, b, 0)
 	return err == nil && string(b[:n]) == secret
 }

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// self is this program, whatever directories lead to it: the child's new user may not be allowed to enter those.
+	// self is this program, whatever directories lead to it: the child's new
+	// user may not be allowed to enter those.
 	self  = "/proc/self/exe"
 	argv0 = "lockdown"
 	// childMode is the argument that makes this program the child.
@@ -125,7 +126,8 @@ func (d *demonstration) checkUser() {
 	}
 }
 
-// findCat looks for the one program besides this one that the example makes use of.
+// findCat looks for the one program besides this one that the example makes
+// use of.
 func (d *demonstration) findCat() {
 	var err error
 	if d.cat, err = exec.LookPath("cat"); err != nil {
@@ -188,7 +190,8 @@ func (d *demonstration) table() (*table, error) {
 	return t, d.addTimes(t)
 }
 
-// observe runs the child and returns what it says, and the parent's dumpable flag afterwards.
+// observe runs the child and returns what it says, and the parent's dumpable
+// flag afterwards.
 func (d *demonstration) observe(output func(path string, args ...string) ([]byte, error)) (s *seen, flag int, err error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return nil, 0, os.NewSyscallError("prctl", err)
@@ -205,8 +208,8 @@ func (d *demonstration) observe(output func(path string, args ...string) ([]byte
 	if err != nil || d.cat == "" {
 		return s, flag, err
 	}
-	// The Go runtime has changed signals and limits before a Go program can look at them. Another program has what
-	// it was given.
+	// The Go runtime has changed signals and limits before a Go program can
+	// look at them. Another program has what it was given.
 	if s.Status, err = toString(output(d.cat, "/proc/self/status")); err != nil {
 		return nil, 0, err
 	}
@@ -222,14 +225,17 @@ const (
 	maxTime = time.Second
 )
 
-// addTimes takes the time of both ways, in turn, so that both meet the same disturbances.
+// addTimes takes the time of both ways, in turn, so that both meet the same
+// disturbances.
 func (d *demonstration) addTimes(t *table) error {
 	path, err := writeTiny()
 	if err != nil {
 		return err
 	}
 	defer os.Remove(path)
-	if err := d.careless(path).Run(); err != nil { // the file system may be mounted noexec, or the directory closed to nobody
+	if err := d.careless(path).Run(); err != nil {
+		// The file system may be mounted noexec, or the directory closed
+		// to nobody.
 		d.note("the time to start a program: %v.", err)
 		return nil
 	}

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain makes a copy of this test binary that is named as the example be the example. So the tests run the real thing, also
-// where there is no go command.
+// TestMain makes a copy of this test binary that is named as the example be the
+// example. So the tests run the real thing, also where there is no go command.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == argv0 {
 		main()
@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lockdown returns a command that runs the example, from a file that every user may execute.
+// lockdown returns a command that runs the example, from a file that every user
+// may execute.
 func lockdown(t *testing.T, args ...string) *spawn.Command {
 	dir, err := os.MkdirTemp("", "test-")
 	require.NoError(t, err)

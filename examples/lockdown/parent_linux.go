@@ -13,14 +13,16 @@ const (
 	secret     = "correct horse battery staple"
 )
 
-// beCareless brings this process into a state that children should not inherit. The function that it returns removes the
-// secret file; the rest ends with this process.
+// beCareless brings this process into a state that children should not inherit.
+// The function that it returns removes the secret file; the rest ends with
+// this process.
 func beCareless() (undo func(), err error) {
 	f, err := os.CreateTemp("", "lockdown-")
 	if err != nil {
 		return nil, err
 	}
-	undo = func() { _ = os.Remove(f.Name()) } // in a directory for temporary files it does no harm
+	// In a directory for temporary files it does no harm.
+	undo = func() { _ = os.Remove(f.Name()) }
 	defer f.Close()
 	if _, err := f.WriteString(secret); err != nil {
 		undo()
@@ -35,7 +37,8 @@ func beCareless() (undo func(), err error) {
 	return undo, os.Setenv(secretName, secret)
 }
 
-// openWithoutCloexec opens descriptors as C libraries often do. They stay open until this process ends.
+// openWithoutCloexec opens descriptors as C libraries often do. They stay open
+// until this process ends.
 func openWithoutCloexec(path string) error {
 	if _, err := unix.Open(path, unix.O_RDONLY, 0); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)

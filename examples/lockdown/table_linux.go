@@ -110,7 +110,8 @@ func wrap(text string, width int) string {
 	return strings.Join(append(lines, line), "\n")
 }
 
-// isTerminal reports whether f is a terminal on which colours are welcome. (no-color.org)
+// isTerminal reports whether f is a terminal on which colours are welcome.
+// (no-color.org)
 func isTerminal(f *os.File) bool {
 	if os.Getenv("NO_COLOR") != "" {
 		return false

@@ -7,8 +7,8 @@ import (
 	"runtime"
 )
 
-// exitCode is machine code that only calls exit(0): the smallest program there is, so that the time to start it is not hidden
-// behind what it does.
+// exitCode is machine code that only calls exit(0): the smallest program there
+// is, so that the time to start it is not hidden behind what it does.
 var exitCode = map[string]struct {
 	machine uint16 // e_machine in elf(5)
 	code    []byte
@@ -45,9 +45,11 @@ func writeTiny() (path string, err error) {
 	)
 	size := uint64(headers + len(exit.code))
 	var b bytes.Buffer
-	b.WriteString("\x7fELF\x02\x01\x01" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00") // 64 bits, little-endian, version 1
+	// 64 bits, little-endian, version 1
+	b.WriteString("\x7fELF\x02\x01\x01" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 	for _, field := range []any{
-		// Type (executable), machine, version, entry, program headers, section headers, flags.
+		// Type (executable), machine, version, entry, program headers, section
+		// headers, flags.
 		uint16(2), exit.machine, uint32(1), uint64(base + headers), uint64(64), uint64(0), uint32(0),
 		// Sizes and counts: this header, program headers, section headers.
 		uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),

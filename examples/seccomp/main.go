@@ -1,10 +1,12 @@
 //go:build linux
 
-// Command seccomp runs a program that may do everything but the system calls named:
+// Command seccomp runs a program that may do everything but the system
+// calls named:
 //
 //	go run . mkdir,mkdirat -- mkdir /tmp/new
 //
-// It shows how a filter that another library has built is given to package spawn.
+// It shows how a filter that another library has built is given to
+// package spawn.
 package main
 
 import (
@@ -43,8 +45,9 @@ func main() {
 	}
 }
 
-// filterOf returns a filter that refuses these system calls with EPERM and allows all others. Names that this architecture does
-// not have, mkdir on arm64 for example, are left out.
+// filterOf returns a filter that refuses these system calls with EPERM and
+// allows all others. Names that this architecture does not have, mkdir on arm64
+// for example, are left out.
 func filterOf(names []string) ([]unix.SockFilter, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialer is the argument 0 with which this test binary connects to the TCP address that is its argument.
+// dialer is the argument 0 with which this test binary connects to the TCP
+// address that is its argument.
 const dialer = "dial"
 
 func init() {
@@ -75,7 +76,8 @@ func TestBoundingCapsDropsTheOthers(t *testing.T) {
 	r := runFlags(t, "-explain -bounding-caps chown,dac_override", "/bin/true")
 	require.Zero(t, r.code, r.stderr)
 	require.NotRegexp(t, `CAPBSET_\w+, CAP_(CHOWN|DAC_OVERRIDE)\)`, r.stdout)
-	for _, name := range words("CAP_KILL CAP_NET_RAW CAP_SYS_RESOURCE") { // what is not there is only looked at
+	for _, name := range words("CAP_KILL CAP_NET_RAW CAP_SYS_RESOURCE") {
+		// What is not there is only looked at.
 		require.Regexp(t, `(?m)^prctl\(PR_CAPBSET_(DROP, `+name+`\)|READ, `+name+`\) = 0)$`, r.stdout)
 	}
 }
@@ -124,7 +126,8 @@ func TestLandlockPortConfinesTheProgram(t *testing.T) {
 	require.Contains(t, refused.stdout, "permission denied")
 
 	bind := func(port string) result {
-		// Go listens by MPTCP where there is that, which is not TCP to Landlock.
+		// Go listens by MPTCP where there is that, which is not TCP
+		// to Landlock.
 		return runFlags(t, "-env-all -env GODEBUG=multipathtcp=0 -landlock-path rw:/ -arg0 "+argv0+" -landlock-port bind:"+port, slices.Concat([]string{self}, words("-listen 127.0.0.1:0 -- /bin/true"))...)
 	}
 	require.Equal(t, result{}, bind("0"))
@@ -133,7 +136,8 @@ func TestLandlockPortConfinesTheProgram(t *testing.T) {
 	require.Contains(t, refused.stderr, "permission denied")
 }
 
-// TestLandlockBestEffortDoesWithoutLandlock: a seccomp filter makes the kernel one without.
+// TestLandlockBestEffortDoesWithoutLandlock: a seccomp filter makes the kernel
+// one without.
 func TestLandlockBestEffortDoesWithoutLandlock(t *testing.T) {
 	run := func(flags string) result {
 		c := spawnrun(t, slices.Concat(words(flags), words("-landlock-path rw:/ -- echo ok"))...)

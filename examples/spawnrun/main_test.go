@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// argv0 is the argument 0 with which this test binary is the program under test. So the tests run the real thing, also
-// where there is no go command.
+// argv0 is the argument 0 with which this test binary is the program under
+// test. So the tests run the real thing, also where there is no go command.
 const argv0 = "spawnrun"
 
 func TestMain(m *testing.M) {
@@ -36,12 +36,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// spawnrun returns a command that runs the program under test, with little else in its environment than PATH.
+// spawnrun returns a command that runs the program under test, with little else
+// in its environment than PATH.
 func spawnrun(t *testing.T, args ...string) *spawn.Command {
 	path, err := os.Executable()
 	require.NoError(t, err)
 	return spawn.New(path, args...).SetArgv0(argv0).AddEnvPassAllowSUID("PATH").AddEnv("PASSED", "passed on").
-		AddEnv("GORACE", "atexit_sleep_ms=0") // the race detector's pause at the end
+		// The race detector's pause at the end.
+		AddEnv("GORACE", "atexit_sleep_ms=0")
 }
 
 // result is how a run ended.
@@ -109,7 +111,8 @@ func TestFlagsReachTheProgram(t *testing.T) {
 	}
 }
 
-// What flags do, where to do it needs privileges or cannot be seen from a shell.
+// What flags do, where to do it needs privileges or cannot be seen from
+// a shell.
 var explainTests = []struct {
 	flags []string
 	lines string // of -explain, one after the other
@@ -159,7 +162,8 @@ var explainTests = []struct {
 	{words("-parent-death-signal SIGTERM"), "prctl(PR_SET_PDEATHSIG, SIGTERM)"},
 }
 
-// noGroups is what a child does to have no supplementary groups: nothing, where an ordinary user has none.
+// noGroups is what a child does to have no supplementary groups: nothing, where
+// an ordinary user has none.
 func noGroups() string {
 	groups, err := os.Getgroups()
 	if os.Geteuid() != 0 && err == nil && len(slices.DeleteFunc(groups, func(g int) bool { return g == os.Getegid() })) == 0 {
@@ -203,7 +207,8 @@ func TestEveryFlagHasATest(t *testing.T) {
 	}
 }
 
-// otherForms are the methods of Command without a flag of their own, each with the flag or the argument that does the same, or the reason.
+// otherForms are the methods of Command without a flag of their own, each with
+// the flag or the argument that does the same, or the reason.
 var otherForms = map[string]string{
 	"AddArgf":    "ARGUMENT: the shell formats it",
 	"AddArgPair": "ARGUMENT",
@@ -295,7 +300,8 @@ func TestHandshakeLetsTheProgramRunOnASignal(t *testing.T) {
 	require.FileExists(t, mark)
 	require.NoError(t, p.Stderr().Close())
 
-	// A hook needs a helper, which takes longer than a millisecond to get to its gate.
+	// A hook needs a helper, which takes longer than a millisecond to get to
+	// its gate.
 	for _, flags := range []string{"-handshake -timeout 10ms", "-handshake -hook a -timeout 1ms"} {
 		r := runToEnd(t, spawnrun(t, append(words(flags), "--", "/bin/true")...))
 		require.Equal(t, exitCannotStart, r.code, r.stderr)
@@ -334,7 +340,8 @@ $`, r.stderr)
 // What flags do that this machine may not have.
 func TestFlagsReachTheLibrary(t *testing.T) {
 	filter := filepath.Join(t.TempDir(), "filter")
-	require.NoError(t, os.WriteFile(filter, []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, 0o600)) // BPF_RET, SECCOMP_RET_ALLOW
+	// BPF_RET, SECCOMP_RET_ALLOW
+	require.NoError(t, os.WriteFile(filter, []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, 0o600))
 	r := runToEnd(t, spawnrun(t, slices.Concat(words("-seccomp"), []string{filter}, words("-- echo good"))...))
 	require.Equal(t, result{stdout: "good\n"}, r)
 	for want, flags := range map[string]string{
@@ -525,7 +532,8 @@ func TestStatusSaysWhatTheProgramUsed(t *testing.T) {
 	require.Contains(t, r.stderr, "signal: killed")
 }
 
-// runUntilTimeout runs a program with a timeout, which is longer the next time where the program had not even started.
+// runUntilTimeout runs a program with a timeout, which is longer the next time
+// where the program had not even started.
 func runUntilTimeout(t *testing.T, args ...string) result {
 	for timeout := 10 * time.Millisecond; ; timeout *= 4 {
 		r := runToEnd(t, spawnrun(t, append([]string{"-timeout", timeout.String()}, args...)...))
@@ -543,7 +551,8 @@ func TestTimeoutEndsTheProgram(t *testing.T) {
 }
 
 func TestKillModeGroupEndsTheProgramsChildrenToo(t *testing.T) {
-	// The grandchild keeps standard output open: its end comes when all of the group have ended.
+	// The grandchild keeps standard output open: its end comes when all of the
+	// group have ended.
 	r := runUntilTimeout(t, slices.Concat(words("-kill-mode group --"), sh("sleep 1000 & wait"))...)
 	require.Equal(t, 128+15, r.code)
 }
@@ -553,7 +562,8 @@ func TestKillModeTreeEndsDaemonsToo(t *testing.T) {
 	require.Equal(t, 128+15, r.code)
 }
 
-// interactive starts a program that answers each line, waits for the first answer, and sends spawnrun a signal.
+// interactive starts a program that answers each line, waits for the first
+// answer, and sends spawnrun a signal.
 func interactive(t *testing.T, sig syscall.Signal, flags ...string) (*spawn.Process, *bufio.Reader) {
 	script := sh("trap : INT; while read -r line; do echo $line; done")
 	p, err := spawnrun(t, slices.Concat(flags, []string{"--"}, script)...).PipeStdin().PipeStdout().Start(context.Background())
@@ -654,7 +664,8 @@ func TestPTYIsATerminalForTheProgram(t *testing.T) {
 	require.Contains(t, r.stderr, "exit status 0, user ")
 }
 
-// onTerminal starts spawnrun on a terminal, and returns what that shows and the modes that it had before. The script runs on another terminal.
+// onTerminal starts spawnrun on a terminal, and returns what that shows and the
+// modes that it had before. The script runs on another terminal.
 func onTerminal(t *testing.T, script string) (*spawn.Process, *bufio.Reader, unix.Termios) {
 	needTerminals(t)
 	p, err := spawnrun(t, slices.Concat(words("-pty --"), sh(script))...).SetPTY(30, 90).RequireHandshake().Start(context.Background())

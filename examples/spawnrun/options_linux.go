@@ -20,10 +20,12 @@ import (
 // option is a flag of the command line.
 type option struct {
 	name string
-	arg  string // what the value is, for the help; empty for a flag without a value
+	// What the value is, for the help; empty for a flag without a value.
+	arg  string
 	help string
-	// set does what the flag asks for. It is called in the order of the command line, once for each time that the flag
-	// occurs. An error says what is wrong with the value.
+	// set does what the flag asks for. It is called in the order of the command
+	// line, once for each time that the flag occurs. An error says what is
+	// wrong with the value.
 	set func(r *runner, value string) error
 }
 
@@ -33,7 +35,8 @@ type group struct {
 	options []option
 }
 
-// groups is every option. To add one takes no more than a row here or in securityGroups.
+// groups is every option. To add one takes no more than a row here or in
+// securityGroups.
 var groups = slices.Concat(basicGroups, securityGroups, runningGroups)
 
 // basicGroups are the options about what the program gets.
@@ -173,7 +176,8 @@ var basicGroups = []group{
 			return r.setReader("regex", func(ctx context.Context) error {
 				var failed error // to print
 				err := r.cmd.RunRegex(ctx, re, func(groups []string) error {
-					_, failed = fmt.Println(strings.Join(groups[min(1, re.NumSubexp()):], "\t")) // without a group, the match
+					// Without a group, the match.
+					_, failed = fmt.Println(strings.Join(groups[min(1, re.NumSubexp()):], "\t"))
 					return failed
 				})
 				return cmp.Or(failed, err)
@@ -411,7 +415,8 @@ func (r *runner) passFD(v string) error {
 	if err != nil {
 		return errWant("N or N:M")
 	}
-	// A descriptor that spawnrun got from whoever started it is not close-on-exec. One that it has opened itself is, and is
+	// A descriptor that spawnrun got from whoever started it is
+	// not close-on-exec. One that it has opened itself is, and is
 	// nobody's business.
 	flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC != 0 {
@@ -430,7 +435,8 @@ func (r *runner) passFD(v string) error {
 	return nil
 }
 
-// listen opens the sockets. They stay open until spawnrun ends. Where nothing is to run, none is opened, and a file takes its place.
+// listen opens the sockets. They stay open until spawnrun ends. Where nothing
+// is to run, none is opened, and a file takes its place.
 func (r *runner) listen() error {
 	for _, v := range r.sockets {
 		name, address, named := strings.Cut(v, "=")
@@ -466,8 +472,9 @@ func listenOn(address string) (*os.File, error) {
 	return l.(*net.TCPListener).File()
 }
 
-// open opens a file for a stream, as spawnrun's user. It stays open until spawnrun ends. Where nothing is to run, no file is
-// touched, and another one takes its place.
+// open opens a file for a stream, as spawnrun's user. It stays open until
+// spawnrun ends. Where nothing is to run, no file is touched, and another one
+// takes its place.
 func (r *runner) open(path string, flags int) (*os.File, error) {
 	if r.print != nil {
 		path = os.DevNull

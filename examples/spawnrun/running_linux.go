@@ -32,8 +32,9 @@ func (r *runner) startAndWait(ctx context.Context) error {
 	return err
 }
 
-// shakeHands waits until the child has stopped before its program, and then for SIGUSR1. The end of the command's context ends the child, and so
-// both waits, with an error that says so.
+// shakeHands waits until the child has stopped before its program, and then for
+// SIGUSR1. The end of the command's context ends the child, and so both waits,
+// with an error that says so.
 func shakeHands(p *spawn.Process) error {
 	if err := p.HandshakeWait(context.Background()); err != nil {
 		return err
@@ -49,11 +50,13 @@ func shakeHands(p *spawn.Process) error {
 	return p.HandshakeNotify()
 }
 
-// copyStreams copies between the pipes that there are and spawnrun's own streams. The function that it returns waits for the output.
+// copyStreams copies between the pipes that there are and spawnrun's own
+// streams. The function that it returns waits for the output.
 func copyStreams(p *spawn.Process) func() {
 	if in := p.Stdin(); in != nil {
 		go func() { // which may wait for input when the program has ended
-			_, _ = io.Copy(in, os.Stdin) // a program may end before its input does
+			// A program may end before its input does.
+			_, _ = io.Copy(in, os.Stdin)
 			in.Close()
 		}()
 	}
@@ -82,8 +85,8 @@ var announce = spawn.RegisterHook("announce", func(text string) error {
 	return err
 })
 
-// policy refuses programs of directories that -policy does not name. What else is in those directories, links and the like, is theirs who may
-// write there.
+// policy refuses programs of directories that -policy does not name. What else
+// is in those directories, links and the like, is theirs who may write there.
 func (r *runner) policy(c *spawn.Command) error {
 	dir := filepath.Dir(filepath.Clean(c.Path()))
 	if slices.ContainsFunc(r.allowed, func(allowed string) bool { return filepath.Clean(allowed) == dir }) {

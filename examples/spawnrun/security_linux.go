@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// securityGroups are the options about what the program may do and how it is run.
+// securityGroups are the options about what the program may do and how it
+// is run.
 var securityGroups = []group{
 	{"Privileges", []option{
 		{"clear-caps", "", "no capabilities", plain(func(c *spawn.Command) { c.ClearCaps() })},

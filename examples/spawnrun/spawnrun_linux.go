@@ -32,27 +32,30 @@ const (
 type runner struct {
 	cmd        *spawn.Command
 	secretArgs []string
-	buffers    []int                         // numbers of the descriptors of -send-buffer
-	sockets    []string                      // what to listen on
-	streams    [3]func(*spawn.Command) error // nil: as spawnrun's own
-	landlock   spawn.Landlock
-	uidMaps    []spawn.IDMap
-	gidMaps    []spawn.IDMap
-	reader     string                      // the flag that says how standard output is read
-	read       func(context.Context) error // does it
-	combined   bool                        // it reads standard error too
-	start      bool                        // by Start
-	handshake  bool
-	outputs    [2]string // of -buffers
-	allowed    []string  // directories of -policy; nil: all
-	timeout    time.Duration
-	away       bool // the program does not get signals from the terminal
-	exec       bool
-	dryRun     spawn.DryRunFunc // nil: programs run
-	daemon     bool
-	pty        bool
-	status     bool
-	print      func() (string, error) // prints something in place of running the program
+	// Numbers of the descriptors of -send-buffer.
+	buffers  []int
+	sockets  []string                      // what to listen on
+	streams  [3]func(*spawn.Command) error // nil: as spawnrun's own
+	landlock spawn.Landlock
+	uidMaps  []spawn.IDMap
+	gidMaps  []spawn.IDMap
+	// The flag that says how standard output is read.
+	reader    string
+	read      func(context.Context) error // does it
+	combined  bool                        // it reads standard error too
+	start     bool                        // by Start
+	handshake bool
+	outputs   [2]string // of -buffers
+	allowed   []string  // directories of -policy; nil: all
+	timeout   time.Duration
+	away      bool // the program does not get signals from the terminal
+	exec      bool
+	dryRun    spawn.DryRunFunc // nil: programs run
+	daemon    bool
+	pty       bool
+	status    bool
+	// Prints something in place of running the program.
+	print func() (string, error)
 }
 
 func run(args []string) int {
@@ -104,7 +107,8 @@ func parse(args []string) (*runner, error) {
 			}
 			if o.arg == "" {
 				flags.BoolFunc(o.name, o.help, func(value string) error {
-					if value != "true" { // which package flag gives where there is none
+					if value != "true" {
+						// Package flag gives "true" where there is none.
 						return errors.New("it takes no value")
 					}
 					return add("")
@@ -123,7 +127,8 @@ func parse(args []string) (*runner, error) {
 	r := &runner{cmd: spawn.New(flags.Arg(0))}
 	for _, g := range all {
 		if err := g.set(r, g.value); err != nil {
-			return nil, fmt.Errorf("-%s: %w", g.name, err) // the value may be a secret
+			// The value may be a secret.
+			return nil, fmt.Errorf("-%s: %w", g.name, err)
 		}
 	}
 	r.addArgs(flags.Args()[1:])
@@ -133,7 +138,8 @@ func parse(args []string) (*runner, error) {
 	return r, r.listen()
 }
 
-// addArgs adds the arguments, in which {fd1} stands for the number of the first buffer's descriptor.
+// addArgs adds the arguments, in which {fd1} stands for the number of the first
+// buffer's descriptor.
 func (r *runner) addArgs(args []string) {
 	var pairs []string
 	for i, fd := range r.buffers {
@@ -148,13 +154,15 @@ func (r *runner) addArgs(args []string) {
 	}
 }
 
-// setStreams connects the streams: those about which no flag says something are spawnrun's own.
+// setStreams connects the streams: those about which no flag says something are
+// spawnrun's own.
 func (r *runner) setStreams() error {
 	switch {
 	case r.read != nil && r.streams[1] != nil:
 		return errors.New("-" + r.reader + " and -stdout exclude each other")
 	case r.read != nil && (r.exec || r.status):
-		// The lines come through spawnrun, and a loop over them tells of an end without error nothing more.
+		// The lines come through spawnrun, and a loop over them tells of an end
+		// without error nothing more.
 		return errors.New("-" + r.reader + " goes neither with -exec nor with -status")
 	case (r.exec || r.daemon) && (r.status || r.timeout != 0):
 		return errors.New("-exec or -daemonize leaves nobody for -status or -timeout")
@@ -233,14 +241,16 @@ func (r *runner) startDaemon() int {
 	return 0
 }
 
-// context returns a context that ends with the timeout and with signals that are for the program too.
+// context returns a context that ends with the timeout and with signals that
+// are for the program too.
 func (r *runner) context() (context.Context, context.CancelFunc) {
 	ended := []os.Signal{syscall.SIGTERM, syscall.SIGHUP}
 	fromTerminal := []os.Signal{syscall.SIGINT, syscall.SIGQUIT}
 	if r.away {
 		ended = append(ended, fromTerminal...)
 	} else {
-		// The program gets them too and decides; spawnrun waits for what it decides.
+		// The program gets them too and decides; spawnrun waits for what
+		// it decides.
 		signal.Notify(make(chan os.Signal, 1), fromTerminal...)
 	}
 	ended = slices.DeleteFunc(ended, signal.Ignored) // as nohup(1) has it
@@ -280,7 +290,8 @@ func printAll(prefix string, lines iter.Seq2[string, error]) error {
 	return nil
 }
 
-// endOf returns how the program ended, as far as the error of its running call says.
+// endOf returns how the program ended, as far as the error of its running
+// call says.
 func endOf(err error) (spawn.Status, error) {
 	var exit *spawn.ExitError
 	if errors.As(err, &exit) {
@@ -292,7 +303,8 @@ func endOf(err error) (spawn.Status, error) {
 	return spawn.Status{}, nil
 }
 
-// exitCode says on standard error what went wrong, unless the program's exit code says it, and returns spawnrun's own.
+// exitCode says on standard error what went wrong, unless the program's exit
+// code says it, and returns spawnrun's own.
 func (r *runner) exitCode(status spawn.Status, err error) int {
 	var start *spawn.StartError
 	var exit *spawn.ExitError

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runOnTerminal runs the program on its terminal until nobody has that open any more.
+// runOnTerminal runs the program on its terminal until nobody has that open
+// any more.
 func (r *runner) runOnTerminal(ctx context.Context) (spawn.Status, error) {
 	p, err := r.cmd.Start(ctx)
 	if err != nil {
@@ -21,7 +22,8 @@ func (r *runner) runOnTerminal(ctx context.Context) (spawn.Status, error) {
 	defer restore()
 	go func() {
 		<-p.Done()
-		allowSignals() // ^C then ends the wait for what the program has left behind
+		// ^C then ends the wait for what the program has left behind
+		allowSignals()
 	}()
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, unix.SIGWINCH)
@@ -32,7 +34,8 @@ func (r *runner) runOnTerminal(ctx context.Context) (spawn.Status, error) {
 	}()
 	go func() {
 		if _, err := io.Copy(p.PTY(), os.Stdin); err == nil {
-			// What a user types at the end of the file; the first one only ends a line that has no end.
+			// What a user types at the end of the file; the first one only ends
+			// a line that has no end.
 			_, _ = p.PTY().Write([]byte{4, 4})
 		}
 	}()
@@ -43,7 +46,8 @@ func (r *runner) runOnTerminal(ctx context.Context) (spawn.Status, error) {
 	return p.Status(), err
 }
 
-// windowSize returns the size of the terminal that is spawnrun's standard input; 0, 0 if that is none.
+// windowSize returns the size of the terminal that is spawnrun's standard
+// input; 0, 0 if that is none.
 func windowSize() (rows, cols uint16) {
 	size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 	if err != nil {
@@ -52,8 +56,10 @@ func windowSize() (rows, cols uint16) {
 	return size.Row, size.Col
 }
 
-// makeRaw lets what is typed come as it is, ^C too, if standard input is a terminal: the program's terminal does the rest. After allowSignals ^C
-// and its like are signals again, after restore all is as before. (cfmakeraw in termios(3))
+// makeRaw lets what is typed come as it is, ^C too, if standard input is
+// a terminal: the program's terminal does the rest. After allowSignals ^C
+// and its like are signals again, after restore all is as before. (cfmakeraw
+// in termios(3))
 func makeRaw() (allowSignals, restore func()) {
 	old, err := unix.IoctlGetTermios(0, unix.TCGETS)
 	if err != nil {
@@ -71,7 +77,8 @@ func makeRaw() (allowSignals, restore func()) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !restored {
-			_ = unix.IoctlSetTermios(0, unix.TCSETS, &modes) // or it stays as it is
+			// If this fails, the terminal stays as it is.
+			_ = unix.IoctlSetTermios(0, unix.TCSETS, &modes)
 		}
 		restored = restored || last
 	}

@@ -16,10 +16,12 @@ import (
 // searchPath is the programs' PATH.
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// newCommand returns the command for a program. The sockets are those of its names, in their order; dir is for its pid file.
+// newCommand returns the command for a program. The sockets are those of its
+// names, in their order; dir is for its pid file.
 func (p *program) newCommand(dir string, sockets []*os.File) *spawn.Command {
 	cmd := spawn.New(p.command[0], p.command[1:]...).
-		AddEnv("PATH", searchPath). // and nothing else of this process's environment
+		// PATH, and nothing else of this process's environment.
+		AddEnv("PATH", searchPath).
 		SetWorkingDirectory(p.directory).
 		SetUmask(int(p.umask)).
 		SetSession().
@@ -29,7 +31,8 @@ func (p *program) newCommand(dir string, sockets []*os.File) *spawn.Command {
 		RequireHandshake().
 		SetKillMode(spawn.KillTree).
 		SetGracePeriod(time.Duration(p.grace)).
-		SetParentDeathSignal(syscall.SIGTERM) // when this process is killed, and can end nothing any more
+		// When this process is killed, and can end nothing any more.
+		SetParentDeathSignal(syscall.SIGTERM)
 	for _, name := range slices.Sorted(maps.Keys(p.environment)) {
 		cmd.AddEnv(name, p.environment[name])
 	}
@@ -55,7 +58,8 @@ func (p *program) newCommand(dir string, sockets []*os.File) *spawn.Command {
 	return cmd
 }
 
-// landlock confines the program to some files. Version 3 leaves TCP ports, and signals to other programs, alone.
+// landlock confines the program to some files. Version 3 leaves TCP ports, and
+// signals to other programs, alone.
 func (p *program) landlock() spawn.Landlock {
 	l := spawn.Landlock{Version: 3, BestEffort: true}
 	for _, path := range p.readOnly {
@@ -72,12 +76,14 @@ func (p *program) pidFile(dir string) string { return filepath.Join(dir, p.name+
 
 func (p *program) socketNames() []string { return slices.Sorted(maps.Keys(p.listen)) }
 
-// open opens the socket. Closing the listener, which nobody else uses, removes what it has in dir.
+// open opens the socket. Closing the listener, which nobody else uses, removes
+// what it has in dir.
 func (a address) open(dir string) (net.Listener, *os.File, error) {
 	if a.network == "unix" {
 		a.address = filepath.Join(dir, a.address)
 		if st, err := os.Lstat(a.address); err == nil && st.Mode().Type() == os.ModeSocket {
-			_ = os.Remove(a.address) // of a supervisor that was killed: nobody else uses the directory
+			// Of a supervisor that was killed: nobody else uses the directory.
+			_ = os.Remove(a.address)
 		}
 	}
 	l, err := net.Listen(a.network, a.address)

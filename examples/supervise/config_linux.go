@@ -47,24 +47,33 @@ func newProgram(where, name string) *program {
 // keys returns where the value of each key goes.
 func (p *program) keys() map[string]any {
 	return map[string]any{
-		"command":     &p.command,     // an absolute path, and arguments
-		"environment": &p.environment, // variables besides PATH, which there is always
+		"command": &p.command, // an absolute path, and arguments
+		// Variables besides PATH, which there is always.
+		"environment": &p.environment,
 		"directory":   &p.directory,
 		"umask":       &p.umask,
-		"limits":      &p.limits,    // by the names of resources, without RLIMIT_, in lower case
-		"user":        &p.user,      // the default is nobody for root's supervisor, and the user of any other
-		"read-only":   &p.readOnly,  // with this or the next, the program can use no other files than these, and those below them, if the
-		"read-write":  &p.readWrite, // kernel has Landlock
-		"listen":      &p.listen,    // sockets to be passed as systemd does it, by name
-		"restart":     &p.restart,
-		"pause":       &p.pause,    // before the first restart
-		"max-pause":   &p.maxPause, // before any
-		"stable":      &p.stable,   // a program that has run for so long begins anew with pause
-		"grace":       &p.grace,    // between SIGTERM and SIGKILL
+		// By the names of resources, without RLIMIT_, in lower case.
+		"limits": &p.limits,
+		// The default is nobody for root's supervisor, and the user of
+		// any other.
+		"user": &p.user,
+		// With this or the next, the program can use no other files than these,
+		// and those below them, if the kernel has Landlock.
+		"read-only":  &p.readOnly,
+		"read-write": &p.readWrite,
+		// Sockets to be passed as systemd does it, by name.
+		"listen":    &p.listen,
+		"restart":   &p.restart,
+		"pause":     &p.pause,    // before the first restart
+		"max-pause": &p.maxPause, // before any
+		// A program that has run for so long begins anew with pause.
+		"stable": &p.stable,
+		"grace":  &p.grace, // between SIGTERM and SIGKILL
 	}
 }
 
-// parse reads a configuration: programs, each a line [NAME] and lines KEY = VALUE, where the value is written as in JSON.
+// parse reads a configuration: programs, each a line [NAME] and lines
+// KEY = VALUE, where the value is written as in JSON.
 func parse(file string) (programs []*program, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -100,7 +109,8 @@ func parse(file string) (programs []*program, err error) {
 	return programs, nil
 }
 
-// section reports whether a line begins a program, whose name becomes that of a file.
+// section reports whether a line begins a program, whose name becomes that of
+// a file.
 func section(line string) (name string, ok bool) {
 	name, begins := strings.CutPrefix(line, "[")
 	name, ends := strings.CutSuffix(name, "]")
@@ -134,7 +144,8 @@ func (p *program) set(line string, seen map[string]bool) error {
 	return nil
 }
 
-// check checks what no single line says. What a program's command refuses, an unknown user for example, is found by [newService].
+// check checks what no single line says. What a program's command refuses, an
+// unknown user for example, is found by [newService].
 func (p *program) check() error {
 	switch {
 	case len(p.command) == 0:
@@ -190,7 +201,8 @@ func (r *resource) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// address is where to listen: tcp:HOST:PORT, or unix:NAME for a socket with this name in the supervisor's directory.
+// address is where to listen: tcp:HOST:PORT, or unix:NAME for a socket with
+// this name in the supervisor's directory.
 type address struct{ network, address string }
 
 func (a *address) UnmarshalText(text []byte) error {
@@ -219,5 +231,6 @@ func (r *restart) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// wanted reports whether a program that has ended with err is to be started again.
+// wanted reports whether a program that has ended with err is to be
+// started again.
 func (r restart) wanted(err error) bool { return r == always || r == onFailure && err != nil }

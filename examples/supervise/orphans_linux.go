@@ -12,12 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// family are the children of this process: programs, which package spawn waits for, and orphans. This process is a subreaper, so that a descendant
-// whose parents have ended becomes its child. An orphan of a program that runs is left alone; that is one in the program's cgroup. (A program without
-// a cgroup of its own is a subreaper itself, as [spawn.KillTree] says, and its orphans come here when it has ended.) Any other was left
-// behind by a program that has ended, and is killed. (Its empty cgroup is removed when package spawn makes the next one.)
+// family are the children of this process: programs, which package spawn waits
+// for, and orphans. This process is a subreaper, so that a descendant whose
+// parents have ended becomes its child. An orphan of a program that runs is
+// left alone; that is one in the program's cgroup. (A program without a cgroup
+// of its own is a subreaper itself, as [spawn.KillTree] says, and its orphans
+// come here when it has ended.) Any other was left behind by a program that has
+// ended, and is killed. (Its empty cgroup is removed when package spawn makes
+// the next one.)
 type family struct {
-	ended chan os.Signal // says that there may be an orphan to wait for or to kill; buffered
+	// Says that there may be an orphan to wait for or to kill; buffered.
+	ended chan os.Signal
 
 	mu       sync.Mutex
 	programs map[int]string // pid to cgroup
@@ -33,7 +38,8 @@ func newFamily() (*family, error) {
 	return &family{ended: make(chan os.Signal, 1), programs: map[int]string{}}, nil
 }
 
-// start starts a program. There is no moment at which it could be taken for an orphan.
+// start starts a program. There is no moment at which it could be taken for
+// an orphan.
 func (f *family) start(ctx context.Context, cmd *spawn.Command) (*spawn.Process, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,7 +50,8 @@ func (f *family) start(ctx context.Context, cmd *spawn.Command) (*spawn.Process,
 	return p, err
 }
 
-// forget is called when a program has ended and was waited for. What it has left behind is an orphan from now on.
+// forget is called when a program has ended and was waited for. What it has
+// left behind is an orphan from now on.
 func (f *family) forget(p *spawn.Process) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,7 +75,8 @@ func (f *family) tidy() {
 			if waited, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); waited == pid {
 				again = true // its children are here now
 			} else if f.isLeftBehind(pid) {
-				_ = unix.Kill(pid, unix.SIGKILL) // nobody else waits for it: the pid is its own
+				// Nobody else waits for it: the pid is its own.
+				_ = unix.Kill(pid, unix.SIGKILL)
 			}
 		}
 	}
@@ -87,7 +95,8 @@ func (f *family) isLeftBehind(orphan int) bool {
 	return true
 }
 
-// killAll kills every child, and what becomes one by that, and waits for all. No program runs any more.
+// killAll kills every child, and what becomes one by that, and waits for all.
+// No program runs any more.
 func (f *family) killAll() {
 	for {
 		for _, pid := range children() {
@@ -100,9 +109,12 @@ func (f *family) killAll() {
 }
 
 func children() (pids []int) {
-	files, _ := filepath.Glob("/proc/self/task/*/children") // the pattern is a good one
+	// The pattern is a good one.
+	files, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, file := range files {
-		text, _ := os.ReadFile(file) // fails when the thread has ended, which leaves its children to another one
+		// This fails when the thread has ended, which leaves its children to
+		// another one.
+		text, _ := os.ReadFile(file)
 		for field := range strings.FieldsSeq(string(text)) {
 			if pid, err := strconv.Atoi(field); err == nil {
 				pids = append(pids, pid)

@@ -31,14 +31,16 @@ type service struct {
 	state    state
 	pid      int // 0 when there is no process
 	restarts int
-	since    time.Time // when the program has started; zero when it does not run
+	// When the program has started; zero when it does not run.
+	since time.Time
 }
 
 type state string
 
 const (
 	starting state = "starting"
-	ready    state = "ready" // the process is there, and waits to become the program
+	// The process is there, and waits to become the program.
+	ready    state = "ready"
 	running  state = "running"
 	pausing  state = "pausing"  // until it is started again
 	stopping state = "stopping" // it was told to
@@ -46,7 +48,8 @@ const (
 	ended    state = "ended" // by itself, and is not started again
 )
 
-// newService opens the program's sockets and finds out what is wrong with what the configuration says, without starting anything.
+// newService opens the program's sockets and finds out what is wrong with what
+// the configuration says, without starting anything.
 func (s *supervisor) newService(p *program) (*service, error) {
 	svc := &service{program: p, dir: s.dir, family: s.family, output: s.output, log: s.log, state: stopped}
 	var sockets []*os.File
@@ -98,8 +101,8 @@ func (svc *service) keep(ctx context.Context) {
 	}
 }
 
-// run runs the program once and returns how long it ran. When it returns, the program has ended, what it has written is out, and its
-// pid file is gone.
+// run runs the program once and returns how long it ran. When it returns, the
+// program has ended, what it has written is out, and its pid file is gone.
 func (svc *service) run(ctx context.Context) (ran time.Duration, err error) {
 	svc.change(starting, 0)
 	ctx, cancel := context.WithCancel(ctx)
@@ -116,7 +119,8 @@ func (svc *service) run(ctx context.Context) (ran time.Duration, err error) {
 
 	began := time.Now()
 	if p.HandshakeWait(ctx) == nil {
-		// Everything is applied and the pid file is there. Who reads the log knows the process before it does anything.
+		// Everything is applied and the pid file is there. Who reads the log
+		// knows the process before it does anything.
 		svc.change(ready, p.PID())
 		if p.HandshakeNotify() == nil {
 			began = time.Now()
@@ -134,12 +138,14 @@ func (svc *service) run(ctx context.Context) (ran time.Duration, err error) {
 
 	cancel() // nobody waits any longer for what might keep the output open
 	<-copied
-	_ = os.Remove(svc.pidFile(svc.dir)) // there is none if the program was not started
+	// There is none if the program was not started.
+	_ = os.Remove(svc.pidFile(svc.dir))
 	return ran, err
 }
 
-// copyLines copies what a program writes, line by line, until its end. Lines of more than 4 KiB are cut into several. Control characters, by which a
-// terminal could be made to show the line as another program's, are left out.
+// copyLines copies what a program writes, line by line, until its end. Lines of
+// more than 4 KiB are cut into several. Control characters, by which a terminal
+// could be made to show the line as another program's, are left out.
 func copyLines(w io.Writer, prefix string, r io.ReadCloser) {
 	defer r.Close()
 	lines := bufio.NewReader(r)

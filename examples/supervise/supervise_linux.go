@@ -117,7 +117,8 @@ func (s *supervisor) run(ctx context.Context, file string) error {
 	}
 }
 
-// takeDir makes a directory, if it is not there, and locks it: two supervisors must not share it.
+// takeDir makes a directory, if it is not there, and locks it: two supervisors
+// must not share it.
 func takeDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

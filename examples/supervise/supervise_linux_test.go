@@ -26,7 +26,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// By these names this test binary is the program under test, and a server that is given a socket.
+// By these names this test binary is the program under test, and a server that
+// is given a socket.
 const (
 	argv0  = "supervise"
 	server = "server"
@@ -90,17 +91,20 @@ func superviseIn(t *testing.T, dir, config string) *supervised {
 	for _, pair := range os.Environ() {
 		cmd.AddEnvString(pair)
 	}
-	cmd.AddEnv("GORACE", "atexit_sleep_ms=0") // the race detector's pause at the end
+	// The race detector's pause at the end.
+	cmd.AddEnv("GORACE", "atexit_sleep_ms=0")
 	p, err := cmd.Start(context.Background())
 	require.NoError(t, err)
 	s := &supervised{t: t, dir: dir, p: p, open: 2}
 	s.added = sync.NewCond(&s.mu)
 	go s.read(p.Stdout())
 	go s.read(p.Stderr())
-	watchdog := time.AfterFunc(time.Minute, func() { _ = p.Signal(syscall.SIGKILL) }) // its end fails whatever waits
+	// Its end fails whatever waits.
+	watchdog := time.AfterFunc(time.Minute, func() { _ = p.Signal(syscall.SIGKILL) })
 	t.Cleanup(func() {
 		watchdog.Stop()
-		_ = p.Signal(syscall.SIGKILL) // it has ended, unless the test has failed
+		// It has ended, unless the test has failed.
+		_ = p.Signal(syscall.SIGKILL)
 		_ = p.Wait()
 		(&family{}).killAll()
 		if t.Failed() {
@@ -129,7 +133,8 @@ func (s *supervised) read(r io.ReadCloser) {
 	s.added.Broadcast()
 }
 
-// wait waits for n lines that match, and returns the parenthesised group of the last of them.
+// wait waits for n lines that match, and returns the parenthesised group of the
+// last of them.
 func (s *supervised) wait(n int, pattern string) string {
 	s.t.Helper()
 	s.mu.Lock()
@@ -144,7 +149,8 @@ func (s *supervised) wait(n int, pattern string) string {
 	}
 }
 
-// match returns, of each line that matches, the parenthesised group, or all where the pattern has none.
+// match returns, of each line that matches, the parenthesised group, or all
+// where the pattern has none.
 func match(lines []string, pattern string) (found []string) {
 	re := regexp.MustCompile(pattern)
 	for _, line := range lines {
@@ -160,7 +166,8 @@ func (s *supervised) signal(sig syscall.Signal) {
 	require.NoError(s.t, s.p.Signal(sig))
 }
 
-// end waits for the end, by a signal that was sent, and checks that nothing is left. It returns all lines.
+// end waits for the end, by a signal that was sent, and checks that nothing is
+// left. It returns all lines.
 func (s *supervised) end() []string {
 	s.t.Helper()
 	require.NoError(s.t, s.p.Wait())
@@ -208,7 +215,8 @@ func sh(script string) string {
 	return fmt.Sprintf("command = [%q, %q, %q]\n", "/bin/sh", "-c", script)
 }
 
-// daemon is a part of a script: a process that leaves its session, loses its parent, and ignores SIGTERM. When the script goes on its pid was told.
+// daemon is a part of a script: a process that leaves its session, loses its
+// parent, and ignores SIGTERM. When the script goes on its pid was told.
 const daemon = `echo daemon $(setsid sh -c '(trap "" TERM; sh -c "echo \$PPID"; exec sleep 1000 >/dev/null 2>&1) &'); `
 
 //go:embed supervise.conf
@@ -315,7 +323,8 @@ func TestATreeIsEndedWithItsProgram(t *testing.T) {
 	require.ErrorIs(t, unix.Kill(number(t, pid), 0), unix.ESRCH)
 }
 
-// It is asked before it is killed. The program waits for what its daemon writes.
+// It is asked before it is killed. The program waits for what its
+// daemon writes.
 func TestATreeCanEndAsItLikes(t *testing.T) {
 	const polite = `(trap "echo bye; exit" TERM; sleep 1000 >/dev/null 2>&1 & echo up >&2; wait) &`
 	s := supervise(t, "[tree]\n"+sh(`trap : TERM; echo it says $(setsid sh -c '`+polite+`')`)+"grace = \"1m\"")
@@ -342,7 +351,8 @@ func (s *supervised) copyLines() []string {
 func TestWhatAProgramLeavesBehindIsKilled(t *testing.T) {
 	s := supervise(t, "[leaves]\n"+sh(daemon+"exit 1")+"restart = \"never\"\n[runs]\n"+sh(daemon+"exec sleep 1000"))
 	left := number(t, s.wait(1, "^leaves: daemon (.*)"))
-	gone := func() bool { return unix.Kill(left, 0) == unix.ESRCH } // and was waited for, of which nothing tells
+	// Somebody has waited for it too, of which nothing tells.
+	gone := func() bool { return unix.Kill(left, 0) == unix.ESRCH }
 	require.Eventually(t, gone, 30*time.Second, time.Millisecond)
 	pid := s.wait(1, "^runs: daemon (.*)")
 	require.NoError(t, unix.Kill(number(t, pid), 0))
@@ -392,7 +402,8 @@ func currentUser(t *testing.T) string {
 	return me.Username
 }
 
-// asMe is what a configuration has for a program that needs files of this user: a program of root's supervisor would be nobody's.
+// asMe is what a configuration has for a program that needs files of this user:
+// a program of root's supervisor would be nobody's.
 func asMe(t *testing.T) string { return fmt.Sprintf("user = %q\n", currentUser(t)) }
 
 func TestAServerIsGivenItsSocket(t *testing.T) {
@@ -569,7 +580,8 @@ func TestABadCommandLineIsRefused(t *testing.T) {
 	}
 }
 
-// TestACommandIsWhatItsSectionSays, in a dry run: what the programs are given, and how often.
+// TestACommandIsWhatItsSectionSays, in a dry run: what the programs are given,
+// and how often.
 func TestACommandIsWhatItsSectionSays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "conf")
 	require.NoError(t, os.WriteFile(file, []byte(`[p]

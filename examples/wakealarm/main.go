@@ -1,4 +1,5 @@
-// Command wakealarm sets the alarm of the machine's clock that wakes it up from a suspend. The work is done by rtcwake(8) of util-linux.
+// Command wakealarm sets the alarm of the machine's clock that wakes it up from
+// a suspend. The work is done by rtcwake(8) of util-linux.
 //
 //	wakealarm DURATION
 //
@@ -6,7 +7,8 @@
 //
 //	wakealarm 8h30m && systemctl suspend
 //
-// It is what a program would use system(3) for: one program is run to its end, with a number among its arguments. main_test.go tests it without
+// It is what a program would use system(3) for: one program is run to its
+// end, with a number among its arguments. main_test.go tests it without
 // running rtcwake.
 package main
 
@@ -54,7 +56,8 @@ func parse(args []string) (time.Duration, error) {
 	return after, err
 }
 
-// setWakeAlarm makes the machine wake up after this time, if it is suspended then.
+// setWakeAlarm makes the machine wake up after this time, if it is
+// suspended then.
 func setWakeAlarm(ctx context.Context, after time.Duration) error {
 	return spawn.New("rtcwake", "-m", "no", "-s").
 		AddArgf("%d", seconds(after)).
@@ -62,7 +65,8 @@ func setWakeAlarm(ctx context.Context, after time.Duration) error {
 		Run(ctx)
 }
 
-// seconds rounds up: never too early, and never 0, which is in the past when rtcwake sets it.
+// seconds rounds up: never too early, and never 0, which is in the past when
+// rtcwake sets it.
 func seconds(d time.Duration) int64 {
 	n := int64(d / time.Second)
 	if d%time.Second > 0 {

@@ -98,7 +98,8 @@ func TestTheRealRtcwakeTakesThis(t *testing.T) {
 		}
 		return
 	}
-	// Without a clock, or the right to set it, rtcwake takes the arguments and then fails for that alone.
+	// Without a clock, or the right to set it, rtcwake takes the arguments and
+	// then fails for that alone.
 	for name, set := range ways {
 		err := set(context.Background(), 24*time.Hour)
 		require.Error(t, err, name)

@@ -11,7 +11,8 @@
 #define SIG_SETMASK        2
 #define EINTR              4
 
-// R12 frame, R13 current op, BX its flags. A system call clobbers AX, CX and R11 only.
+// R12 frame, R13 current op, BX its flags. A system call clobbers AX, CX and
+// R11 only.
 
 // func clone(f *frame) uintptr
 TEXT ·clone(SB), NOSPLIT|NOFRAME, $0-16

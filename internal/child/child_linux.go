@@ -1,22 +1,29 @@
 //go:build amd64 || arm64
 
-// Package child runs a program in a new process that shares the caller's memory until it execs, or has a copy of it.
+// Package child runs a program in a new process that shares the caller's memory
+// until it execs, or has a copy of it.
 //
 // # The rules in the child
 //
-// From the clone to execve the new process runs on the caller's memory, beside all its threads, and its thread
-// register is that of the thread that cloned it. So the child
+// From the clone to execve the new process runs on the caller's memory, beside
+// all its threads, and its thread register is that of the thread that cloned
+// it. So the child
 //
-//   - runs the few instructions in child_*.s and nothing else: no Go code, no stack, no lock;
-//   - writes only to the frame and to the words that an op stores to, all in the program's own memory;
-//   - has every signal blocked, and all handlers gone (CLONE_CLEAR_SIGHAND), so that no handler of the
-//     parent's can run in it. Where clone3 is missing the handlers are still there, but blocked: a program
-//     resets all dispositions before its last op but one unblocks the signals;
-//   - shares the table of descriptors until its first op replaces it, and changes nothing in it before;
+//   - runs the few instructions in child_*.s and nothing else: no Go code, no
+//     stack, no lock;
+//   - writes only to the frame and to the words that an op stores to, all in
+//     the program's own memory;
+//   - has every signal blocked, and all handlers gone (CLONE_CLEAR_SIGHAND),
+//     so that no handler of the parent's can run in it. Where clone3 is
+//     missing the handlers are still there, but blocked: a program resets all
+//     dispositions before its last op but one unblocks the signals;
+//   - shares the table of descriptors until its first op replaces it, and
+//     changes nothing in it before;
 //   - ends in execve or exit_group and never returns.
 //
-// The clone is without CLONE_VFORK, so the caller's thread goes on at once. What the child leaves in the
-// kernel's mm, as opposed to its task, is the caller's business: see the package spawn.
+// The clone is without CLONE_VFORK, so the caller's thread goes on at once.
+// What the child leaves in the kernel's mm, as opposed to its task, is the
+// caller's business: see the package spawn.
 package child
 
 import (
@@ -29,11 +36,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flags of the clone. CLONE_FILES makes the clone's cost independent of the number of open descriptors; the first
-// op must be a close_range with CLOSE_RANGE_UNSHARE.
+// Flags of the clone. CLONE_FILES makes the clone's cost independent of
+// the number of open descriptors; the first op must be a close_range with
+// CLOSE_RANGE_UNSHARE.
 //
-// The exit signal is 0 until execve makes it SIGCHLD: a start that fails sends no SIGCHLD, and a wait4(-1)
-// elsewhere in the process cannot take the child away before it has started.
+// The exit signal is 0 until execve makes it SIGCHLD: a start that fails sends
+// no SIGCHLD, and a wait4(-1) elsewhere in the process cannot take the child
+// away before it has started.
 const (
 	commonFlags = unix.CLONE_PIDFD
 	sharedFlags = commonFlags | unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_CHILD_CLEARTID
@@ -63,7 +72,8 @@ const stackSize = 512
 // Size is the room that Start takes in a program's memory.
 const Size = 1024 + stackSize
 
-// noClone3 is set once the kernel has said that it has no clone3 with these flags.
+// noClone3 is set once the kernel has said that it has no clone3 with
+// these flags.
 var noClone3 atomic.Bool
 
 // Child is a process that was cloned.
@@ -73,13 +83,14 @@ type Child struct {
 	frame *frame
 }
 
-// LeftMemory reports whether the child has left this address space, by exec or by its end: the program can then be freed. An exec
-// can no longer fail then, but may take some microseconds more, until /proc shows the new program.
-// It must not be called after that.
+// LeftMemory reports whether the child has left this address space, by exec or
+// by its end: the program can then be freed. An exec can no longer fail then,
+// but may take some microseconds more, until /proc shows the new program. It
+// must not be called after that.
 func (c *Child) LeftMemory() bool { return c.frame == nil || c.frame.leftMemory() }
 
-// Wait blocks the thread until LeftMemory is true, but not for long beyond the timeout, and returns it. It must not be called after
-// it has returned true.
+// Wait blocks the thread until LeftMemory is true, but not for long beyond the
+// timeout, and returns it. It must not be called after it has returned true.
 func (c *Child) Wait(timeout time.Duration) bool {
 	for deadline := time.Now().Add(timeout); !c.LeftMemory(); {
 		left := time.Until(deadline)
@@ -91,10 +102,13 @@ func (c *Child) Wait(timeout time.Duration) bool {
 	return true
 }
 
-// Start clones a process that runs p. A failure of an op is reported in p's memory and on the descriptor of p.SetStatus.
+// Start clones a process that runs p. A failure of an op is reported in p's
+// memory and on the descriptor of p.SetStatus.
 //
-// p must not change and must not be freed until the process has left this address space: see LeftMemory; the end of file on
-// the other end of a status pipe proves it too, and comes later. The caller waits for the process with __WALL.
+// p must not change and must not be freed until the process has left this
+// address space: see LeftMemory; the end of file on the other end of a status
+// pipe proves it too, and comes later. The caller waits for the process
+// with __WALL.
 //
 // Linux 5.4 and later (clone3: 5.5).
 func Start(p *program.Program, o Options) (Child, *Error) {
@@ -129,7 +143,8 @@ func Start(p *program.Program, o Options) (Child, *Error) {
 			// Too old a kernel, or a seccomp policy that says so.
 			noClone3.Store(true)
 		}
-		// With EPERM it may be a seccomp policy that predates clone3, perhaps this thread's only.
+		// With EPERM it may be a seccomp policy that predates clone3, perhaps
+		// this thread's only.
 		if o.clone3Only() || errno != unix.ENOSYS && errno != unix.EINVAL && errno != unix.EPERM {
 			return Child{}, &Error{"clone3({flags=" + program.CloneFlags(args.flags) + "}, " + strconv.Itoa(int(size)) + ")", errno}
 		}

@@ -29,8 +29,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helpers are run in a process of their own, this test binary with an argument that names one: they change what
-// cannot be changed back.
+// helpers are run in a process of their own, this test binary with an argument
+// that names one: they change what cannot be changed back.
 var helpers = map[string]func(args []string) error{
 	"refused-clone3": refusedClone3,
 	"refused-clones": refusedClones,
@@ -65,8 +65,8 @@ func newProgram(t testing.TB) *program.Program {
 	return p
 }
 
-// finish starts p, waits for the child's end, and returns it with the failure that is reported in memory, if any. The program
-// is not freed.
+// finish starts p, waits for the child's end, and returns it with the failure
+// that is reported in memory, if any. The program is not freed.
 func finish(t testing.TB, p *program.Program) (unix.WaitStatus, *program.Failure) {
 	t.Helper()
 	c, err := Start(p, Options{})
@@ -113,7 +113,8 @@ func childLeft() error {
 	return nil
 }
 
-// eventually waits until ok reports true. What it waits for happens without an event that a test could wait for.
+// eventually waits until ok reports true. What it waits for happens without an
+// event that a test could wait for.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); {
@@ -138,7 +139,8 @@ func procStatus(t testing.TB, pid int, field string) string {
 	return ""
 }
 
-// procState returns the letter of the process's state: S while it waits in a call.
+// procState returns the letter of the process's state: S while it waits in
+// a call.
 func procState(t testing.TB, pid int) string {
 	return procStatus(t, pid, "State")[:1]
 }
@@ -157,7 +159,8 @@ func pipe(t testing.TB) (r, w int) {
 // addExit ends the child with a status that tells that it got there.
 func addExit(p *program.Program, code uintptr) { p.Add(unix.SYS_EXIT_GROUP, code) }
 
-// addGate makes the child wait until a byte is written to the pipe. A place to read it to is in the program.
+// addGate makes the child wait until a byte is written to the pipe. A place to
+// read it to is in the program.
 func addGate(p *program.Program, r int) int {
 	return p.Add(unix.SYS_READ, uintptr(r), p.Alloc(1), 1)
 }
@@ -168,7 +171,8 @@ func openGate(t testing.TB, w int) {
 	require.NoError(t, err)
 }
 
-// addOwnTable gives the child a table of descriptors of its own, as every program does first.
+// addOwnTable gives the child a table of descriptors of its own, as every
+// program does first.
 func addOwnTable(p *program.Program) {
 	p.Add(unix.SYS_CLOSE_RANGE, math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_UNSHARE)
 }
@@ -369,7 +373,8 @@ func TestExpectComparesTheResult(t *testing.T) {
 	}{
 		{uintptr(os.Getpid()), nil, 3},
 		{uintptr(os.Getpid()) + 1, &program.Failure{Op: 1, Errno: 0}, 127},
-		{uintptr(os.Getpid()) + 1<<32, &program.Failure{Op: 1, Errno: 0}, 127}, // all 64 bits
+		// All 64 bits.
+		{uintptr(os.Getpid()) + 1<<32, &program.Failure{Op: 1, Errno: 0}, 127},
 	} {
 		p := newProgram(t)
 		p.Add(unix.SYS_UMASK, 0o22)
@@ -410,8 +415,8 @@ func TestRetryIsForEINTROnly(t *testing.T) {
 	require.Equal(t, &program.Failure{Op: 0, Errno: unix.EBADF}, failure)
 }
 
-// TestRetryCallsAgainAfterEINTR interrupts a child that has all signals blocked: a stop and its end make rt_sigtimedwait fail
-// with EINTR (signal(7)).
+// TestRetryCallsAgainAfterEINTR interrupts a child that has all signals
+// blocked: a stop and its end make rt_sigtimedwait fail with EINTR (signal(7)).
 func TestRetryCallsAgainAfterEINTR(t *testing.T) {
 	interrupt := func(flags program.Flag) (*program.Program, Child) {
 		p := newProgram(t)
@@ -512,7 +517,8 @@ func TestThePidfdIsTheChildsAndCloseOnExec(t *testing.T) {
 	require.Equal(t, unix.SIGKILL, status.Signal())
 }
 
-// allSignals is a mask as /proc shows it; SIGKILL and SIGSTOP cannot be blocked.
+// allSignals is a mask as /proc shows it; SIGKILL and SIGSTOP cannot
+// be blocked.
 const allSignals = "fffffffffffbfeff"
 
 func TestTheParentsMaskIsWhatItWas(t *testing.T) {
@@ -554,8 +560,9 @@ func TestTheChildHasEverySignalBlockedUntilItsProgramSaysOtherwise(t *testing.T)
 	require.Equal(t, 3, status.ExitStatus())
 }
 
-// TestNoHandlerRunsInTheChild sends signals for which this process has handlers. If one ran in the child, on the memory
-// and in the name of a thread of this process, much would go wrong; instead the default action takes place.
+// TestNoHandlerRunsInTheChild sends signals for which this process has
+// handlers. If one ran in the child, on the memory and in the name of a thread
+// of this process, much would go wrong; instead the default action takes place.
 func TestNoHandlerRunsInTheChild(t *testing.T) {
 	caught := make(chan os.Signal, 10)
 	signal.Notify(caught, unix.SIGUSR1, unix.SIGWINCH)
@@ -753,8 +760,8 @@ func refusedClone3(args []string) error {
 		return err
 	}
 	errno := unix.Errno(n)
-	// The C library takes ENOSYS for an answer when it makes a thread, and nothing else. What a locked thread gets, no
-	// thread that Go makes gets.
+	// The C library takes ENOSYS for an answer when it makes a thread, and
+	// nothing else. What a locked thread gets, no thread that Go makes gets.
 	runtime.LockOSThread()
 	everywhere := errno == unix.ENOSYS
 	if err := filter(everywhere, unix.SYS_CLONE3, nil, errno); err != nil {
@@ -780,7 +787,8 @@ func refusedClone3(args []string) error {
 	return childLeft()
 }
 
-// fallbackWorks runs a child and looks at all that a clone does: the gate, the mask, the pidfd, both kinds of report, the end.
+// fallbackWorks runs a child and looks at all that a clone does: the gate, the
+// mask, the pidfd, both kinds of report, the end.
 func fallbackWorks() error {
 	var gate, report [2]int
 	if err := errors.Join(unix.Pipe2(gate[:], unix.O_CLOEXEC), unix.Pipe2(report[:], unix.O_CLOEXEC)); err != nil {
@@ -885,13 +893,15 @@ func refusedClones([]string) error {
 	return childLeft()
 }
 
-// filter makes a system call fail, in the current thread and its children or in all threads of this process, always or
-// where its first argument has one of the bits.
+// filter makes a system call fail, in the current thread and its children or
+// in all threads of this process, always or where its first argument has one of
+// the bits.
 //
 // Preconditions: the goroutine is locked to its thread.
 func filter(everywhere bool, nr uint32, bits *uint32, errno unix.Errno) error {
 	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
-	const offsetNr, offsetArg0 = 0, 16 // in a struct seccomp_data; the low half is first
+	// In a struct seccomp_data; the low half is first.
+	const offsetNr, offsetArg0 = 0, 16
 	code := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offsetNr},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: 1},
@@ -946,7 +956,8 @@ func noProcesses([]string) error {
 	}
 	defer r.Close()
 
-	// While the limit holds, Go must not need a new thread: let it have a few to spare, and no garbage collection.
+	// While the limit holds, Go must not need a new thread: let it have a few
+	// to spare, and no garbage collection.
 	debug.SetGCPercent(-1)
 	spareThreads(8)
 	highest, err := unix.FcntlInt(r.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -1046,7 +1057,8 @@ func TestAReportIsTwoWords(t *testing.T) {
 	require.Equal(t, uint64(unix.EBADF), binary.NativeEndian.Uint64(b[8:]))
 }
 
-// waitStatus reads a status pipe, of which this process has closed the other end, to its end.
+// waitStatus reads a status pipe, of which this process has closed the other
+// end, to its end.
 func waitStatus(t testing.TB, r, w int) []byte {
 	t.Helper()
 	require.NoError(t, unix.Close(w))

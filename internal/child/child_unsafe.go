@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frame is what the assembly works on. It lies in the program's memory, which the child may still read when
-// the parent's goroutine has moved on.
+// frame is what the assembly works on. It lies in the program's memory, which
+// the child may still read when the parent's goroutine has moved on.
 type frame struct {
 	call   [6]uintptr // number and arguments of clone3 or clone
 	block  uint64     // every signal
@@ -41,13 +41,15 @@ const _ = flagIgnore | flagStore | flagExpect | flagRetry | flagLeave
 
 // newFrame allocates a frame in the program's memory.
 //
-// Preconditions: frame has no Go pointers and needs no more than a word's alignment.
+// Preconditions: frame has no Go pointers and needs no more than
+// a word's alignment.
 func newFrame(p *program.Program) *frame {
 	size := int(unsafe.Sizeof(frame{}))
 	return (*frame)(unsafe.Pointer(&p.Bytes(p.Alloc(size), size)[0]))
 }
 
-// cloneArgs is the kernel's struct clone_args, as of Linux 5.7 (CLONE_ARGS_SIZE_VER2).
+// cloneArgs is the kernel's struct clone_args, as of Linux 5.7
+// (CLONE_ARGS_SIZE_VER2).
 type cloneArgs struct {
 	flags      uint64
 	pidfd      uint64
@@ -67,7 +69,8 @@ const (
 	cloneArgsSize0 = unsafe.Offsetof(cloneArgs{}.setTID) // as of Linux 5.3
 )
 
-// newCloneArgs allocates a struct clone_args in the program's memory and returns it with its address.
+// newCloneArgs allocates a struct clone_args in the program's memory and
+// returns it with its address.
 //
 // Preconditions: as for newFrame.
 func newCloneArgs(p *program.Program) (*cloneArgs, uintptr) {
@@ -75,20 +78,24 @@ func newCloneArgs(p *program.Program) (*cloneArgs, uintptr) {
 	return (*cloneArgs)(unsafe.Pointer(&p.Bytes(addr, int(cloneArgsSize))[0])), addr
 }
 
-// clone blocks every signal, makes the call in f.call, restores the mask and returns the raw result. The new
-// process never returns: it runs the ops.
+// clone blocks every signal, makes the call in f.call, restores the mask and
+// returns the raw result. The new process never returns: it runs the ops.
 //
-// Preconditions: f and all that it points to stay as they are until the new process has left this address space.
+// Preconditions: f and all that it points to stay as they are until the new
+// process has left this address space.
 //
 //go:noescape
 func clone(f *frame) uintptr
 
-// leftMemory reports whether the child of f has left this address space: exec and exit clear the word.
+// leftMemory reports whether the child of f has left this address space: exec
+// and exit clear the word.
 func (f *frame) leftMemory() bool { return atomic.LoadUint32(&f.inside) == 0 }
 
-// wait blocks the thread until the child of f has left this address space, the time is over, or a signal interrupts.
+// wait blocks the thread until the child of f has left this address space, the
+// time is over, or a signal interrupts.
 func (f *frame) wait(timeout unix.Timespec) {
-	const futexWait = 0 // FUTEX_WAIT, not private: the kernel wakes the word as shared
+	// FUTEX_WAIT, not private: the kernel wakes the word as shared.
+	const futexWait = 0
 	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&f.inside)), futexWait, inside, uintptr(unsafe.Pointer(&timeout)), 0, 0)
 }
 

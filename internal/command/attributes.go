@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// attributes are properties of the child's process. The zero value leaves them as in this process.
+// attributes are properties of the child's process. The zero value leaves them
+// as in the parent.
 type attributes struct {
 	OOMScoreAdj    int
 	SetOOMScoreAdj bool
@@ -44,7 +45,8 @@ const (
 	SigStop   = 19
 )
 
-// scheduling is how the kernel shares processors and memory out to the child. The zero value leaves everything as in this process.
+// scheduling is how the kernel shares processors and memory out to the child.
+// The zero value leaves everything as in the parent.
 type scheduling struct {
 	Nice    int
 	SetNice bool

@@ -10,7 +10,8 @@ import (
 	"github.com/syndtr/gocapability/capability"
 )
 
-// CheckWhole refuses what does not go together, whatever the machine: the program is to run in a child or, with exec, in place of this process.
+// CheckWhole refuses what does not go together, whatever the machine: the
+// program is to run in a child or, with exec, in place of the parent.
 func (c *Command) CheckWhole(exec bool) error {
 	n, a, caps := &c.Namespaces, &c.Attributes, &c.Caps
 	more := caps.Ambient &^ caps.Allowed
@@ -53,7 +54,7 @@ func (c *Command) CheckStartOnly(method string) error {
 	return nil
 }
 
-// CheckAlone refuses streams that need this process at the other end.
+// CheckAlone refuses streams that need the parent at the other end.
 func (s *Streams) CheckAlone(method string) error {
 	for n, s := range s {
 		switch s.Kind {

@@ -7,24 +7,28 @@ import (
 	"strings"
 )
 
-// Environment is what the program gets: everything, until the first call about it; then only what was added.
+// Environment is what the program gets: everything, until the first call about
+// it; then only what was added.
 type Environment struct {
 	Set  bool
 	Vars []Variable
 }
 
+// Variable is a variable of the environment that the command sets.
 type Variable struct {
 	Name   string
 	Value  Text
-	Passed bool // it is this process's
+	Passed bool // it is the parent's
 }
 
-// Put adds a variable, or changes it where it stands: a name occurs once and the last value wins.
+// Put adds a variable, or changes it where it stands: a name occurs once and
+// the last value wins.
 func (e *Environment) Put(v Variable) {
 	e.Set = true
 	for i := range e.Vars {
 		if e.Vars[i].Name == v.Name {
-			e.Vars = slices.Clone(e.Vars) // a running process may show the old ones
+			// A running process may show the old ones.
+			e.Vars = slices.Clone(e.Vars)
 			e.Vars[i] = v
 			return
 		}
@@ -34,13 +38,15 @@ func (e *Environment) Put(v Variable) {
 
 // Variables by which systemd tells a service of its sockets. (sd_listen_fds(3))
 const (
-	ListenPID   = "LISTEN_PID"
-	listenPIDFD = "LISTEN_PIDFDID" // another name of LISTEN_PID's process, since systemd 258
+	ListenPID = "LISTEN_PID"
+	// Another name of LISTEN_PID's process, since systemd 258.
+	listenPIDFD = "LISTEN_PIDFDID"
 	listenFDs   = "LISTEN_FDS"
 	listenNames = "LISTEN_FDNAMES"
 )
 
-// Replaces reports whether a variable, given by its name or as name=value, gives way to those for sockets.
+// Replaces reports whether a variable, given by its name or as name=value,
+// gives way to those for sockets.
 func (c *Command) Replaces(variable string) bool {
 	if c.Listen == nil {
 		return false
@@ -49,7 +55,8 @@ func (c *Command) Replaces(variable string) bool {
 	return name == ListenPID || name == listenPIDFD || name == listenFDs || name == listenNames
 }
 
-// Variables returns what the command sets in the environment but LISTEN_PID, which is not known before there is a child.
+// Variables returns what the command sets in the environment but LISTEN_PID,
+// which is not known before there is a child.
 func (c *Command) Variables() []Variable {
 	if c.Listen == nil {
 		return c.Env.Vars
@@ -60,7 +67,8 @@ func (c *Command) Variables() []Variable {
 		Variable{Name: listenNames, Value: Text{Str: strings.Join(c.Listen, ":")}})
 }
 
-// Argv returns the arguments, from argument 0 on, and which of them are secrets.
+// Argv returns the arguments, from argument 0 on, and which of them
+// are secrets.
 func (c *Command) Argv() (args []string, secret []bool) {
 	args, secret = []string{c.Name}, []bool{false}
 	if c.Argv0.Str != "" {

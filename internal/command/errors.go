@@ -54,8 +54,8 @@ func (e *Causes) Unwrap() []error { return e.Errs }
 // errors that callers ask for.
 var errNotFound = &Causes{"executable file not found in $PATH", []error{exec.ErrNotFound, syscall.ENOENT}}
 
-// ErrClosedFile is the error for a file that is closed when its command is to
-// run.
+// ErrClosedFile is the error for a file that is closed when its command is
+// to run.
 func ErrClosedFile(path string, f *os.File, to int) error {
 	return &StartError{
 		Op:   "descriptor " + strconv.Itoa(to),
@@ -64,8 +64,8 @@ func ErrClosedFile(path string, f *os.File, to int) error {
 	}
 }
 
-// ErrClosedStream is the error for a standard stream of the parent that it has
-// closed.
+// ErrClosedStream is the error for a standard stream of the parent that it
+// has closed.
 func ErrClosedStream(path string, n int) error {
 	return &StartError{Op: "inherit " + StreamNames[n], Path: path, Err: syscall.EBADF}
 }

@@ -10,6 +10,7 @@ type PassedFD struct {
 	Close bool
 }
 
+// Name returns what to call it in an error.
 func (p *PassedFD) Name() string {
 	if p.File == nil {
 		return "that of SetSendBuffer"

@@ -63,7 +63,8 @@ func LandlockPortRights(version int) uint64 {
 	return 1<<0 | 1<<1
 }
 
-// LandlockScopes are the kinds of other programs' things that a version keeps the program from.
+// LandlockScopes are the kinds of other programs' things that a version keeps
+// the program from.
 func LandlockScopes(version int) uint64 {
 	const abstractUnixSocket, signal = 1 << 0, 1 << 1
 	if version < 6 {

@@ -11,9 +11,9 @@ type Text struct {
 	Secret bool
 }
 
-// String returns the command as a line for a POSIX shell: the environment, if
-// it was set, the program and the arguments, quoted where needed, secrets as
-// ***.
+// String returns the command as a line for a POSIX shell: the environment,
+// if it was set, the program and the arguments, quoted where needed, secrets
+// as ***.
 func (c *Command) String() string {
 	var b strings.Builder
 	for _, v := range c.Variables() {
@@ -25,12 +25,14 @@ func (c *Command) String() string {
 	return b.String() + c.Line().String()
 }
 
-// Line is what errors, logs and events show of a command. Later changes to the command do not reach it.
+// Line is what errors, logs and events show of a command. Later changes to the
+// command do not reach it.
 type Line struct {
 	name string
 	args []Text
 }
 
+// Line returns what may be shown of the command.
 func (c *Command) Line() Line { return Line{c.Name, c.Args} }
 
 // String returns the program and its arguments as a line for a POSIX shell,
@@ -57,12 +59,14 @@ func (t Text) quoted() string {
 	return shellQuote(t.Str)
 }
 
-// shellWords mean something else than a program where a command begins, unless they are quoted. (Bash's, and so POSIX's)
+// shellWords mean something else than a program where a command begins, unless
+// they are quoted. (Bash's, and so POSIX's)
 var shellWords = []string{
 	"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while",
 }
 
-// shellQuote quotes s, where needed, so that a POSIX shell takes it as one word with no special meaning.
+// shellQuote quotes s, where needed, so that a POSIX shell takes it as one word
+// with no special meaning.
 func shellQuote(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:@_"
 	if s != "" && strings.Trim(s, plain) == "" {

@@ -19,8 +19,10 @@ type Namespaces struct {
 	UIDMaps, GIDMaps []IDMap
 }
 
+// JoinedNamespace is a namespace that the child joins, by a file that refers
+// to it.
 type JoinedNamespace struct {
-	Kind uint32
+	Kind uint32 // a CLONE_NEW… flag
 	File *os.File
 }
 
@@ -38,6 +40,7 @@ type IDMap struct {
 	Size        int
 }
 
+// Joins reports whether the child joins a namespace of one of these kinds.
 func (n *Namespaces) Joins(kind uint32) bool {
 	return slices.ContainsFunc(n.Joined, func(j JoinedNamespace) bool { return j.Kind&kind != 0 })
 }

@@ -23,13 +23,14 @@ func (c *Command) Resolve() (string, error) {
 	return path, nil
 }
 
-// Absolute returns path as seen from this process's working directory.
+// Absolute returns path as seen from the parent's working directory.
 func Absolute(path string) (string, error) {
 	if filepath.IsAbs(path) {
 		return path, nil
 	}
 	dir, err := os.Getwd()
-	// Not filepath.Join, which takes x/.. for nothing where x may be a symbolic link.
+	// Not filepath.Join, which takes x/.. for nothing where x may be
+	// a symbolic link.
 	return dir + "/" + path, err
 }
 

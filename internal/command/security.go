@@ -26,7 +26,8 @@ const (
 	RlimitCount   = 16
 )
 
-// capabilities are what SetBoundingCaps and its like have asked for, a bit for each capability.
+// capabilities are what SetBoundingCaps and its like have asked for, a bit for
+// each capability.
 type capabilities struct {
 	Limited                                bool // by ClearCaps or AllowCap
 	Allowed                                uint64
@@ -35,7 +36,8 @@ type capabilities struct {
 	SetBounding, SetAmbient, SetSecurebits bool
 }
 
-// ChangesSets reports whether more than the bounding set and the securebits changes.
+// ChangesSets reports whether more than the bounding set and the
+// securebits changes.
 func (s *capabilities) ChangesSets() bool { return s.Limited || s.SetAmbient }
 
 // confinement is what the program is not to do, whatever its credentials are.
@@ -58,7 +60,8 @@ func (c confinement) clone() confinement {
 	return c
 }
 
-// Labels are what the security modules of the kernel are to make of the program. Empty ones leave it to them.
+// Labels are what the security modules of the kernel are to make of the
+// program. Empty ones leave it to them.
 type Labels struct {
 	SELinux, AppArmor, Smack string
 	Optional                 bool

@@ -1,3 +1,7 @@
+// Package command is what is wanted, as plain data, with what does not go
+// together in it, and its text. It makes no system call but a look into PATH.
+//
+// Every room may import it, and it imports none of them.
 package command
 
 import (
@@ -55,8 +59,8 @@ func New(name string, grace time.Duration) Command {
 	return Command{Name: name, Umask: -1, Grace: grace}
 }
 
-// Clone returns an independent copy. Readers, writers, files and variables are
-// shared.
+// Clone returns an independent copy. Readers, writers, files and variables
+// are shared.
 func (c *Command) Clone() *Command {
 	d := *c
 	d.Args = slices.Clone(c.Args)

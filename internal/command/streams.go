@@ -7,6 +7,7 @@ const (
 	Stderr
 )
 
+// StreamNames are the names of the standard streams, by descriptor.
 var StreamNames = [...]string{"stdin", "stdout", "stderr"}
 
 // Streams are those of a child.
@@ -18,12 +19,13 @@ type Stream struct {
 	Value any // *os.File, []byte, *string, io.Reader or io.Writer, by kind
 }
 
+// streamKind is a kind of thing that a stream is connected to.
 type streamKind uint8
 
 const (
 	StreamDefault streamKind = iota // /dev/null, but see KeepTail
 	StreamNull                      // /dev/null, as asked for
-	StreamInherit                   // this process's own
+	StreamInherit                   // the parent's own
 	StreamFile                      // *os.File, handed over as it is
 	StreamData                      // []byte to be read by the child
 	StreamReader                    // io.Reader, copied to the child
@@ -32,8 +34,9 @@ const (
 	StreamBytes                     // *[]byte, set at the end; for Output
 	StreamPipe                      // an end on the Process
 	StreamMerge                     // stderr only: the same as stdout
-	StreamTail                      // stderr only: the end is kept for the error
-	StreamTTY                       // the terminal of SetPTY
+	// Stderr only: the end is kept for the error.
+	StreamTail
+	StreamTTY // the terminal of SetPTY
 )
 
 // Empty empties the strings that the streams are captured in.
@@ -53,7 +56,8 @@ func (s *Streams) KeepTail() {
 	}
 }
 
-// OnTerminal directs the streams about which nothing is said to the terminal, if there is one.
+// OnTerminal directs the streams about which nothing is said to the terminal,
+// if there is one.
 func (c *Command) OnTerminal(streams Streams) Streams {
 	if c.Attributes.PTY != nil {
 		for n := range streams {

@@ -9,27 +9,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The child gets a copy of the descriptor table up to the highest number that it needs (close_range with
-// CLOSE_RANGE_UNSHARE), so where this process has thousands of descriptors open, its share of a new pipe must
-// still have a low number. A small block of low numbers is therefore reserved at the first start, held by
-// descriptors of / that can do nothing (O_PATH), and lent to the ends of pipes that go to a child.
+// The child gets a copy of the descriptor table up to the highest number
+// that it needs (close_range with CLOSE_RANGE_UNSHARE). So the child's end of
+// a new pipe must have a low number, also where this process has thousands of
+// descriptors open. A small block of low numbers is therefore reserved at the
+// first start. Descriptors of / that can do nothing (O_PATH) hold it, and its
+// numbers are lent to the ends of pipes that go to a child.
 
 const (
 	lowCount = 16 // numbers reserved
 	lowLimit = 64 // a number below this is low: one word of the kernel's bitmap
 )
 
+// Low lends the low numbers of this process.
 var Low Numbers
 
+// Numbers is a block of low numbers, which is held by descriptors that can
+// do nothing.
 type Numbers struct {
 	once sync.Once
-	mu   sync.Mutex     // for what follows
-	base int            // one that is never lent: the source to refill the others from
+	mu   sync.Mutex // guards what follows
+	// A number that is never lent: the source to refill the others from.
+	base int
 	free []int          // held, and not lent
 	ours [lowLimit]bool // held or lent
 }
 
-// Reserve takes the block, once. Where there is none to be had, the library works without.
+// Reserve takes the block, once. Where there is none to be had, the library
+// works without.
 func (l *Numbers) Reserve() {
 	l.once.Do(func() {
 		l.mu.Lock() // another start may be before its own call of this
@@ -54,7 +61,9 @@ func (l *Numbers) Reserve() {
 				Close(fd)
 			}
 		}
-		if len(l.free) < lowCount { // a table that is nearly full, or a low limit: leave the numbers to the program
+		if len(l.free) < lowCount {
+			// A table that is nearly full, or a low limit: leave the numbers to
+			// the program.
 			for _, fd := range l.free {
 				l.ours[fd] = false
 				Close(fd)
@@ -65,8 +74,9 @@ func (l *Numbers) Reserve() {
 	})
 }
 
-// Move returns a low number for the descriptor fd, which is then closed, or fd itself when its number is low or no
-// low one is free. The result is closed by release.
+// Move returns a low number for the descriptor fd, which is then closed, or
+// fd itself when its number is low or no low one is free. The result is closed
+// by Release.
 func (l *Numbers) Move(fd int) int {
 	if fd < lowLimit {
 		return fd
@@ -86,7 +96,8 @@ func (l *Numbers) Move(fd int) int {
 	return n
 }
 
-// Release closes a descriptor that move returned. A number of the block is held again in the same step.
+// Release closes a descriptor that Move returned. A number of the block is held
+// again in the same step.
 func (l *Numbers) Release(fd int) {
 	if fd >= lowLimit {
 		Close(fd)
@@ -102,8 +113,9 @@ func (l *Numbers) Release(fd int) {
 	Close(fd)
 }
 
-// Pipe returns a new pipe. The child gets the end for which childReads says so: it has a low number, where possible, and is
-// closed by release; the other end by Close.
+// Pipe returns a new pipe. The child gets the end for which childReads says so:
+// it has a low number, where possible, and is closed by Release; the other end
+// by Close.
 func (l *Numbers) Pipe(childReads bool) (parent, child int, err error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
@@ -125,9 +137,11 @@ func (l *Numbers) Pipe(childReads bool) (parent, child int, err error) {
 	return parent, l.Move(child), nil
 }
 
-// AboveStreams moves a new descriptor to a number above those of the standard streams, which this process may have closed: what is
-// there would be inherited in their place, and package os takes a broken pipe under the numbers 1 and 2 for this
-// process's own output and ends it. If there is no number left, fd is closed.
+// AboveStreams moves a new descriptor to a number above those of the standard
+// streams, which this process may have closed. What is there would be inherited
+// in their place. And package os takes a broken pipe under the numbers 1 and
+// 2 for this process's own output, and ends the process. If there is no number
+// left, fd is closed.
 func AboveStreams(fd int) (int, error) {
 	if fd > lastStream {
 		return fd, nil
@@ -137,10 +151,12 @@ func AboveStreams(fd int) (int, error) {
 	return n, os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 }
 
-// Close closes a descriptor of this package. The number is free afterwards whatever close says.
+// Close closes a descriptor of this package. The number is free afterwards
+// whatever close says.
 func Close(fd int) { _ = unix.Close(fd) }
 
-// SetNonblock makes this process's end of a new pipe, or a pidfd, non-blocking, which does not fail.
+// SetNonblock makes this process's end of a new pipe, or a pidfd, non-blocking,
+// which does not fail.
 func SetNonblock(fd int) { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK) }
 
 // IsOpen reports whether fd is a descriptor of this process.
@@ -149,7 +165,8 @@ func IsOpen(fd int) bool {
 	return err == nil
 }
 
-// Limit returns the number that a descriptor of this process must be below. (RLIMIT_NOFILE)
+// Limit returns the number that a descriptor of this process must be below.
+// (RLIMIT_NOFILE)
 func Limit() int {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {

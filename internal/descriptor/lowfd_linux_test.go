@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The race detector sees it, where a number is lent before all are reserved: a start by a helper moves descriptors before it reserves any.
+// The race detector sees it, where a number is lent before all are reserved:
+// a start by a helper moves descriptors before it reserves any.
 func TestNumbersAreReservedWhileOtherStartsBorrow(t *testing.T) {
 	testkit.CheckLeaks(t)
 	for range 20 {

@@ -1,3 +1,7 @@
+// Package dry stands in for package run: no child is made, and a function says
+// what the program does. Everything else is as for real.
+//
+// Only package spawn and the tests import it.
 package dry
 
 import (
@@ -48,22 +52,27 @@ type Program struct {
 	Context context.Context // of the program
 	cancel  context.CancelCauseFunc
 
-	running  chan struct{} // closed when it is known that the program runs
-	returned chan struct{} // closed when the function has returned, and the output is written
+	running chan struct{} // closed when it is known that the program runs
+	// Closed when the function has returned, and the output is written.
+	returned chan struct{}
 	killed   chan struct{} // closed when a signal has ended the program
-	over     chan struct{} // closed when the program has ended, by itself or not
-	begun    chan struct{} // closed when the program runs or could not be started
-	startErr error         // why not, once begun is closed
+	// Closed when the program has ended, by itself or not.
+	over chan struct{}
+	// Closed when the program runs or could not be started.
+	begun    chan struct{}
+	startErr error // why not, once begun is closed
 
-	Input   *dryInput
-	outputs [3]*dryOutput // of stdout and stderr; the same for both where they go to the same
-	screen  *dryOutput    // what the terminal shows; nil without
+	Input *dryInput
+	// The outputs of stdout and stderr; one for both where they go to the same.
+	outputs [3]*dryOutput
+	screen  *dryOutput // what the terminal shows; nil without
 
-	// Under p.mu.
+	// Guarded by p.Mu.
 	sig       syscall.Signal // that has ended the program
 	signalled bool
-	signals   chan os.Signal // by which the program gets signals; nil where it does nothing about them
-	pending   []syscall.Signal
+	// The program gets signals by this; nil where it does nothing about them.
+	signals chan os.Signal
+	pending []syscall.Signal
 }
 
 // fakePID is below the pids of dry runs. Linux has none as high; Windows has,
@@ -178,6 +187,8 @@ func (d *Program) GotSignal() bool {
 // notStarted is a program of which it is not known whether it can be started.
 type notStarted struct{}
 
+// LeftMemory reports false: a signal can still keep the program from
+// being started.
 func (notStarted) LeftMemory() bool { return false }
 
 // checkFiles refuses files that have been closed.
@@ -210,7 +221,7 @@ func checkFiles(c *command.Command, streams command.Streams) error {
 	return nil
 }
 
-// ownStream returns a standard stream of this process.
+// ownStream returns a standard stream of the parent.
 func ownStream(n int) *os.File { return [...]*os.File{os.Stdin, os.Stdout, os.Stderr}[n] }
 
 // openStreams connects the standard streams.
@@ -247,7 +258,8 @@ func (d *Program) openStreams() error {
 	return nil
 }
 
-// testkit.OpenTerminal puts a pair of pipes in place of a terminal, if the command has one.
+// openTerminal puts a pair of pipes in place of a terminal, if the
+// command has one.
 func (d *Program) openTerminal() error {
 	if d.cmd.Attributes.PTY == nil {
 		return nil
@@ -316,7 +328,8 @@ func (d *Program) closePipes() {
 	d.closeCallersEnds()
 }
 
-// closeCallersEnds closes the ends that a Process would have given to the caller.
+// closeCallersEnds closes the ends that a Process would have given to
+// the caller.
 func (d *Program) closeCallersEnds() {
 	for _, e := range d.p.Pipes {
 		if e != nil {
@@ -391,7 +404,8 @@ func (d *Program) begin() error {
 	return d.callError()
 }
 
-// endedBefore returns the error of a program that has been ended before it ran, if it was.
+// endedBefore returns the error of a program that has been ended before it ran,
+// if it was.
 func (d *Program) endedBefore() error {
 	p := d.p
 	p.Mu.Lock()
@@ -444,7 +458,9 @@ func (d *Program) start() {
 	d.startLocked()
 }
 
-// Preconditions: p.mu is held.
+// startLocked is start for who has the lock.
+//
+// Preconditions: d.p.Mu is held.
 func (d *Program) startLocked() {
 	p := d.p
 	if process.IsClosed(d.running) || d.sig != 0 {
@@ -457,7 +473,8 @@ func (d *Program) startLocked() {
 	}
 }
 
-// StartHandling says that the program runs, as start, and handles signals itself. Both at once: who sees it run may send one.
+// StartHandling says that the program runs, as start does, and that it handles
+// signals itself. Both at once: who sees it run may send one.
 func (d *Program) StartHandling() <-chan os.Signal {
 	d.p.Mu.Lock()
 	defer d.p.Mu.Unlock()
@@ -469,8 +486,7 @@ func (d *Program) StartHandling() <-chan os.Signal {
 }
 
 // deliver gives the program a signal.
-//
-// Preconditions: p.mu is held and the program has not ended.
+// Preconditions: d.p.Mu is held and the program has not ended.
 func (d *Program) deliver(sig syscall.Signal) error {
 	d.signalled = d.signalled || sig != 0
 	switch {
@@ -492,7 +508,8 @@ func (d *Program) deliver(sig syscall.Signal) error {
 	return nil
 }
 
-// waitEnd waits until the program has ended, and says how. If startErr is not nil it never ran.
+// waitEnd waits until the program has ended, and says how. If startErr is not
+// nil it never ran.
 func (d *Program) waitEnd(startErr error) {
 	p := d.p
 	if startErr == nil {

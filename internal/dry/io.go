@@ -17,20 +17,23 @@ import (
 
 // dryInput is the standard input of a dry run.
 type dryInput struct {
-	d       *Program
-	data    bytes.Reader // where there is no source
-	source  io.Reader
-	pipe    *os.File        // the source, where that is ours
-	callers transfer.Reader // the source, where that is a reader of the caller's
-	chunks  chan []byte     // from the source
+	d      *Program
+	data   bytes.Reader // where there is no source
+	source io.Reader
+	pipe   *os.File // the source, where that is ours
+	// The source, where that is a reader of the caller's.
+	callers transfer.Reader
+	chunks  chan []byte // from the source
 	rest    []byte
-	done    chan struct{} // closed when nothing is read from the source any more
+	// Closed when nothing is read from the source any more.
+	done chan struct{}
 
 	mu      sync.Mutex
 	pumping bool
 }
 
-// Read reads from the source by way of a goroutine, which may be left behind in a Read of the caller's when the program is ended.
+// Read reads from the source by way of a goroutine, which may be left behind in
+// a Read of the caller's when the program is ended.
 func (in *dryInput) Read(b []byte) (int, error) {
 	if in.source == nil {
 		return in.data.Read(b)
@@ -55,7 +58,8 @@ func (in *dryInput) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// startPump starts to read from the source, if nothing does. When the program has ended, it is only to be emptied.
+// startPump starts to read from the source, if nothing does. When the program
+// has ended, it is only to be emptied.
 func (in *dryInput) startPump(empty bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -87,7 +91,8 @@ func (in *dryInput) pump() {
 	}
 }
 
-// end is called when the program has ended. It returns the error of the caller's reader.
+// end is called when the program has ended. It returns the error of the
+// caller's reader.
 func (in *dryInput) end() error {
 	if in.pipe != nil {
 		in.startPump(true) // or who writes to it finds that nobody reads
@@ -139,6 +144,7 @@ func (o *dryOutput) write(s string) {
 	}
 }
 
+// writeSome writes the beginning of s, and returns how much of it.
 func (o *dryOutput) writeSome(s string) int {
 	switch {
 	case o.captured:
@@ -155,12 +161,14 @@ func (o *dryOutput) writeSome(s string) int {
 	return len(b)
 }
 
-// fail takes the error of a writer. A pipe that nobody reads gives the program a signal.
+// fail takes the error of a writer. A pipe that nobody reads gives the program
+// a signal.
 func (o *dryOutput) fail(err error) {
 	o.failed = true
 	ours := o.w != io.Writer(&o.callers)
 	switch {
-	case o.pipe != nil && errors.Is(err, os.ErrClosed): // because the program has ended
+	case o.pipe != nil && errors.Is(err, os.ErrClosed):
+		// This is because the program has ended.
 	case o.pipe != nil || ours && errors.Is(err, syscall.EPIPE):
 		_ = o.d.p.Signal(syscall.SIGPIPE) // it may have ended
 	default:
@@ -168,7 +176,8 @@ func (o *dryOutput) fail(err error) {
 	}
 }
 
-// join waits for who writes, but once ended is closed only for transfer.PipeWait more. It reports whether there is nobody any more.
+// join waits for who writes, but once ended is closed only for
+// transfer.PipeWait more. It reports whether there is nobody any more.
 func (o *dryOutput) join(ended <-chan struct{}) bool {
 	var timeout <-chan time.Time
 	for {
@@ -186,8 +195,9 @@ func (o *dryOutput) join(ended <-chan struct{}) bool {
 	}
 }
 
-// write writes to both outputs: one after the other, but at the same time where somebody may read them in the other order. What is written last ends
-// the outputs, as far as they are pipes.
+// write writes to both outputs: one after the other, but at the same time where
+// somebody may read them in the other order. What is written last ends the
+// outputs, as far as they are pipes.
 func (d *Program) write(out, errs string, last bool) {
 	write := func(o *dryOutput, s string) {
 		o.write(s)
@@ -214,8 +224,9 @@ func (d *Program) write(out, errs string, last bool) {
 	}
 }
 
-// endTransfers ends all transfers of a program that has ended. It reports whether an output was given up on, because the context had ended, and
-// returns the first error of a reader or writer.
+// endTransfers ends all transfers of a program that has ended. It reports
+// whether an output was given up on, because the context had ended, and returns
+// the first error of a reader or writer.
 func (d *Program) endTransfers() (cut bool, err error) {
 	err = d.wrap(command.Stdin, d.Input.end())
 	if d.screen != nil { // to which no stream may go
@@ -239,6 +250,7 @@ func (d *Program) endTransfers() (cut bool, err error) {
 	return cut, err
 }
 
+// wrap says to which stream an error belongs.
 func (d *Program) wrap(n int, err error) error {
 	if err == nil {
 		return nil
@@ -246,7 +258,8 @@ func (d *Program) wrap(n int, err error) error {
 	return fmt.Errorf("%s: %w", command.StreamNames[n], err)
 }
 
-// takeOutput sets what was captured and returns the end of standard error, where that is kept.
+// takeOutput sets what was captured and returns the end of standard error,
+// where that is kept.
 func (d *Program) takeOutput() (tail []byte) {
 	for n := command.Stdout; n <= command.Stderr; n++ {
 		o := d.outputs[n]

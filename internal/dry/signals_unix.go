@@ -4,7 +4,8 @@ package dry
 
 import "syscall"
 
-// endsProgram reports whether a signal ends a program that has done nothing about it. (signal(7); stopping is not ending)
+// endsProgram reports whether a signal ends a program that has done nothing
+// about it. (signal(7); stopping is not ending)
 func endsProgram(sig syscall.Signal) bool {
 	switch sig {
 	case 0, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGURG, syscall.SIGWINCH:

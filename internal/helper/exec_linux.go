@@ -8,18 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec runs p, which ends in execve, on a thread of its own, and returns only when an op has failed. That thread then
-// ends: what CLONE_FS and CLOSE_RANGE_UNSHARE have made its own (descriptors, directory, umask) ends with it, and so do
-// its credentials and its signal mask. Limits, dispositions, session and group are the process's.
+// Exec runs p, which ends in execve, on a thread of its own, and returns
+// only when an op has failed. That thread then ends: what CLONE_FS and
+// CLOSE_RANGE_UNSHARE have made its own (descriptors, directory, umask) ends
+// with it, and so do its credentials and its signal mask. Limits, dispositions,
+// session and group are the process's.
 func Exec(p *program.Program) program.Failure {
 	result := make(chan program.Failure)
 	go func() {
-		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		// Without an unlock, the thread ends with the goroutine.
+		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
 			result <- Run(p)
 			return
 		}
-		// The main thread cannot end, and /proc/self shows it. While this goroutine keeps it, another gets another.
+		// The main thread cannot end, and /proc/self shows it. While this
+		// goroutine keeps it, another gets another.
 		f := Exec(p)
 		runtime.UnlockOSThread()
 		result <- f
@@ -27,10 +31,12 @@ func Exec(p *program.Program) program.Failure {
 	return <-result
 }
 
-// Run makes the calls of p, none of which is a hook, one after the other on the current thread, until one fails or p ends.
+// Run makes the calls of p, none of which is a hook, one after the other on the
+// current thread, until one fails or p ends.
 func Run(p *program.Program) program.Failure { return runOps(p, 0, nil) }
 
-// runOps is Run from a call on, with a function that is called before each call, and reports whether it has made it.
+// runOps is Run from a call on, with a function that is called before each
+// call, and reports whether it has made it.
 func runOps(p *program.Program, first int, before func(i int) (done bool)) program.Failure {
 	for i := first; i < p.Len(); i++ {
 		if before != nil && before(i) {
@@ -38,7 +44,9 @@ func runOps(p *program.Program, first int, before func(i int) (done bool)) progr
 		}
 		op := p.At(i)
 		call := syscall.RawSyscall6
-		if op.Nr == unix.SYS_READ { // of the gate, which may last: else the runtime's monitor would wake up all the time
+		if op.Nr == unix.SYS_READ {
+			// It is that of the gate, which may last: else the runtime's
+			// monitor would wake up all the time.
 			call = syscall.Syscall6
 		}
 		r, _, errno := call(op.Nr, op.Args[0], op.Args[1], op.Args[2], op.Args[3], op.Args[4], op.Args[5])

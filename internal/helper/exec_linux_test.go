@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helpers are run in a process of their own, this test binary with an argument that names one: the programs that they run
-// change the process or end it.
+// helpers are run in a process of their own, this test binary with an argument
+// that names one: the programs that they run change the process or end it.
 var helpers = map[string]func(args []string) error{
 	"flags":         runFlags,
 	"leave":         runLeave,
@@ -108,7 +108,8 @@ func runFlags(args []string) error {
 		}, fail(1, 0)},
 		{func(p *program.Program) { p.AddOp(unix.SYS_READ, program.Retry, badFD, 0, 0) }, fail(0, unix.EBADF)},
 		{func(p *program.Program) { p.AddOp(unix.SYS_UMASK, program.Leave, 0) }, func(*program.Program) error {
-			// The mask that was left behind is 0, so the second call does not leave.
+			// The mask that was left behind is 0, so the second call does
+			// not leave.
 			p, err := program.New(0)
 			if err != nil {
 				return err
@@ -125,7 +126,8 @@ func runFlags(args []string) error {
 			p.Link(file, write, 0)
 			p.Expect(write, 4)
 		}, end},
-		{func(p *program.Program) { // a result that is not expected is no less a result
+		{func(p *program.Program) {
+			// A result that is not expected is no less a result.
 			copied := p.Add(program.SysFcntl, 0, unix.F_DUPFD_CLOEXEC, 200)
 			p.StoreStatus(copied)
 		}, func(p *program.Program) error {
@@ -165,14 +167,16 @@ func runLeave([]string) error {
 	return fmt.Errorf("still there: %+v", Run(p))
 }
 
-// TestRunRetriesAfterEINTR interrupts rt_sigtimedwait by a stop and its end (signal(7)).
+// TestRunRetriesAfterEINTR interrupts rt_sigtimedwait by a stop and its end
+// (signal(7)).
 func TestRunRetriesAfterEINTR(t *testing.T) {
 	for flags, want := range map[program.Flag]string{
 		0:             fmt.Sprintf("%+v\n", program.Failure{Op: 1, Errno: unix.EINTR}),
 		program.Retry: fmt.Sprintf("%+v\n", program.Failure{Op: 2}),
 	} {
 		cmd := helperCommand(t, "interrupted", strconv.Itoa(int(flags)))
-		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1") // or else Go interrupts the call itself
+		// Without this, Go interrupts the call itself.
+		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
 		stdout, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
@@ -197,7 +201,8 @@ func TestRunRetriesAfterEINTR(t *testing.T) {
 	}
 }
 
-// waits reports whether the thread is in a call that waits, with SIGUSR2 blocked by the call before.
+// waits reports whether the thread is in a call that waits, with SIGUSR2
+// blocked by the call before.
 func waits(t *testing.T, pid, tid int) bool {
 	blocked, err := strconv.ParseUint(status(t, pid, tid, "SigBlk"), 16, 64)
 	require.NoError(t, err)
@@ -268,8 +273,8 @@ func TestAnExecThatFailsOnTheMainThreadLeavesTheProcessAsItWas(t *testing.T) {
 	runHelper(t, "exec-fails-on")
 }
 
-// execFailsOnMainThread makes it likely that the goroutine that would run the program is first put on the main thread, which
-// cannot end.
+// execFailsOnMainThread makes it likely that the goroutine that would run the
+// program is first put on the main thread, which cannot end.
 func execFailsOnMainThread([]string) error {
 	runtime.GOMAXPROCS(1)
 	for range 20 {
@@ -349,7 +354,8 @@ func seen() (string, error) {
 	return fmt.Sprint(dir, fds, mask, os.Getuid(), os.Geteuid()), nil
 }
 
-// everyThreadIsAsBefore checks that no thread is left with what the program has given to its own.
+// everyThreadIsAsBefore checks that no thread is left with what the program has
+// given to its own.
 func everyThreadIsAsBefore() error {
 	files, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(files) == 0 {

@@ -10,17 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Image is what a helper gets: descriptors, all that it needs to know of them, and the program.
+// Image is what a helper gets: descriptors, all that it needs to know of them,
+// and the program.
 //
-// It travels in a sealed memfd: nobody can change it once the helper has looked at it.
+// It travels in a sealed memfd: nobody can change it once the helper has looked
+// at it.
 type Image struct {
 	Program *program.Program
 	// Report is the descriptor of a Report.
 	Report int
-	// Kept are further descriptors that the program needs until execve, which closes them.
+	// Kept are further descriptors that the program needs until execve, which
+	// closes them.
 	Kept []int
-	// Only, unless nil, are the descriptors that the new program gets. Whatever else was inherited is closed before anything
-	// happens.
+	// Only, unless nil, are the descriptors that the new program gets. Whatever
+	// else was inherited is closed before anything happens.
 	Only []int
 
 	first int // the place of the program's first call in the whole list

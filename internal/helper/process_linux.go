@@ -19,28 +19,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is the helper that this process is, from its initialisation to its end; nil where it is none.
+// process is the helper that this process is, from its initialisation to its
+// end; nil where it is none.
 var process *running
 
 // running is an image that is being run.
 type running struct {
 	*Image
 	report *Report
-	image  int         // its descriptor
-	start  int         // the call to begin with
-	fork   int         // the call that forks a daemon; -1 without, and in the daemon
-	hook   int         // the call of a hook; -1 without
-	found  atomic.Bool // it is registered
+	image  int // its descriptor
+	start  int // the call to begin with
+	// The call that forks a daemon; -1 without, and in the daemon.
+	fork  int
+	hook  int         // the call of a hook; -1 without
+	found atomic.Bool // it is registered
 }
 
-// daemonMark, behind the number of the image, says that a helper is the daemon which another one of the same image has forked.
+// daemonMark, behind the number of the image, says that a helper is the daemon
+// which another one of the same image has forked.
 const daemonMark = "+"
 
-// refused is the exit code of a process that was started as a helper, and cannot be one.
+// refused is the exit code of a process that was started as a helper, and
+// cannot be one.
 const refused = 126
 
-// Where this process was started as a helper, it runs its program now, or, where that calls a hook, when the hook is registered. Only an
-// unprivileged user's own privileges are at stake: a process with more of them than the user who has started it is no helper.
+// Where this process was started as a helper, it runs its program now, or,
+// where that calls a hook, when the hook is registered. Only an unprivileged
+// user's own privileges are at stake: a process with more of them than the user
+// who has started it is no helper.
 func init() {
 	if len(os.Args) != 2 || os.Args[0] != Name || secure.Mode() {
 		return
@@ -102,8 +108,9 @@ func open(arg string) (*running, error) {
 	return h, nil
 }
 
-// closeInherited closes all that was inherited but what is wanted. What this process has opened itself has the close-on-exec flag, which
-// nothing inherited can have; execve closes it.
+// closeInherited closes all that was inherited but what is wanted. What this
+// process has opened itself has the close-on-exec flag, which nothing inherited
+// can have; execve closes it.
 func closeInherited(wanted []int) error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -132,10 +139,12 @@ func resume(name string, f func(string) error) {
 	}
 }
 
-// watch ends a helper that has reached the main function: its hook was not registered, as it was in the process that started it. An initialisation that
+// watch ends a helper that has reached the main function: its hook was not
+// registered, as it was in the process that started it. An initialisation that
 // lasts is looked at less and less often.
 func (h *running) watch() {
-	stacks, since := make([]byte, 1<<16), time.Now() // the main goroutine's comes first, and what it was called by last
+	// The main goroutine's stack comes first, and what it was called by last.
+	stacks, since := make([]byte, 1<<16), time.Now()
 	var look func()
 	look = func() {
 		if h.found.Load() {
@@ -170,8 +179,9 @@ func (h *running) run(hook func(string) error) {
 	}))
 }
 
-// leave does what call i cannot do for a Go process, which has more threads than a fork would copy: it starts the daemon as a helper of its own, with the same
-// descriptors, which goes on behind that call. It does not return.
+// leave does what call i cannot do for a Go process, which has more threads
+// than a fork would copy: it starts the daemon as a helper of its own, with the
+// same descriptors, which goes on behind that call. It does not return.
 func (h *running) leave(i int) {
 	setMask(everySignal &^ Faults) // which the daemon inherits
 	files := make([]uintptr, slices.Max(h.Only)+1)
@@ -231,7 +241,8 @@ func (h *running) call(hook func(string) error, i int, arg string) {
 	h.report.pass()
 }
 
-// lost returns an error that names a descriptor which the hook has closed, and which the program or the report of its failure may need.
+// lost returns an error that names a descriptor which the hook has closed, and
+// which the program or the report of its failure may need.
 func (h *running) lost() error {
 	for _, n := range h.Kept {
 		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err != nil {
@@ -243,7 +254,8 @@ func (h *running) lost() error {
 
 const everySignal = ^uint64(0)
 
-// Faults are the signals by which the kernel reports a fault of the code itself, as a mask. The Go runtime makes panics of them.
+// Faults are the signals by which the kernel reports a fault of the code
+// itself, as a mask. The Go runtime makes panics of them.
 const Faults = 1<<(unix.SIGILL-1) | 1<<(unix.SIGTRAP-1) | 1<<(unix.SIGBUS-1) | 1<<(unix.SIGFPE-1) | 1<<(unix.SIGSEGV-1)
 
 // setMask sets the signal mask of this thread.

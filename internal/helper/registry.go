@@ -1,7 +1,10 @@
-// Package helper runs a program by an ordinary Go loop: on a thread of this process, which it replaces, or in a helper.
+// Package helper runs a program by an ordinary Go loop: on a thread of this
+// process, which it replaces, or in a helper.
 //
-// A helper is this process's own executable, started once more with a program to run in place of its main function. That costs a
-// start of the Go runtime, and gives what a child that was only cloned cannot have: Go code, and no assembly.
+// A helper is this process's own executable, started once more with a program
+// to run in place of its main function. That costs a start of the Go runtime,
+// and gives what a child that was only cloned cannot have: Go code, and
+// no assembly.
 package helper
 
 import (
@@ -11,7 +14,8 @@ import (
 	"sync"
 )
 
-// Name is the argument 0 of a helper. Its only other argument is the number of the descriptor with its [Image], with a mark where it is a daemon.
+// Name is the argument 0 of a helper. Its only other argument is the number of
+// the descriptor with its [Image], with a mark where it is a daemon.
 const Name = "spawn-helper"
 
 // Executable is this process's, and the helper's.
@@ -23,8 +27,10 @@ var hooks struct {
 	byName map[string]bool
 }
 
-// Register names a function that a helper may have to call. Where this process is a helper with a program that calls it, the program runs now,
-// and Register does not return. It panics for an empty or known name, a nil function, and after the initialisation of the program.
+// Register names a function that a helper may have to call. Where this process
+// is a helper with a program that calls it, the program runs now, and Register
+// does not return. It panics for an empty or known name, a nil function, and
+// after the initialisation of the program.
 func Register(name string, f func(arg string) error) {
 	quoted := "spawn: RegisterHook(" + strconv.Quote(name) + "): "
 	switch {
@@ -48,8 +54,8 @@ func Register(name string, f func(arg string) error) {
 	resume(name, f)
 }
 
-// initialising reports whether the caller was called, directly or not, by the initialisation of a package: by then the main function
-// does not run yet.
+// initialising reports whether the caller was called, directly or not, by the
+// initialisation of a package: by then the main function does not run yet.
 func initialising() bool {
 	var pcs [64]uintptr
 	for skip := 1; ; skip += len(pcs) {

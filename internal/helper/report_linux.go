@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is a page of memory that a helper shares with the process that started it, until the helper execs or ends. It needs no system
-// call, which a seccomp filter may refuse, and no descriptor, which a hook may close.
+// Report is a page of memory that a helper shares with the process that started
+// it, until the helper execs or ends. It needs no system call, which a seccomp
+// filter may refuse, and no descriptor, which a hook may close.
 type Report struct{ page []byte }
 
 const reportSize = 4096
@@ -32,7 +33,8 @@ const (
 	stateFailed
 )
 
-// NewReport returns a report and the descriptor by which the helper finds it. The caller closes both.
+// NewReport returns a report and the descriptor by which the helper finds it.
+// The caller closes both.
 func NewReport() (*Report, int, error) {
 	fd, err := unix.MemfdCreate("spawn-report", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -68,7 +70,8 @@ func (r *Report) get(at int) uint64 { return binary.NativeEndian.Uint64(r.page[a
 // fork says that there is a daemon.
 func (r *Report) fork(pid int) { r.set(atDaemon, uint64(pid)) }
 
-// Daemon returns the pid of the daemon that a helper has forked, 0 if there is none.
+// Daemon returns the pid of the daemon that a helper has forked, 0 if there
+// is none.
 //
 // Preconditions: the helper has ended.
 func (r *Report) Daemon() int { return int(r.get(atDaemon)) }
@@ -87,12 +90,15 @@ func (r *Report) fail(f program.Failure) {
 	r.set(atState, stateFailed)
 }
 
-// Passed reports whether the helper has got past its hook, if there is one, or has said why not.
+// Passed reports whether the helper has got past its hook, if there is one, or
+// has said why not.
 //
-// Preconditions: the helper has exec'ed or ended, or has closed its end of the status pipe.
+// Preconditions: the helper has exec'ed or ended, or has closed its end of the
+// status pipe.
 func (r *Report) Passed() bool { return r.get(atState) != stateNone }
 
-// Execs reports whether nothing but execve is left to do, or has been done, or nothing at all will be.
+// Execs reports whether nothing but execve is left to do, or has been done, or
+// nothing at all will be.
 func (r *Report) Execs() bool { return r.get(atState) >= stateExecs }
 
 // Failure returns what has failed, if anything has.

@@ -2,10 +2,13 @@
 
 // Package nofile knows the limit of open descriptors as this process got it.
 //
-// When package syscall is initialised, it raises the soft limit to one below the hard one, for this process only:
-// os/exec gives the original back to its children. The original is private to package syscall, so this package
-// reads it first. It imports nothing, and its path sorts before that of syscall, so it is initialised earlier: packages are
-// initialised in the order of their paths once all that they import is (https://go.dev/ref/spec#Program_initialization).
+// When package syscall is initialised, it raises the soft limit to one
+// below the hard one, for this process only: os/exec gives the original
+// back to its children. The original is private to package syscall, so
+// this package reads it first. It imports nothing, and its path sorts
+// before that of syscall, so it is initialised earlier: packages are
+// initialised in the order of their paths once all that they import is
+// (https://go.dev/ref/spec#Program_initialization).
 package nofile
 
 // limit is a struct rlimit.
@@ -23,8 +26,9 @@ func current() (l limit) {
 //go:noescape
 func getrlimit(l *limit)
 
-// Original returns the limit as this process got it, and whether it differs from the current one because the Go runtime
-// raised it. A limit that the program itself has set is taken for the runtime's only where it is the same.
+// Original returns the limit as this process got it, and whether it differs
+// from the current one because the Go runtime raised it. A limit that the
+// program itself has set is taken for the runtime's only where it is the same.
 func Original() (soft, hard uint64, raised bool) {
 	now := current()
 	raised = now.soft == now.hard-1 && original.soft < now.soft && original.hard == now.hard

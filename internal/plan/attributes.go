@@ -14,27 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcFile is a file of the child's own directory of /proc, which the child opens early, while its place is still there, and
-// writes later.
+// ProcFile is a file of the child's own directory of /proc, which the child
+// opens early, while its place is still there, and writes later.
 type ProcFile struct {
 	Path string
 	text string
-	Base string // stands before the number that the file shows, to write that back
-	open int    // the op
+	// Base stands before the number that the file shows, to write that back.
+	Base string
+	open int // the op
 }
 
-// Paths that mean the calling process, or, for a command that replaces this process, the calling thread.
+// Paths that mean the calling process, or, for a command that replaces this
+// process, the calling thread.
 const (
-	oomScoreAdjFile    = "/proc/thread-self/oom_score_adj"
-	coredumpFilterFile = "/proc/self/coredump_filter" // of the memory, and not among a thread's files
+	oomScoreAdjFile = "/proc/thread-self/oom_score_adj"
+	// This one is the memory's, and not among a thread's files.
+	coredumpFilterFile = "/proc/self/coredump_filter"
 )
 
-// checkAttributes opens what the child needs of files, and looks at what can be wrong with the rest.
+// checkAttributes opens what the child needs of files, and looks at what can be
+// wrong with the rest.
 func (pl *Plan) checkAttributes() error {
 	a := &pl.Command.Attributes
 	if a.SetOOMScoreAdj {
 		pl.ProcFiles = append(pl.ProcFiles, ProcFile{Path: oomScoreAdjFile, text: strconv.Itoa(a.OOMScoreAdj)})
-		// Or the kernel would give this process, which shares the memory, the same value.
+		// Or the kernel would give the parent, which shares the memory, the
+		// same value.
 		pl.CloneOptions.VFork = !pl.CloneOptions.OwnMemory && pl.Options.Executor == Direct
 	}
 	if a.SetCoredumpFilter {
@@ -87,7 +92,8 @@ func (pl *Plan) openTTY() error {
 	return nil
 }
 
-// openSelf opens a descriptor by which the child sees whether this process still lives, where it cannot tell by getppid.
+// openSelf opens a descriptor by which the child sees whether the parent still
+// lives, where it cannot tell by getppid.
 func (pl *Plan) openSelf() error {
 	n := &pl.Command.Namespaces
 	if pl.Command.Attributes.DeathSignal == 0 || n.Fresh&unix.CLONE_NEWPID == 0 && !n.Joins(unix.CLONE_NEWPID) {
@@ -158,15 +164,17 @@ func (pl *Plan) changeRoot() {
 	}
 }
 
-// joinKeyring comes after the credentials have changed: the keyring is the new user's.
+// joinKeyring comes after the credentials have changed: the keyring is the
+// new user's.
 func (pl *Plan) joinKeyring() {
 	if pl.Command.Attributes.OwnKeyring {
 		pl.Program.Add(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
 	}
 }
 
-// parentDeathSignal comes after the credentials have changed, which clears it. If this process has ended before, no signal comes, and the
-// child sees it by itself.
+// parentDeathSignal comes after the credentials have changed, which clears
+// it. If the parent has ended before, no signal comes, and the child sees that
+// by itself.
 func (pl *Plan) parentDeathSignal() {
 	p, sig := pl.Program, pl.Command.Attributes.DeathSignal
 	if sig == 0 {
@@ -174,7 +182,7 @@ func (pl *Plan) parentDeathSignal() {
 	}
 	p.Add(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(sig))
 	switch {
-	case pl.Mode == InPlace: // the parent is not this process
+	case pl.Mode == InPlace: // the parent is another process than this one
 	case pl.fds.self >= 0:
 		fds := p.Alloc(8) // struct pollfd
 		b := p.Bytes(fds, 8)

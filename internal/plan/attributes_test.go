@@ -92,7 +92,8 @@ func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	out, err := spawn.New("uname", "-m").SetPersonality(spawn.PersonalityLinux32).Output(context.Background())
 	require.NoError(t, err)
-	// On other processors the kernel tells its own, unless it was built for 32-bit programs too.
+	// On other processors the kernel tells its own, unless it was built for
+	// 32-bit programs too.
 	if want, ok := map[string]string{"386": "i686\n", "amd64": "i686\n", "arm64": "armv8l\n"}[runtime.GOARCH]; ok {
 		require.Equal(t, want, string(out))
 	}
@@ -106,7 +107,8 @@ func TestSetPersonalityIsTheProgramsAlone(t *testing.T) {
 }
 
 func TestAPrivateKeyringIsNewAndTheUsers(t *testing.T) {
-	runtime.LockOSThread() // the keyring is the thread's, which ends with the test
+	// The keyring is the thread's, which ends with the test.
+	runtime.LockOSThread()
 	own, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
 	testkit.Needs(t, "keyrings", err, errors.ErrUnsupported, unix.EPERM)
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
@@ -201,7 +203,8 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 	}
 }
 
-// TestANewCgroupNamespaceStartsAtTheChildsCgroup: there the program sees no cgroup but its own.
+// TestANewCgroupNamespaceStartsAtTheChildsCgroup: there the program sees no
+// cgroup but its own.
 func TestANewCgroupNamespaceStartsAtTheChildsCgroup(t *testing.T) {
 	testkit.NeedsRoot(t, "to make a namespace")
 	dir := testkit.NewCgroup(t)
@@ -289,18 +292,21 @@ func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThread(t *testing.T) {
 	}
 }
 
-// onThreadThatEnds calls f and returns when the thread has ended that has called it.
+// onThreadThatEnds calls f and returns when the thread has ended that has
+// called it.
 func onThreadThatEnds(t testing.TB, f func()) {
 	tid := make(chan int)
 	var call func()
 	call = func() {
-		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		// Without an unlock, the thread ends with the goroutine.
+		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
 			f()
 			tid <- unix.Gettid()
 			return
 		}
-		// The main thread does not end. While this goroutine keeps it, another gets another.
+		// The main thread does not end. While this goroutine keeps it, another
+		// gets another.
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -317,7 +323,8 @@ func onThreadThatEnds(t testing.TB, f func()) {
 	})
 }
 
-// A process in a pid namespace that was joined is cloned by a thread which would otherwise end.
+// A process in a pid namespace that was joined is cloned by a thread which
+// would otherwise end.
 func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThreadThatHasJoined(t *testing.T) {
 	testkit.NeedsRoot(t, "to join namespaces")
 	testkit.CheckLeaks(t)
@@ -326,7 +333,8 @@ func TestTheParentDeathSignalDoesNotComeWithTheEndOfAThreadThatHasJoined(t *test
 	require.NoError(t, err)
 	defer f.Close()
 	c := spawn.New("/bin/cat").JoinNamespace(spawn.PIDNamespace, f).SetParentDeathSignal(unix.SIGKILL).PipeStdin().PipeStdout()
-	for range testkit.Rounds(100, 20) { // the thread may end before the child asks for the signal
+	for range testkit.Rounds(100, 20) {
+		// The thread may end before the child asks for the signal.
 		p, err := c.Start(context.Background())
 		require.NoError(t, err)
 		_, err = io.WriteString(p.Stdin(), "alive\n")
@@ -351,7 +359,8 @@ func deathCommands() map[string]*spawn.Command {
 	}
 }
 
-// parentOfSleep starts a program that gets SIGKILL when this process ends, says so, and waits.
+// parentOfSleep starts a program that gets SIGKILL when this process ends, says
+// so, and waits.
 func parentOfSleep(args []string) int {
 	c := deathCommands()[args[0]]
 	c.PassFDAs(os.NewFile(3, "alive"), 3)
@@ -377,7 +386,8 @@ func TestTheParentDeathSignalComesWithTheEndOfTheProcess(t *testing.T) {
 			require.NoError(t, p.Signal(unix.SIGKILL))
 			var exit *spawn.ExitError
 			require.ErrorAs(t, p.Wait(), &exit)
-			_, err = alive.Read(make([]byte, 1)) // which the program keeps open as long as it lives
+			// The program keeps the other end open as long as it lives.
+			_, err = alive.Read(make([]byte, 1))
 			require.ErrorIs(t, err, io.EOF)
 			require.NoError(t, p.Stdout().Close())
 		})
@@ -392,7 +402,8 @@ func parentOfFrozen(args []string) int {
 	return endHelper(c.SetCgroup(args[1]).Run(context.Background()))
 }
 
-// The parent ends before the child has asked for the signal, which then never comes.
+// The parent ends before the child has asked for the signal, which then
+// never comes.
 func TestAChildWhoseParentIsGoneNeverRunsTheProgram(t *testing.T) {
 	for name, c := range deathCommands() {
 		if testkit.Wanted(c).Attributes.SetOOMScoreAdj {
@@ -480,7 +491,8 @@ func TestBadAttributesAreBadCalls(t *testing.T) {
 	require.ErrorIs(t, spawn.New("/bin/true").SetControllingTTY(file).Run(context.Background()), os.ErrClosed)
 }
 
-// execAttributes tries to replace this process, which fails, and looks at what it is afterwards.
+// execAttributes tries to replace this process, which fails, and looks at what
+// it is afterwards.
 func execAttributes([]string) int {
 	look := func() string {
 		var b strings.Builder
@@ -488,7 +500,8 @@ func execAttributes([]string) int {
 			text, err := os.ReadFile("/proc/self/" + name)
 			fmt.Fprintf(&b, "%s: %s %v\n", name, text, err)
 		}
-		// Its file is the main thread's, and for that thread alone, or a privileged process.
+		// Its file is the main thread's, and for that thread alone, or
+		// a privileged process.
 		slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 		fmt.Fprintln(&b, "timer slack:", slack, err)
 		fmt.Fprintln(&b, plan.GetAction(unix.SIGHUP).Handler, plan.GetAction(unix.SIGURG).Handler)
@@ -518,8 +531,9 @@ func TestAttributesOfAProgramThatReplacesThisProcess(t *testing.T) {
 	require.ErrorContains(t, spawn.New("/bin/true").SetCgroup("/").Exec(), "Exec: a cgroup is for a child")
 }
 
-// While children with other credentials share the memory this process is not dumpable, and then files in /proc of children are root's: that
-// must not be in the way of those that write there, or whose maps this process writes.
+// While children with other credentials share the memory the parent is not
+// dumpable, and then files in /proc of children are root's. That must not be in
+// the way of those that write there, or whose maps the parent writes.
 func TestManyAttributesAtOnceFromManyGoroutines(t *testing.T) {
 	testkit.CheckLeaks(t)
 	own := testkit.ReadFile(t, "/proc/self/oom_score_adj") + testkit.ReadFile(t, "/proc/self/coredump_filter")

@@ -54,17 +54,20 @@ func (pl *Plan) boundingSet() {
 	}
 }
 
-// dropBounding drops a capability from the bounding set. Where it has gone already, that needs no privilege.
+// dropBounding drops a capability from the bounding set. Where it has gone
+// already, that needs no privilege.
 func (pl *Plan) dropBounding(n uintptr) {
 	if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, n, 0, 0, 0); err == nil && in == 0 {
-		// Asked again in the child, as the set is that of the thread which clones.
+		// Asked again in the child, as the set is that of the thread
+		// which clones.
 		pl.Program.Expect(pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, n), 0)
 		return
 	}
 	pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
 }
 
-// capabilities comes after credentials have changed. The permitted set has survived that; the effective one has not.
+// capabilities comes after credentials have changed. The permitted set has
+// survived that; the effective one has not.
 func (pl *Plan) capabilities() {
 	s := &pl.Command.Caps
 	if !s.ChangesSets() {

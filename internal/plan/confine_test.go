@@ -51,7 +51,8 @@ func TestAFilterThatKillsInExecveEndsTheChildOnly(t *testing.T) {
 	filter := testkit.FilterOf(unix.SYS_EXECVE, unix.SECCOMP_RET_KILL_PROCESS, 0)
 	var limit unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_CORE, &limit))
-	c := spawn.New("/bin/true").SetSeccompFilter(filter).SetRlimit(unix.RLIMIT_CORE, limit.Max, limit.Max) // would dump core
+	// The program would dump core.
+	c := spawn.New("/bin/true").SetSeccompFilter(filter).SetRlimit(unix.RLIMIT_CORE, limit.Max, limit.Max)
 	for range 20 {
 		status, err := c.SetWorkingDirectory(t.TempDir()).RunStatus(context.Background())
 		require.NoError(t, err)
@@ -80,7 +81,8 @@ func TestTheLongestFilterIsTaken(t *testing.T) {
 	require.NoError(t, spawn.New("/bin/true").SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 4096)).Run(context.Background()))
 }
 
-// A setuid-root file gives an ordinary user root by os/exec, and not by spawn with no_new_privs.
+// A setuid-root file gives an ordinary user root by os/exec, and not by spawn
+// with no_new_privs.
 func TestASetuidFileGivesNothingUnderNoNewPrivs(t *testing.T) {
 	testkit.NeedsRoot(t, "to make a setuid file")
 	t.Setenv("GORACE", "atexit_sleep_ms=0")

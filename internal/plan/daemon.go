@@ -11,13 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A daemon is forked by the child that this process clones: the first parent. That one makes a session and takes its place among the descriptors; then
-// it forks the daemon, which does the rest, and ends. The kernel writes the daemon's pid into the program's memory before the daemon does anything.
+// A daemon is forked by the child that the calling process clones: the first
+// parent. That one makes a session and puts the descriptors to their numbers.
+// Then it forks the daemon, which does the rest, and ends. The kernel writes
+// the daemon's pid into the program's memory before the daemon does anything.
 //
-// Where only a helper can be started, that one is the first parent, and its daemon another helper that it starts to go on with the rest.
+// Where only a helper can be started, that one is the first parent, and its
+// daemon another helper that it starts to go on with the rest.
 //
-// A pid may be another process's by the time that it is used. So the daemon first waits at the gate, this process opens a pidfd and lets it go on, and the
-// daemon answers: it was alive when the pidfd was opened.
+// A pid may be another process's by the time that it is used. So the daemon
+// first waits at the gate, the calling process opens a pidfd and lets it go on,
+// and the daemon answers: it was alive when the pidfd was opened.
 
 // checkDaemon refuses a daemon that a helper cannot fork.
 func (pl *Plan) checkDaemon() error {
@@ -50,7 +54,8 @@ func (pl *Plan) checkData() error {
 	return command.ErrTooLong(method, setter, holds+len(j.Data), holds)
 }
 
-// doubleFork ends the first parent and goes on in the daemon, once this process knows it.
+// doubleFork ends the first parent and goes on in the daemon, once the calling
+// process knows it.
 func (pl *Plan) doubleFork() {
 	if !pl.Command.Daemon {
 		return
@@ -69,12 +74,15 @@ func (pl *Plan) doubleFork() {
 func (pl *Plan) forkDaemon() {
 	p := pl.Program
 	if pl.Options.Executor == ForkedHelper {
-		p.AddOp(unix.SYS_CLONE, program.Leave, unix.CLONE_VM|unix.CLONE_VFORK|uintptr(pl.Command.Namespaces.Fresh)) // as package syscall does
+		// Package syscall forks in this way too.
+		p.AddOp(unix.SYS_CLONE, program.Leave, unix.CLONE_VM|unix.CLONE_VFORK|uintptr(pl.Command.Namespaces.Fresh))
 		return
 	}
 	pl.DaemonPID = p.Words(0)
 	flags := unix.CLONE_PARENT_SETTID | uintptr(pl.Command.Namespaces.Fresh)
-	if !pl.CloneOptions.OwnMemory { // else there must be nobody in the daemon's memory when it joins a namespace
+	if !pl.CloneOptions.OwnMemory {
+		// A first parent with a memory of its own forks without this: nobody
+		// else may be in the daemon's memory when it joins a namespace.
 		flags |= unix.CLONE_VM
 	}
 	if flags&unix.CLONE_NEWTIME == 0 {
@@ -85,5 +93,6 @@ func (pl *Plan) forkDaemon() {
 	}
 }
 
-// cloneArgsSize is the size of a struct clone_args as of Linux 5.3. (CLONE_ARGS_SIZE_VER0)
+// cloneArgsSize is the size of a struct clone_args as of Linux 5.3.
+// (CLONE_ARGS_SIZE_VER0)
 const cloneArgsSize = 64

@@ -15,7 +15,8 @@ import (
 	"github.com/virspawn/spawn/internal/testkit"
 )
 
-// printEnviron is a command whose program prints the environment that it got, with NUL bytes.
+// printEnviron is a command whose program prints the environment that it got,
+// with NUL bytes.
 func printEnviron() *spawn.Command { return spawn.New("/bin/cat", "/proc/self/environ") }
 
 // childEnviron runs a command made by printEnviron.
@@ -169,8 +170,9 @@ func (m *modelEnv) environ() []string {
 	return env
 }
 
-// FuzzEnvironment makes random calls about the environment, to a command and to a simple model, and compares what the child
-// really has. Each line of the input is a call: a letter, a name and a value, separated by a space.
+// FuzzEnvironment makes random calls about the environment, to a command and
+// to a simple model, and compares what the child really has. Each line of the
+// input is a call: a letter, a name and a value, separated by a space.
 func FuzzEnvironment(f *testing.F) {
 	for _, seed := range []string{
 		"",

@@ -18,9 +18,11 @@ import (
 // HelperForced reports whether SPAWN_EXECUTOR asks for helpers.
 var HelperForced = sync.OnceValue(func() bool { return os.Getenv("SPAWN_EXECUTOR") == "helper" && !secure.Mode() })
 
-// CanClone reports whether a child can be cloned, as far as that is known before.
+// CanClone reports whether a child can be cloned, as far as that is
+// known before.
 var CanClone = sync.OnceValue(func() bool {
-	return child.Available && unix.CloseRange(math.MaxUint32, math.MaxUint32, 0) == nil // there is no such descriptor
+	// Nothing is closed: there is no such descriptor.
+	return child.Available && unix.CloseRange(math.MaxUint32, math.MaxUint32, 0) == nil
 })
 
 // ChooseExecutor returns who is to run a command.

@@ -144,7 +144,8 @@ func explained() (*spawn.Command, error) {
 	return c, nil
 }
 
-// explainAndStart explains a command, starts it and prints the child's pid and the explanation.
+// explainAndStart explains a command, starts it and prints the child's pid and
+// the explanation.
 func explainAndStart([]string) int {
 	c, err := explained()
 	if err != nil {
@@ -178,7 +179,8 @@ func TestExplainShowsWhatStraceShows(t *testing.T) {
 		t.Skip("strace cannot trace here: ", err)
 	}
 	testkit.CheckLeaks(t)
-	// -ff: a file for each process, so that no line is interrupted by another process.
+	// -ff: a file for each process, so that no line is interrupted by
+	// another process.
 	out, err := spawn.New(strace, "-ff", "-v", "-s", "1000", "-o", trace, testkit.Self(t), testkit.HelperPrefix+"explain-and-start").
 		Output(context.Background())
 	require.NoError(t, err)
@@ -204,7 +206,8 @@ var signalMask = regexp.MustCompile(`, sa_mask=[^}]*\}`)
 
 var withoutResult = regexp.MustCompile(`\)\s+= [^)]*$`)
 
-// likeExplain writes what strace prints the way Explain does, where they differ.
+// likeExplain writes what strace prints the way Explain does, where
+// they differ.
 func likeExplain(line string) string {
 	line = withoutResult.ReplaceAllString(line, ")")
 	for _, r := range []struct{ from, to string }{

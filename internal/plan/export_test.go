@@ -26,8 +26,8 @@ func LabelModuleOf(method string) (name string, enabled bool) {
 	panic("no module has the method " + method)
 }
 
-// WithoutLabelCheck leaves it to the child to find out about labels of a module,
-// until restore is called.
+// WithoutLabelCheck leaves it to the child to find out about labels of
+// a module, until restore is called.
 func WithoutLabelCheck(module int) (restore func()) {
 	check := labelModules[module].check
 	labelModules[module].check = func(string) error { return nil }

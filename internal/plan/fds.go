@@ -11,10 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// move puts the descriptor from of this process under the number to of the child.
+// move puts the descriptor from of the parent under the number to of
+// the child.
 type move struct{ from, to int }
 
-// placement is the part of a plan that says what the child's table of descriptors becomes.
+// placement is the part of a plan that says what the child's table of
+// descriptors becomes.
 type placement struct {
 	moves []move
 	null  [3]bool // standard streams that are /dev/null
@@ -25,7 +27,7 @@ type placement struct {
 	status      int // the status pipe's end, with a status pipe
 	gateR       int // with a gate
 	tty         int // the controlling terminal
-	self        int // a pidfd of this process
+	self        int // a pidfd of the parent
 	landlock    int // the rules
 	procs       int // the cgroup's list of processes, for a forked helper
 	daemonPIDNS int // a pid namespace for the daemon
@@ -40,8 +42,9 @@ type kept struct {
 	status bool // the end of the status pipe
 }
 
-// keep makes a descriptor of this process, which must stay open until the child has left the memory, survive the closing in the
-// child. Its number may change: keptFD tells it to the rows that follow.
+// keep makes a descriptor of the parent survive the closing in the child. It
+// must stay open until the child has left the memory. Its number may change:
+// keptFD tells it to the steps that follow.
 func (f *placement) keep(fd int) (i int) {
 	f.kept = append(f.kept, kept{n: fd})
 	return len(f.kept) - 1
@@ -49,8 +52,9 @@ func (f *placement) keep(fd int) (i int) {
 
 func (f *placement) keptFD(i int) uintptr { return uintptr(f.kept[i].n) }
 
-// leaveTable gives the child a table of its own, with only what lies at or below the highest number needed. This process must keep the
-// child's ends of pipes open until then, and does so until the child has exec'ed or ended.
+// leaveTable gives the child a table of its own, with only what lies at or
+// below the highest number needed. This process must keep the child's ends of
+// pipes open until then, and does so until the child has exec'ed or ended.
 func (pl *Plan) leaveTable() {
 	f := &pl.fds
 	f.top = -1
@@ -83,7 +87,8 @@ func (pl *Plan) place() {
 	f.openNull(pl.Program)
 }
 
-// protectKept moves what is kept away when its number is wanted for something else. It keeps close-on-exec.
+// protectKept moves what is kept away when its number is wanted for something
+// else. It keeps close-on-exec.
 func (f *placement) protectKept(p *program.Program) {
 	for i := range f.kept {
 		k := &f.kept[i]
@@ -99,8 +104,9 @@ func (f *placement) protectKept(p *program.Program) {
 	}
 }
 
-// moveAll orders the moves so that none overwrites what a later one needs; where they form a cycle, one source is
-// first put to a number that is otherwise unused.
+// moveAll orders the moves so that none overwrites what a later one needs;
+// where they form a cycle, one source is first put to a number that is
+// otherwise unused.
 func (f *placement) moveAll(p *program.Program) {
 	pending := f.moves
 	for len(pending) > 0 {
@@ -150,8 +156,8 @@ func (f *placement) closeGaps(p *program.Program) {
 	}
 }
 
-// openNull opens /dev/null for the streams that want it. It comes after the closing, so that the number is the lowest free
-// one, and known.
+// openNull opens /dev/null for the streams that want it. It comes after the
+// closing, so that the number is the lowest free one, and known.
 func (f *placement) openNull(p *program.Program) {
 	first := -1
 	for n, null := range f.null {
@@ -169,8 +175,9 @@ func (f *placement) openNull(p *program.Program) {
 // atFDCWD is unix.AT_FDCWD as an argument of a system call.
 const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
 
-// scratch returns the lowest number from 3 on that is neither a source nor a target. The child's table is its own, so
-// what may stand there is lost to nobody.
+// scratch returns the lowest number from 3 on that is neither a source nor
+// a target. The child's table is its own, so what may stand there is lost
+// to nobody.
 func (f *placement) scratch() int {
 	n := command.Stderr + 1
 	n = max(n, f.nextScratch)

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkGate opens the pipe through which this process lets the child go on: once when it knows a daemon, once when it has done its part, such as
+// checkGate opens the pipe through which the parent lets the child go on. It
+// does so once when it knows a daemon, once when it has done its work, such as
 // the maps of a user namespace, and once for a handshake.
 func (pl *Plan) checkGate() error {
 	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
@@ -25,14 +26,15 @@ func (pl *Plan) checkGate() error {
 	return nil
 }
 
-// awaitParent makes the child wait until this process has done its work for it.
+// awaitParent makes the child wait until the parent has done its work for it.
 func (pl *Plan) awaitParent() {
 	if pl.Command.HasParentWork() && pl.Mode != InPlace {
 		pl.awaitByte()
 	}
 }
 
-// stopAtGate makes the child say that it is there, and wait. When this process ends or gives up, the read finds the end of the file.
+// stopAtGate makes the child say that it is there, and wait. When the parent
+// ends or gives up, the read finds the end of the file.
 func (pl *Plan) stopAtGate() {
 	if !pl.Command.Handshake {
 		return
@@ -41,12 +43,14 @@ func (pl *Plan) stopAtGate() {
 	pl.awaitByte()
 }
 
+// sayReady makes the child write a byte to the status pipe: it is there.
 func (pl *Plan) sayReady() {
 	p := pl.Program
 	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.fds.status), p.CString("\x01"), 1)
 	p.Expect(ready, 1)
 }
 
+// awaitByte makes the child wait for a byte at its gate.
 func (pl *Plan) awaitByte() {
 	read := pl.Program.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.fds.gateR), pl.Program.Alloc(1), 1)
 	pl.Program.Expect(read, 1)

@@ -23,7 +23,8 @@ type Helper struct {
 	// In placement.kept.
 	exe, imageKept, reportKept int
 
-	// The child's end of the status pipe, closed once, and a further descriptor of the other one.
+	// The child's end of the status pipe, closed once, and a further descriptor
+	// of the other one.
 	closeStatus func()
 	watch       int
 
@@ -43,7 +44,7 @@ func (pl *Plan) checkHelper() error {
 		return pl.Failed(err)
 	}
 	h.Report = report
-	pl.Helper = h // for release
+	pl.Helper = h // for Release
 	keep := func(fd int, err error) (int, int, error) {
 		if err == nil {
 			fd, err = descriptor.AboveStreams(fd)
@@ -80,6 +81,7 @@ func (pl *Plan) checkHelper() error {
 	return nil
 }
 
+// SelfExe is the program of this process, which a helper executes.
 const SelfExe = helper.Executable
 
 // enterHelper makes the child a helper, which runs what follows.
@@ -107,7 +109,9 @@ func (pl *Plan) enterHelper() {
 		for i, s := range environ {
 			addr := p.CString(s)
 			p.SetPointer(envp, i, addr)
-			p.Hide(addr, strings.IndexByte(s, '=')+1) // it is not the program's, and may hold what nobody should see
+			// The value is not the program's, and may hold what nobody
+			// should see.
+			p.Hide(addr, strings.IndexByte(s, '=')+1)
 		}
 		p.Add(unix.SYS_EXECVEAT, pl.fds.keptFD(h.exe), p.CString(""), argv, envp, unix.AT_EMPTY_PATH)
 		p.Split()
@@ -116,6 +120,8 @@ func (pl *Plan) enterHelper() {
 	pl.openProc() // what was opened before execve would be refused
 }
 
+// HelperArgs returns the arguments of a helper: its name, and the number of
+// its image.
 func (pl *Plan) HelperArgs() []string {
 	return []string{helper.Name, strconv.Itoa(int(pl.fds.keptFD(pl.Helper.imageKept)))}
 }
@@ -127,7 +133,8 @@ func (pl *Plan) callHook() {
 	}
 }
 
-// LeftMemory reports whether the helper has become the program, or has ended: then nobody has the status pipe's other end.
+// LeftMemory reports whether the helper has become the program, or has ended:
+// then nobody has the status pipe's other end.
 func (h *Helper) LeftMemory() bool {
 	if !h.Report.Execs() {
 		return false
@@ -138,7 +145,7 @@ func (h *Helper) LeftMemory() bool {
 	return err == nil && fds[0].Revents&unix.POLLHUP != 0
 }
 
-// WriteImage hands the helper its part of the program.
+// WriteImage hands the helper what it is to run of the program.
 func (pl *Plan) WriteImage() error {
 	h := pl.Helper
 	if h == nil {
@@ -169,6 +176,8 @@ type sets struct {
 	permitted, inheritable, ambient uint64
 }
 
+// helperCaps returns the capabilities that the child has when it becomes
+// a helper.
 func (pl *Plan) helperCaps() (s sets) {
 	n := &pl.Command.Namespaces
 	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
@@ -192,7 +201,8 @@ func (pl *Plan) helperCaps() (s sets) {
 	return s
 }
 
-// keepCaps has the capabilities survive the execve of the helper, where its user is not root.
+// keepCaps has the capabilities survive the execve of the helper, where its
+// user is not root.
 func (pl *Plan) keepCaps(s sets) {
 	if s.permitted == 0 || !s.inUserNamespace && os.Geteuid() == 0 {
 		return
@@ -211,6 +221,7 @@ func (pl *Plan) restoreCaps(s sets) {
 	pl.raiseAmbient(s.ambient)
 }
 
+// raiseAmbient raises these capabilities in the ambient set.
 func (pl *Plan) raiseAmbient(caps uint64) {
 	for n := range 64 {
 		if caps&(1<<n) != 0 {
@@ -222,7 +233,8 @@ func (pl *Plan) raiseAmbient(caps uint64) {
 // noFile stands in a list of descriptors for one that is closed.
 const noFile = ^uintptr(0)
 
-// placeForked lists the descriptors for a forked helper, which is born with them.
+// placeForked lists the descriptors for a forked helper, which is born
+// with them.
 func (pl *Plan) placeForked() {
 	f := &pl.fds
 	set := func(n int, fd int) {
@@ -249,8 +261,10 @@ func (pl *Plan) placeForked() {
 	}
 }
 
-// openProcs opens the list of processes of the cgroup, for a forked helper: with this process's privileges, by which the kernel goes. It is not
-// born there, because package syscall waits for execve, and that wait would have no end in a frozen cgroup.
+// openProcs opens the list of processes of the cgroup, for a forked helper:
+// with the parent's privileges, by which the kernel goes. It is not born
+// there, because package syscall waits for execve, and that wait would have no
+// end in a frozen cgroup.
 func (pl *Plan) openProcs() error {
 	if pl.Options.Executor != ForkedHelper || pl.CloneOptions.Cgroup == 0 {
 		return nil
@@ -273,7 +287,8 @@ func (pl *Plan) enterCgroup() {
 	if pl.fds.procs < 0 {
 		return
 	}
-	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1) // itself
+	// 0 is the writer itself.
+	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1)
 	if own := pl.CloneOptions.Namespaces & unix.CLONE_NEWCGROUP; own != 0 {
 		pl.Program.Add(unix.SYS_UNSHARE, uintptr(own))
 	}
@@ -291,14 +306,16 @@ func (pl *Plan) CloseReport() {
 	}
 }
 
-// watchStatus takes over this process's ends of the status pipe that tell when the helper has become the program.
+// watchStatus takes over the parent's ends of the status pipe that tell when
+// the helper has become the program.
 func (h *Helper) watchStatus(statusR, status int) (err error) {
 	h.closeStatus = sync.OnceFunc(func() { descriptor.Low.Release(status) })
 	h.watch, err = unix.FcntlInt(uintptr(statusR), unix.F_DUPFD_CLOEXEC, command.Stderr+1)
 	return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 }
 
-// ForkedNamespaces are those that a forked helper is born in: that of cgroups, which shows them from its own one on, waits until it is in that.
+// ForkedNamespaces are those that a forked helper is born in: that of cgroups,
+// which shows them from its own one on, waits until it is in that.
 func (pl *Plan) ForkedNamespaces() uint64 {
 	if pl.fds.procs < 0 {
 		return pl.CloneOptions.Namespaces

@@ -20,7 +20,7 @@ type labelModule struct {
 	name, method string
 	label        func(*command.Labels) string
 	enabled      func() bool
-	// check looks at a label as far as this process can.
+	// check looks at a label as far as the parent can.
 	check func(label string) error
 	// file is where the child writes prefix and label.
 	file, prefix string
@@ -94,7 +94,8 @@ func runningModules() string {
 	return strings.Join(names, " and ")
 }
 
-// checkSELinuxLabel asks the policy. Where this process may not ask, the child will find out.
+// checkSELinuxLabel asks the policy. Where the parent may not ask, the child
+// will find out.
 func checkSELinuxLabel(label string) error {
 	if err := selinux.SecurityCheckContext(label); errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("the policy has no context %q: %w", label, unix.EINVAL)
@@ -107,8 +108,8 @@ func appArmorEnabled() bool {
 	return err == nil && bytes.HasPrefix(b, []byte("Y"))
 }
 
-// checkAppArmorProfile looks for the profile among those loaded, if this process may see them. Stacks, and profiles of another
-// namespace, are not looked for.
+// checkAppArmorProfile looks for the profile among those loaded, if the parent
+// may see them. Stacks, and profiles of another namespace, are not looked for.
 func checkAppArmorProfile(profile string) error {
 	if !isProfileName(profile) {
 		return fmt.Errorf("%q is not the name of a profile: %w", profile, unix.EINVAL)
@@ -128,8 +129,9 @@ func checkAppArmorProfile(profile string) error {
 	return fmt.Errorf("the profile %q is not loaded: %w", profile, fs.ErrNotExist)
 }
 
-// isProfileName refuses what the kernel would take for another name than it looks like: spaces around it are cut off, and a namespace
-// alone means that the program is not confined there.
+// isProfileName refuses what the kernel would take for another name than it
+// looks like. Spaces around it are cut off, and a namespace alone means that
+// the program is not confined there.
 func isProfileName(profile string) bool {
 	if inNamespace, ok := strings.CutPrefix(profile, ":"); ok {
 		namespace, name, _ := strings.Cut(inNamespace, ":")

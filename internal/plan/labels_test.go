@@ -84,10 +84,12 @@ func TestBadLabelsAreBadCalls(t *testing.T) {
 	}
 }
 
-// secretFile is what the profile and the policy of the machines in internal/vmtest refuse.
+// secretFile is what the profile and the policy of the machines in
+// internal/vmtest refuse.
 const secretFile = "/secret/text"
 
-// withChanges calls f with the command and with what else it may change beside its label.
+// withChanges calls f with the command and with what else it may change beside
+// its label.
 func withChanges(t *testing.T, c *spawn.Command, f func(*testing.T, *spawn.Command)) {
 	for name, change := range map[string]func(*spawn.Command) *spawn.Command{
 		"alone":                func(c *spawn.Command) *spawn.Command { return c },
@@ -174,7 +176,8 @@ func TestAnAppArmorProfileConfines(t *testing.T) {
 	require.ErrorContains(t, spawn.New("/bin/true").SetSELinuxLabel("x").Run(context.Background()), "does not run SELinux, but AppArmor")
 }
 
-// withoutCheck leaves it to the child to find out about labels of a module, as where this process may not ask.
+// withoutCheck leaves it to the child to find out about labels of a module, as
+// where this process may not ask.
 func withoutCheck(t testing.TB, module int) {
 	t.Cleanup(plan.WithoutLabelCheck(module))
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkLandlock makes the rules, in this process: the child only has to take them.
+// checkLandlock makes the rules in the parent: the child only has to take them.
 func (pl *Plan) checkLandlock() error {
 	l := pl.Command.Confinement.Landlock
 	if l == nil {

@@ -24,7 +24,8 @@ func init() {
 	testkit.Helpers["landlock"] = tryLandlock
 }
 
-// tryLandlock tries to read a file, to write to another, and to bind and connect to a port, and prints what came of it.
+// tryLandlock tries to read a file, to write to another, and to bind and
+// connect to a port, and prints what came of it.
 func tryLandlock(args []string) int {
 	_, readErr := os.ReadFile(args[0] + "/in/text")
 	_, otherErr := os.ReadFile(args[0] + "/other/text")
@@ -40,8 +41,8 @@ func tryLandlock(args []string) int {
 	return 0
 }
 
-// landlockPlace returns a directory with in/text, out and other/text, which every user may use, and a command that tries what it may do
-// there.
+// landlockPlace returns a directory with in/text, out and other/text, which
+// every user may use, and a command that tries what it may do there.
 func landlockPlace(t testing.TB, args ...string) (dir string, c *spawn.Command) {
 	t.Helper()
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
@@ -129,7 +130,8 @@ func TestLandlockOfPorts(t *testing.T) {
 func TestLandlockKeepsSignalsInside(t *testing.T) {
 	testkit.NeedsLandlock(t, 6)
 	testkit.CheckLeaks(t)
-	// kill is the shell's own; this process is the shell's parent, and of the same user.
+	// kill is the shell's own; this process is the shell's parent, and of the
+	// same user.
 	for version, refused := range map[int]bool{5: false, 6: true} {
 		c := spawn.New("/bin/sh", "-c", "kill -0 "+strconv.Itoa(os.Getpid()))
 		status, err := c.SetLandlock(spawn.Landlock{Paths: ownFiles(t), Version: version}).RunStatus(context.Background())
@@ -138,7 +140,8 @@ func TestLandlockKeepsSignalsInside(t *testing.T) {
 	}
 }
 
-// An older kernel than asked for is an error, or, with best effort, does what it can.
+// An older kernel than asked for is an error, or, with best effort, does what
+// it can.
 func TestLandlockOfAnotherVersionThanTheKernels(t *testing.T) {
 	testkit.CheckLeaks(t)
 	have := plan.LandlockVersion()

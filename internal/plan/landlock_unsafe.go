@@ -18,10 +18,12 @@ func LandlockVersion() int {
 	return int(n)
 }
 
-// rulesetAttr is the kernel's struct landlock_ruleset_attr. An older kernel takes a longer one if the rest is zero.
+// rulesetAttr is the kernel's struct landlock_ruleset_attr. An older kernel
+// takes a longer one if the rest is zero.
 type rulesetAttr struct{ fs, net, scoped uint64 }
 
-// newRuleset returns the descriptor of a set of rules that refuses everything that a version can.
+// newRuleset returns the descriptor of a set of rules that refuses everything
+// that a version can.
 func newRuleset(version int) (fd int, err error) {
 	attr := rulesetAttr{command.LandlockRights(version), command.LandlockPortRights(version), command.LandlockScopes(version)}
 	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
@@ -33,7 +35,8 @@ func newRuleset(version int) (fd int, err error) {
 
 // addBeneathRule allows actions on what fd has open.
 func addBeneathRule(ruleset, fd int, rights uint64) error {
-	// The kernel's struct is packed: 12 bytes, without the padding at this one's end.
+	// The kernel's struct is packed: 12 bytes, without the padding at this
+	// one's end.
 	attr := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	return addRule(ruleset, unix.LANDLOCK_RULE_PATH_BENEATH, unsafe.Pointer(&attr))
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// addListenPID adds LISTEN_PID to the program. Its value is filled in when the pid is known.
+// addListenPID adds LISTEN_PID to the program. Its value is filled in when the
+// pid is known.
 func (pl *Plan) addListenPID() (addr uintptr) {
 	addr = pl.Program.PIDText(command.ListenPID + "=")
 	if pl.Mode == InPlace {

@@ -46,7 +46,8 @@ func twoSockets(t testing.TB) (a, b *os.File) {
 	return a, b
 }
 
-// listenVariables returns the variables for sockets in a process's environment, in order, and the others.
+// listenVariables returns the variables for sockets in a process's environment,
+// in order, and the others.
 func listenVariables(t testing.TB, pid int) (listen, others []string) {
 	t.Helper()
 	for _, v := range splitEnviron(testkit.ReadProc(t, pid, "environ")) {
@@ -60,7 +61,8 @@ func listenVariables(t testing.TB, pid int) (listen, others []string) {
 	return listen, others
 }
 
-// requireListening checks what a program got of two sockets, a and b. Its own pid is the last one of NSpid.
+// requireListening checks what a program got of two sockets, a and b. Its own
+// pid is the last one of NSpid.
 func requireListening(t testing.TB, p *spawn.Process, names string, a, b *os.File) {
 	t.Helper()
 	pids := strings.Fields(testkit.StatusField(testkit.ProcText(t, p, "status"), "NSpid"))
@@ -98,7 +100,8 @@ func listenKinds() map[string]func(testing.TB, *spawn.Command) *spawn.Command {
 	return kinds
 }
 
-// joinNewPIDNamespace puts the command's child into the pid namespace of another process.
+// joinNewPIDNamespace puts the command's child into the pid namespace of
+// another process.
 func joinNewPIDNamespace(t testing.TB, c *spawn.Command) *spawn.Command {
 	t.Helper()
 	host := testkit.WaitingIn(t, spawn.New("/bin/cat").SetNamespaces(spawn.PIDNamespace))
@@ -208,7 +211,8 @@ func TestExecPassesSockets(t *testing.T) {
 	testkit.Stop(t, p)
 }
 
-// TestAListenerIsOfUseInBothProcesses: its socket stays non-blocking, so that an Accept that waits can be ended.
+// TestAListenerIsOfUseInBothProcesses: its socket stays non-blocking, so that
+// an Accept that waits can be ended.
 func TestAListenerIsOfUseInBothProcesses(t *testing.T) {
 	testkit.CheckLeaks(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -264,12 +268,14 @@ func TestNumbersOfSocketsAreForNothingElse(t *testing.T) {
 	c.PassFD(low)
 	requireRefused(t, c, fmt.Sprintf("PassFD: two descriptors for the number %d: %s and low", descriptor.Of(low), a.Name()))
 
-	// The same file under the same number is the same thing; a file under two names, and one more number, is none.
+	// The same file under the same number is the same thing; a file under two
+	// names, and one more number, is none.
 	testkit.RequireTable(t, testkit.Waiting().PassFDAs(a, 3).AddListenFD(a, "a").AddListenFD(a, "again").PassFDAs(a, 5),
 		map[int]testkit.Inode{3: testkit.InodeOf(t, a), 4: testkit.InodeOf(t, a), 5: testkit.InodeOf(t, a)})
 }
 
-// sendBufferAs3 is a command with a buffer that has got the number 3, as it does where there is no other.
+// sendBufferAs3 is a command with a buffer that has got the number 3, as it
+// does where there is no other.
 func sendBufferAs3() *spawn.Command {
 	c := spawn.New("x")
 	testkit.Wanted(c).Passed = append(testkit.Wanted(c).Passed, command.PassedFD{FD: 3, Data: []byte("data")})
@@ -343,7 +349,8 @@ func TestACloneHasSocketsOfItsOwn(t *testing.T) {
 	testkit.CheckLeaks(t)
 	a, b := twoSockets(t)
 	c := testkit.Waiting()
-	for _, name := range []string{"1", "2", "3"} { // one more needs no new memory
+	for _, name := range []string{"1", "2", "3"} {
+		// One more name needs no new memory.
 		c.AddListenFD(a, name)
 	}
 	d := c.Clone().AddListenFD(b, "theirs")

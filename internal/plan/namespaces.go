@@ -47,7 +47,9 @@ type keptNamespace struct {
 
 // joinNamespaces comes after the descriptors have their numbers.
 func (pl *Plan) joinNamespaces() {
-	if pl.Options.Executor == ForkedHelper && pl.Command.Namespaces.Joins(unix.CLONE_NEWNS) { // which a process may whose directory and root no thread shares
+	if pl.Options.Executor == ForkedHelper && pl.Command.Namespaces.Joins(unix.CLONE_NEWNS) {
+		// Only a thread whose directory and root no other one shares may join
+		// a mount namespace.
 		pl.Program.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
 	}
 	for _, j := range pl.fds.joined {
@@ -58,7 +60,8 @@ func (pl *Plan) joinNamespaces() {
 	}
 }
 
-// DeniesSetgroups reports whether groups cannot be set in the new user namespace.
+// DeniesSetgroups reports whether groups cannot be set in the new
+// user namespace.
 func DeniesSetgroups(n *command.Namespaces) bool {
 	return n.Fresh&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0
 }

@@ -160,7 +160,8 @@ func TestBadNamespacesAreBadCalls(t *testing.T) {
 		"SetUIDMap: 341 maps":                                    spawn.New("x").SetUIDMap(make([]spawn.IDMap, 341)...),
 		"SetUIDMap: without SetNamespaces":                       spawn.New("/bin/true").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1}),
 	}
-	if last := int64(math.MaxUint32); last <= math.MaxInt { // on a 32-bit processor no int is too large
+	if last := int64(math.MaxUint32); last <= math.MaxInt {
+		// On a 32-bit processor no int is too large.
 		commands["SetUIDMap: the map {0 4294967295 1}"] = spawn.New("x").SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: int(last), Size: 1})
 	}
 	for want, c := range commands {

@@ -20,8 +20,8 @@ func init() {
 	testkit.Helpers["nofile"] = printNofile
 }
 
-// printNofile prints the soft and the hard limit of descriptors that it has and that a child of its gets. With arguments,
-// it sets its own limits first.
+// printNofile prints the soft and the hard limit of descriptors that it has and
+// that a child of its gets. With arguments, it sets its own limits first.
 func printNofile(args []string) int {
 	if len(args) > 0 {
 		var l syscall.Rlimit
@@ -48,8 +48,8 @@ func printNofile(args []string) int {
 	return 0
 }
 
-// nofileLimits starts a process of Go with a soft limit below the hard one. It returns the process's limits and its child's,
-// soft and hard.
+// nofileLimits starts a process of Go with a soft limit below the hard one. It
+// returns the process's limits and its child's, soft and hard.
 func nofileLimits(t *testing.T, soft uint64, set ...uint64) (own, child [2]uint64) {
 	var args []string
 	for _, n := range set {

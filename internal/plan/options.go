@@ -3,23 +3,25 @@ package plan
 // Options say how one run of a command is to be planned.
 type Options struct {
 	Executor     Executor
-	NoTreeCgroup bool   // the kernel has refused the one for KillTree
-	Look         bool   // only to be looked at: the program need not be there, and no file is made
-	Path         string // what there is to execute; empty: to be looked for
+	NoTreeCgroup bool // the kernel has refused the one for KillTree
+	// The plan is only looked at: the program need not be there, and no file
+	// is made.
+	Look bool
+	Path string // what there is to execute; empty: to be looked for
 }
 
 // Executor says who runs a program.
 type Executor int
 
 const (
-	// automatic: what the command needs.
+	// Automatic: what the command needs.
 	Automatic Executor = iota
-	// direct: a cloned child, all of it.
+	// Direct: a cloned child, which does all of it.
 	Direct
 	// ChildAndHelper: a cloned child up to the namespaces, and then a helper.
 	ChildAndHelper
 	// ForkedHelper: a helper that package syscall starts, where no child can be
-	// cloned otherwise: for want of the assembly, of close_range (Linux 5.9), or
-	// because a seccomp policy does not have it.
+	// cloned otherwise. What is missing is the assembly or close_range (Linux
+	// 5.9), or a seccomp policy refuses the clone.
 	ForkedHelper
 )

@@ -10,67 +10,84 @@ type step struct {
 
 // order is the order of what the child does, the same for every command.
 var order = [...]step{
-	// First of all: until it has been done the child shares this process's table and must not change it.
+	// First of all: until it has been done the child shares the parent's table
+	// and must not change it.
 	{"own descriptor table", (*Plan).leaveTable},
-	// Before anything is opened, so that nothing opened can become a controlling terminal but the one asked for.
+	// Before anything is opened, so that nothing opened can become
+	// a controlling terminal but the one asked for.
 	{"session, process group, controlling terminal", (*Plan).sessionAndGroup},
-	// Before anything can fail for a limit; the parent of all that the program will start is the child from its first moment.
+	// Before anything can fail for a limit; the parent of all that the program
+	// will start is the child from its first moment.
 	{"subreaper", (*Plan).adoptOrphans},
-	// While /dev/null can still be opened, as this process's user and under its limits.
+	// While /dev/null can still be opened, as the parent's user and under
+	// its limits.
 	{"descriptors", (*Plan).place},
-	// With the daemon's descriptors, and before anything that is for one process only.
+	// With the daemon's descriptors, and before anything that is for one
+	// process only.
 	{"double fork", (*Plan).doubleFork},
-	// After the closing, but while this process's /proc is there, and under its limits. A helper opens them itself.
+	// After the closing, but while the parent's /proc is there, and under its
+	// limits. A helper opens them itself.
 	{"files of /proc", (*Plan).openProcDirect},
-	// After the closing, so that the child waits for this process without anybody else's descriptors.
+	// After the closing, so that the child waits for the parent without
+	// anybody else's descriptors.
 	{"the parent's work", (*Plan).awaitParent},
-	// When it is written, and while this process's user, root and mounts are there.
+	// When it is written, and while the parent's user, root and mounts
+	// are there.
 	{"pid file", (*Plan).takePidFile},
 	{"namespaces", (*Plan).joinNamespaces},
-	// When what needs a process with a single thread is done. What follows takes effect on one process or thread and stays for
-	// the next execve, but for limits, under which a Go runtime might not start.
+	// When what needs a process with a single thread is done. What follows
+	// takes effect on one process or thread and stays for the next execve, but
+	// for limits, under which a Go runtime might not start.
 	{"helper", (*Plan).enterHelper},
-	// While the privileges to raise limits, to be scheduled first and to change the root are still there.
+	// While the privileges to raise limits, to be scheduled first and to change
+	// the root are still there.
 	{"umask", (*Plan).umask},
 	{"limits", (*Plan).limits},
 	{"scheduling", (*Plan).scheduling},
 	{"out-of-memory score, core dump filter, huge pages", (*Plan).memoryPressure},
 	{"personality", (*Plan).setPersonality},
 	{"root directory", (*Plan).changeRoot},
-	// While the privileges of this process are there, and the descriptors and limits are the program's.
+	// While the privileges of the parent are there, and the descriptors and
+	// limits are the program's.
 	{"hook", (*Plan).callHook},
 	// Before credentials change: the security modules may ask for privileges.
 	{"labels", (*Plan).labels},
-	// While there is the privilege to drop them, and so that the others survive the change of uid.
+	// While there is the privilege to drop them, and so that the others survive
+	// the change of uid.
 	{"bounding set", (*Plan).boundingSet},
 	// Groups, gid, uid: each needs a privilege that the next one may give up.
 	{"credentials", (*Plan).credentials},
 	{"capabilities", (*Plan).capabilities},
 	// As the new user, whose it is then.
 	{"keyring", (*Plan).joinKeyring},
-	// As the new user, who may be refused what this process's user may enter, and the reverse (NFS).
+	// As the new user, who may be refused what the parent's user may enter,
+	// and the reverse (NFS).
 	{"working directory", (*Plan).workingDirectory},
 	// After credentials have changed, which clears it.
 	{"parent-death signal", (*Plan).parentDeathSignal},
-	// Before signals are unblocked: no handler of this process's may ever run in the child.
+	// Before signals are unblocked: no handler of the parent's may ever run
+	// in the child.
 	{"signal dispositions", (*Plan).signals},
 	// When all is applied but what would confine the waiting.
 	{"gate", (*Plan).stopAtGate},
-	// Last but for what an ordinary program may always do, so that they confine the program and not its preparation.
-	{"memory protection", (*Plan).denyWriteExecute},
+	// Last but for what an ordinary program may always do, so that they confine
+	// the program and not its preparation.
 	{"no_new_privs", (*Plan).noNewPrivs},
 	{"Landlock", (*Plan).restrictSelf},
 	{"seccomp", (*Plan).seccomp},
-	// Last, so that a signal that is pending does not strike before all is done.
+	// Last, so that a signal that is pending does not strike before all
+	// is done.
 	{"signal mask", (*Plan).signalMask},
 	{"execve", (*Plan).execve},
 }
 
-// checks look at the command before anything is started, choose the options of the clone, and open in this process what the
-// child needs. A check that opens a descriptor adds it to childEnds.
+// checks look at the command before anything is started, choose the options of
+// the clone, and open in the parent what the child needs. A check that opens
+// a descriptor adds it to childEnds.
 var checks = [...]func(*Plan) error{
 	(*Plan).checkDaemon,
-	(*Plan).checkNamespaces, // before others: it decides about the child's memory
+	// This comes before the others: it decides about the child's memory.
+	(*Plan).checkNamespaces,
 	(*Plan).checkHelper,
 	(*Plan).checkGate,
 	(*Plan).checkAttributes,

@@ -17,11 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PidFile is a pid file that a child is to have. It is written under another name; the child locks it and gives it its name, so that whoever
-// opens it by that finds it complete and locked. The lock is fcntl's classic one, as libvirt's, which belongs to a process and not to
-// those that inherit its descriptors, and which tells whose it is.
+// PidFile is a pid file that a child is to have. It is written under another
+// name; the child locks it and gives it its name, so that whoever opens it
+// by that finds it complete and locked. The lock is fcntl's classic one, as
+// libvirt's, which belongs to a process and not to those that inherit its
+// descriptors, and which tells whose it is.
 //
-// Two that want to replace the same stale file exclude each other by a lock on that one.
+// Two that want to replace the same stale file exclude each other by a lock on
+// that one.
 type PidFile struct {
 	path   string
 	temp   string
@@ -32,7 +35,8 @@ type PidFile struct {
 	pretended bool // there is no file
 }
 
-// checkPidFile makes the file under its temporary name, unless another process holds the one that is there.
+// checkPidFile makes the file under its temporary name, unless another process
+// holds the one that is there.
 func (pl *Plan) checkPidFile() error {
 	if pl.Command.PidFile == "" {
 		return nil
@@ -46,7 +50,7 @@ func (pl *Plan) checkPidFile() error {
 		pl.PidFile = f
 		err = f.pretend()
 	} else if f.stale, err = lockStale(path); err == nil {
-		pl.PidFile = f // for release
+		pl.PidFile = f // for Release
 		err = f.create()
 	}
 	if err != nil {
@@ -63,11 +67,13 @@ func (pl *Plan) checkPidFile() error {
 	return nil
 }
 
+// PidFileError makes an error about the pid file a StartError.
 func (pl *Plan) PidFileError(err error) error {
 	return &command.StartError{Op: "pid file " + strconv.Quote(pl.Command.PidFile), Path: pl.Path, Err: err}
 }
 
-// lockStale opens and locks the file that is to be replaced; -1 when there is none.
+// lockStale opens and locks the file that is to be replaced; -1 when there
+// is none.
 func lockStale(path string) (int, error) {
 	if holdsLock(path) {
 		return -1, heldBy(os.Getpid())
@@ -94,14 +100,17 @@ func lockStale(path string) (int, error) {
 	}
 }
 
-// holdsLock reports whether this process itself has locked the file, which would lose that lock by being opened and closed. It looks at the descriptors, for
-// the device in /proc/locks is not that of stat(2) on every file system. (fcntl(2), proc_pid_fdinfo(5))
+// holdsLock reports whether the parent itself has locked the file, which
+// would lose that lock by being opened and closed. It looks at the descriptors,
+// for the device in /proc/locks is not that of stat(2) on every file system.
+// (fcntl(2), proc_pid_fdinfo(5))
 func holdsLock(path string) bool {
 	var named, opened unix.Stat_t
 	if unix.Lstat(path, &named) != nil {
 		return false
 	}
-	entries, _ := os.ReadDir("/proc/self/fdinfo") // where it is missing, no lock is seen
+	// Where this directory is missing, no lock is seen.
+	entries, _ := os.ReadDir("/proc/self/fdinfo")
 	for _, e := range entries {
 		n, err := strconv.Atoi(e.Name())
 		if err != nil || unix.Fstat(n, &opened) != nil || opened.Dev != named.Dev || opened.Ino != named.Ino {
@@ -132,7 +141,8 @@ func lockIfSame(fd int, path string) (bool, error) {
 	return isFile(path, fd), nil
 }
 
-// lockFile locks fd for its open file, not for this process: goroutines exclude each other too.
+// lockFile locks fd for its open file, not for the process: goroutines exclude
+// each other too.
 func lockFile(fd int) error {
 	for {
 		lock := unix.Flock_t{Type: unix.F_WRLCK}
@@ -150,10 +160,13 @@ func lockFile(fd int) error {
 	}
 }
 
-// heldBy is the error for a file that the process pid has locked. It is not positive where the kernel does not say, because the lock is
-// that of an open file, such as the one of another command that is replacing the file, or the process is in another pid namespace.
+// heldBy is the error for a file that the process pid has locked. The pid is
+// not positive where the kernel does not say. The lock may be that of an open
+// file, such as the one of another command that is replacing the file. Or the
+// process may be in another pid namespace.
 type heldBy int
 
+// Error says who holds the file, where that is known.
 func (pid heldBy) Error() string {
 	if pid <= 0 {
 		return "held by another process: " + unix.EAGAIN.Error()
@@ -161,6 +174,7 @@ func (pid heldBy) Error() string {
 	return "held by process " + strconv.Itoa(int(pid)) + ": " + unix.EAGAIN.Error()
 }
 
+// Unwrap returns EAGAIN, which fcntl says of a file that is locked.
 func (heldBy) Unwrap() error { return unix.EAGAIN }
 
 // isFile reports whether path is the file that fd has open.
@@ -222,8 +236,8 @@ func (f *PidFile) Write(pid int) error {
 	return nil
 }
 
-// takePidFile comes while this process's root and user are still there. The descriptor stays open in the program: closing it would
-// give up the lock.
+// takePidFile comes while the parent's root and user are still there. The
+// descriptor stays open in the program: closing it would give up the lock.
 func (pl *Plan) takePidFile() {
 	f := pl.PidFile
 	if f == nil {
@@ -263,7 +277,8 @@ func (f *PidFile) done(runs bool) {
 		f.temp, runs = "", true
 	}
 	if f.temp != "" {
-		_ = unix.Unlink(f.temp) // it has its other name, unless the child ended before
+		// The file has its other name, unless the child ended before.
+		_ = unix.Unlink(f.temp)
 	}
 	if f.fd >= 0 {
 		if !runs {
@@ -276,8 +291,9 @@ func (f *PidFile) done(runs bool) {
 	}
 }
 
-// remove removes the file, if the child has got so far as to give it its name. Others may take it for stale by now, and replace it, so that it
-// needs the same lock. A thread that was to become the program may still hold that one.
+// remove removes the file, if the child has got so far as to give it its name.
+// Others may take it for stale by now, and replace it, so that it needs the
+// same lock. A thread that was to become the program may still hold that one.
 func (f *PidFile) remove() {
 	err := lockFile(f.fd)
 	if (err == nil || err == heldBy(os.Getpid())) && isFile(f.path, f.fd) {

@@ -233,7 +233,8 @@ func TestAnotherPathToAPidFileIsTakenAsTheKernelDoes(t *testing.T) {
 	}
 }
 
-// TestALockOfAnotherKindHoldsAPidFile: whoever has it, and whether it can be told.
+// TestALockOfAnotherKindHoldsAPidFile: whoever has it, and whether it can
+// be told.
 func TestALockOfAnotherKindHoldsAPidFile(t *testing.T) {
 	testkit.CheckLeaks(t)
 	path := filepath.Join(t.TempDir(), "pid")
@@ -256,7 +257,9 @@ func TestAProcessKeepsTheLockOfItsOwnPidFile(t *testing.T) {
 	testKeepsItsLock(t, t.TempDir())
 }
 
-// TestAProcessKeepsItsLockOnAnyFileSystem: stat(2) and /proc/locks name different devices where an overlay has layers of several file systems, and on btrfs.
+// TestAProcessKeepsItsLockOnAnyFileSystem: stat(2) and /proc/locks name
+// different devices where an overlay has layers of several file systems, and
+// on btrfs.
 func TestAProcessKeepsItsLockOnAnyFileSystem(t *testing.T) {
 	testkit.NeedsRoot(t, "to mount")
 	lower, err := os.MkdirTemp("/dev/shm", "spawn")
@@ -294,7 +297,8 @@ func keepItsLock(args []string) int {
 	return 0
 }
 
-// TestAChildThatIsKilledBetweenLockAndNameLeavesNoFile: it has died as a program can, and this process cannot tell.
+// TestAChildThatIsKilledBetweenLockAndNameLeavesNoFile: it has died as
+// a program can, and this process cannot tell.
 func TestAChildThatIsKilledBetweenLockAndNameLeavesNoFile(t *testing.T) {
 	testkit.CheckLeaks(t)
 	runSecurityHelper(t, "killed-before-rename")
@@ -322,14 +326,16 @@ func killBeforeRename() error {
 			held := make(chan error, 1)
 			go func() {
 				err := testkit.Answer(listener, killAndWait)
-				if errors.Is(err, unix.ENOENT) { // nobody is there for the answer
+				if errors.Is(err, unix.ENOENT) {
+					// Nobody is there for the answer.
 					err = nil
 				}
 				held <- err
 			}()
 			status, err := c.SetPidFile(path).RunStatus(context.Background())
 			var start *spawn.StartError
-			if plan.HelperForced() && errors.As(err, &start) && start.Op == "helper" { // which has seen that there was no program
+			if plan.HelperForced() && errors.As(err, &start) && start.Op == "helper" {
+				// The helper has seen that there was no program.
 				err, status.Signal = nil, unix.SIGKILL
 			}
 			if err := errors.Join(err, <-held); err != nil {
@@ -360,7 +366,8 @@ func killAndWait(pid int) {
 	}
 }
 
-// TestAPidFileGoesWithTheChildThatWaits: however it ends before its program runs.
+// TestAPidFileGoesWithTheChildThatWaits: however it ends before its
+// program runs.
 func TestAPidFileGoesWithTheChildThatWaits(t *testing.T) {
 	for name, end := range map[string]func(p *spawn.Process, cancel func()) error{
 		"context": func(_ *spawn.Process, cancel func()) error { cancel(); return nil },
@@ -393,7 +400,8 @@ func TestAPidFileGoesWithTheChildThatWaits(t *testing.T) {
 	}
 }
 
-// TestAPidFileThatOthersHaveReplacedIsNotRemoved: a command that fails has no right to it any more.
+// TestAPidFileThatOthersHaveReplacedIsNotRemoved: a command that fails has no
+// right to it any more.
 func TestAPidFileThatOthersHaveReplacedIsNotRemoved(t *testing.T) {
 	testkit.CheckLeaks(t)
 	path := filepath.Join(t.TempDir(), "pid")
@@ -405,7 +413,8 @@ func TestAPidFileThatOthersHaveReplacedIsNotRemoved(t *testing.T) {
 	testkit.Stop(t, q)
 }
 
-// TestAPidFileThatIsBeingTakenOverIsNotRemoved: who takes it over has locked it, and may give it another file's content any moment.
+// TestAPidFileThatIsBeingTakenOverIsNotRemoved: who takes it over has locked
+// it, and may give it another file's content any moment.
 func TestAPidFileThatIsBeingTakenOverIsNotRemoved(t *testing.T) {
 	testkit.CheckLeaks(t)
 	path := filepath.Join(t.TempDir(), "pid")
@@ -440,7 +449,8 @@ func TestAPidFileInADirectoryThatCannotBeWritten(t *testing.T) {
 	require.Equal(t, "1", testkit.ReadFile(t, path))
 }
 
-// mountTmpfs mounts a file system with these options, on a directory that it returns.
+// mountTmpfs mounts a file system with these options, on a directory that
+// it returns.
 func mountTmpfs(t testing.TB, options string) string {
 	dir := t.TempDir()
 	testkit.Needs(t, "to mount a file system", unix.Mount("tmpfs", dir, "tmpfs", 0, options), unix.EPERM)

@@ -16,7 +16,8 @@ import (
 
 func TestDescriptorsMayHaveTheNumbersThatTheLibraryUses(t *testing.T) {
 	testkit.CheckLeaks(t)
-	// A change of credentials, be it to the same ones, is reported through a pipe.
+	// A change of credentials, be it to the same ones, is reported through
+	// a pipe.
 	command := func(c *spawn.Command) *spawn.Command { return c.SetUID(os.Getuid()) }
 	c0 := command(testkit.Waiting())
 	pl, err := testkit.Planned(c0, plan.Watched)

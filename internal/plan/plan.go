@@ -15,26 +15,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Plan is a command that was checked, with what one run of it needs: the program,
-// and the open ends of pipes.
+// Plan is a command that was checked, with what one run of it needs: the
+// program, and the open ends of pipes.
 type Plan struct {
 	Command *command.Command
 	Streams command.Streams
 	Options Options
 	Mode    Mode
 	Program *program.Program
-	fds     placement // what the child keeps of this process's descriptors
-	opened            // what is open here until the child has it, or the run is over
-	finding           // what the checks have found out
+	fds     placement // what the child keeps of the parent's descriptors
+	// What is open in the parent until the child has it, or the run is over.
+	opened
+	finding // what the checks have found out
 }
 
-// opened is what a plan holds open in this process.
+// opened is what a plan holds open in the parent.
 type opened struct {
-	GateW     int           // lets the child go on; -1 without a gate
-	StatusR   int           // tells of the child; -1 without, and once StatusF has it
+	GateW int // lets the child go on; -1 without a gate
+	// StatusR tells of the child; -1 without, and once StatusF has it.
+	StatusR   int
 	StatusF   transfer.Pipe // the same, for Go's poller
 	JoinedPID int           // a pid namespace to clone into; -1 without
-	childEnds []int         // closed in this process once the child has a table of its own
+	// The child's ends, closed in the parent once the child has a table of
+	// its own.
+	childEnds []int
 	Jobs      []transfer.Job
 	Copiers   []*transfer.Copier
 	Pipes     [3]transfer.Pipe
@@ -44,7 +48,8 @@ type opened struct {
 	PidFile   *PidFile      // nil without
 	Helper    *Helper       // nil without
 
-	// Room for the slices above, so that an ordinary run needs no more allocations.
+	// Room for the slices above, so that an ordinary run needs no more
+	// allocations.
 	room struct {
 		moves [6]move
 		kept  [2]kept
@@ -58,28 +63,32 @@ type finding struct {
 	Path         string        // of the program
 	CloneOptions child.Options // of the clone
 	ProcFiles    []ProcFile
-	environ      []string // this process's environment, where the child inherits it
-	DaemonPID    uintptr  // where the kernel writes the daemon's pid; 0 without a daemon
+	// The parent's environment, where the child inherits it.
+	environ []string
+	// The address where the kernel writes the daemon's pid; 0 without a daemon.
+	DaemonPID uintptr
 }
 
 // Mode says how a program is run and watched.
 type Mode int
 
 const (
-	// watched: in a child, which is waited for until it has exec'ed or could not.
+	// Watched: in a child, which is waited for until it has exec'ed or
+	// could not.
 	Watched Mode = iota
-	// piped: the same, by way of a pipe. The child has then left this process's memory for good, where watched
-	// says that it is about to.
+	// Piped: the same, by way of a pipe. The child has then left the parent's
+	// memory for good, where Watched says that it is about to.
 	Piped
-	// unwatched: in a child of which only the end is waited for. That saves a wake-up.
+	// Unwatched: in a child of which only the end is waited for. That saves
+	// a wake-up.
 	Unwatched
-	// InPlace: on a thread of this process, which it replaces.
+	// InPlace: on a thread of the calling process, which the program replaces.
 	InPlace
 )
 
 // Make checks the command for everything that can be known before a child
-// exists, opens what the child needs, and writes its program. The caller ends it
-// with release. After an error there is nothing to release.
+// exists, opens what the child needs, and writes its program. The caller ends
+// it with Release. After an error there is nothing to release.
 func (pl *Plan) Make(c *command.Command, s command.Streams, m Mode, o Options) error {
 	*pl = Plan{Command: c, Streams: s, Mode: m, Options: o}
 	pl.GateW, pl.StatusR, pl.JoinedPID = -1, -1, -1
@@ -146,7 +155,8 @@ func (pl *Plan) findProgram() (err error) {
 // open opens the pipes.
 func (pl *Plan) open() (err error) {
 	for n, s := range pl.Streams {
-		// Before anything else takes the number of a stream that this process has closed.
+		// Before anything else takes the number of a stream that the parent
+		// has closed.
 		if s.Kind == command.StreamInherit && !descriptor.IsOpen(n) {
 			return command.ErrClosedStream(pl.Path, n)
 		}
@@ -201,7 +211,8 @@ func (pl *Plan) size() int {
 	return n
 }
 
-// Failed makes an error of this process's, such as an *os.SyscallError, a StartError.
+// Failed makes a StartError of an error of the parent's, such as an
+// *os.SyscallError.
 func (pl *Plan) Failed(err error) error {
 	op := "start"
 	var call *os.SyscallError
@@ -211,14 +222,19 @@ func (pl *Plan) Failed(err error) error {
 	return &command.StartError{Op: op, Path: pl.Path, Err: err}
 }
 
+// sessionAndGroup makes the session or the group, of a daemon only the session
+// that it leaves.
 func (pl *Plan) sessionAndGroup() {
-	if pl.Command.Daemon { // of the first parent, which ends: the session then has no leader
+	if pl.Command.Daemon {
+		// The session is that of the first parent, which ends: it then has
+		// no leader.
 		pl.Program.Add(unix.SYS_SETSID)
 		return
 	}
 	pl.leadSessionOrGroup()
 }
 
+// leadSessionOrGroup makes the program the leader of what is asked for.
 func (pl *Plan) leadSessionOrGroup() {
 	c := pl.Command
 	switch {
@@ -301,7 +317,7 @@ func (pl *Plan) CloseChildEnds() {
 
 // Release gives back everything that the plan still holds.
 //
-// Preconditions: no child shares this process's memory, or none was made.
+// Preconditions: no child shares the parent's memory, or none was made.
 func (pl *Plan) Release() {
 	pl.CloseChildEnds()
 	pl.CloseReport()
@@ -335,8 +351,7 @@ func (pl *Plan) Release() {
 }
 
 // FreeProgram gives the program back.
-//
-// Preconditions: as for release.
+// Preconditions: as for Release.
 func (pl *Plan) FreeProgram() {
 	if pl.Program != nil {
 		pl.Program.Free()

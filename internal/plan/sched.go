@@ -37,8 +37,8 @@ func (pl *Plan) checkScheduling() error {
 	return nil
 }
 
-// checkNumbers refuses numbers that the machine cannot have, and a list of which none is there now. Without /sys the kernel has to
-// say so.
+// checkNumbers refuses numbers that the machine cannot have, and a list of
+// which none is there now. Without /sys the kernel has to say so.
 func checkNumbers(method, what, dir string, numbers []int) error {
 	if len(numbers) == 0 {
 		return nil
@@ -102,7 +102,8 @@ func (pl *Plan) scheduling() {
 	if s.RunAmong != 0 {
 		p.Add(unix.SYS_PRCTL, unix.PR_SCHED_CORE, unix.PR_SCHED_CORE_SHARE_FROM, uintptr(s.RunAmong), unix.PR_SCHED_CORE_SCOPE_THREAD, 0)
 	}
-	// The affinity first: a deadline is admitted for the processors that the program may use.
+	// The affinity first: a deadline is admitted for the processors that the
+	// program may use.
 	if s.CPUs != nil {
 		mask := bitmap(s.CPUs)
 		p.Add(unix.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask)*8), p.Words(mask...))
@@ -118,12 +119,14 @@ func (pl *Plan) scheduling() {
 		var mask, bits uintptr
 		if len(s.NUMANodes) > 0 {
 			nodes := bitmap(s.NUMANodes)
-			mask, bits = p.Words(nodes...), uintptr(len(nodes)*64+1) // the kernel takes one off
+			// One more than there are: the kernel takes one off.
+			mask, bits = p.Words(nodes...), uintptr(len(nodes)*64+1)
 		}
 		p.Add(unix.SYS_SET_MEMPOLICY, uintptr(s.NUMAPolicy), mask, bits)
 	}
 	if s.SetIO {
-		const process, classShift = 1, 13 // IOPRIO_WHO_PROCESS, IOPRIO_CLASS_SHIFT
+		// IOPRIO_WHO_PROCESS, IOPRIO_CLASS_SHIFT
+		const process, classShift = 1, 13
 		p.Add(unix.SYS_IOPRIO_SET, process, 0, uintptr(int(s.IOClass)<<classShift|s.IOLevel))
 	}
 	if s.SetSlack {
@@ -131,7 +134,8 @@ func (pl *Plan) scheduling() {
 	}
 }
 
-// SetScheduler uses sched_setscheduler where it can: that call leaves the nice value alone.
+// setScheduler uses sched_setscheduler where it can: that call leaves the nice
+// value alone.
 func (pl *Plan) setScheduler(s *command.Scheduler) {
 	p := pl.Program
 	if s.Policy != unix.SCHED_DEADLINE {
@@ -148,7 +152,8 @@ func (pl *Plan) setScheduler(s *command.Scheduler) {
 	if s.ResetOnFork {
 		flags = resetOnFork
 	}
-	// struct sched_attr: size and policy, flags, nice value and priority, then the times.
+	// struct sched_attr: size and policy, flags, nice value and priority, then
+	// the times.
 	attr := p.Words(0, flags, 0, uint64(s.Runtime), uint64(s.Deadline), uint64(s.Period))
 	first := p.Bytes(attr, 8)
 	binary.NativeEndian.PutUint32(first, schedAttrSize)
@@ -156,7 +161,8 @@ func (pl *Plan) setScheduler(s *command.Scheduler) {
 	p.Add(unix.SYS_SCHED_SETATTR, 0, attr, 0)
 }
 
-// schedAttrSize is the size of a struct sched_attr as of its first version, in bytes.
+// schedAttrSize is the size of a struct sched_attr as of its first version,
+// in bytes.
 const schedAttrSize = 48
 
 // bitmap returns numbers as the set bits of 64-bit words.

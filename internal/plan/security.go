@@ -28,7 +28,8 @@ func (pl *Plan) limits() {
 	if files {
 		return
 	}
-	// The Go runtime raises the soft limit to the hard one; a program that uses select(2) would break.
+	// The Go runtime raises the soft limit to the hard one; a program that uses
+	// select(2) would break.
 	if soft, hard, raised := nofile.Original(); raised {
 		pl.prlimit(command.Rlimit{Resource: command.RlimitNofile, Soft: soft, Hard: hard})
 	} else if pl.Helper != nil { // whose runtime has done the same
@@ -43,11 +44,13 @@ func (pl *Plan) prlimit(l command.Rlimit) {
 	pl.Program.Add(unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), pl.Program.Words(l.Soft, l.Hard), 0)
 }
 
-// credentials changes groups, then gid, then uid: each needs the privilege that the next one gives up.
+// credentials changes groups, then gid, then uid: each needs the privilege that
+// the next one gives up.
 func (pl *Plan) credentials() {
 	ids := &pl.Command.IDs
 	switch {
-	case ids.SetGroups && os.Geteuid() != 0 && hasGroups(ids): // which an ordinary user can keep, and not set
+	case ids.SetGroups && os.Geteuid() != 0 && hasGroups(ids):
+		// An ordinary user can keep its groups, but not set them.
 	case ids.SetGroups:
 		pl.setgroups(ids.Groups)
 	case DeniesSetgroups(&pl.Command.Namespaces):
@@ -64,8 +67,8 @@ func (pl *Plan) credentials() {
 	}
 }
 
-// hasGroups reports whether this process has these supplementary groups, in any order. Its gid counts for nothing: it is in that group
-// anyway.
+// hasGroups reports whether the parent has these supplementary groups, in any
+// order. Its gid counts for nothing: it is in that group anyway.
 func hasGroups(ids *command.Credentials) bool {
 	own, err := os.Getgroups()
 	if err != nil {
@@ -91,16 +94,17 @@ func (pl *Plan) setgroups(groups []uint32) {
 	pl.Program.Add(program.SysSetgroups, uintptr(len(groups)), addr)
 }
 
-// leave reports whether the child leaves this process's user or group.
+// leave reports whether the child leaves the parent's user or group.
 func leave(ids *command.Credentials) bool {
 	return ids.SetUID && (ids.UID != os.Geteuid() || ids.UID != os.Getuid()) ||
 		ids.SetGID && (ids.GID != os.Getegid() || ids.GID != os.Getgid())
 }
 
-// signals sets every disposition to its default, those that are ignored too: exec resets only handlers. Those that the program is to
-// ignore are ignored.
+// signals sets every disposition to its default, those that are ignored too:
+// exec resets only handlers. Those that the program is to ignore are ignored.
 func (pl *Plan) signals() {
-	toDefault := pl.Program.Words(uint64(sigDfl), 0, 0, 0) // no flags, no restorer, empty mask
+	// No flags, no restorer, and an empty mask.
+	toDefault := pl.Program.Words(uint64(sigDfl), 0, 0, 0)
 	var ignore uintptr
 	if pl.Command.Attributes.Ignored != nil {
 		ignore = pl.Program.Words(uint64(SigIgn), 0, 0, 0)
@@ -112,7 +116,8 @@ func (pl *Plan) signals() {
 			continue
 		case slices.Contains(pl.Command.Attributes.Ignored, n):
 			action = ignore
-		case pl.Mode == InPlace && disposition(syscall.Signal(n)) != SigIgn: // exec does it, and until then this process keeps its handlers
+		case pl.Mode == InPlace && disposition(syscall.Signal(n)) != SigIgn:
+			// exec resets handlers, and until then this process keeps them.
 			continue
 		}
 		pl.Program.Add(unix.SYS_RT_SIGACTION, uintptr(n), action, 0, sigsetSize)

@@ -75,7 +75,8 @@ func requireStatus(t testing.TB, c *spawn.Command, want map[string]string) {
 	}
 }
 
-// requireStartError checks that a command cannot be started because of this step.
+// requireStartError checks that a command cannot be started because of
+// this step.
 func requireStartError(t testing.TB, c *spawn.Command, op string, errno error) {
 	t.Helper()
 	require.NoError(t, startErrorIs(c, op, errno))
@@ -106,7 +107,8 @@ func TestUmaskIsTheProgramsAndNotThisProcesss(t *testing.T) {
 	require.Equal(t, 0o31, unix.Umask(0o31))
 }
 
-// limitRows are the resources, as /proc/PID/limits names them, with limits to set that most systems allow.
+// limitRows are the resources, as /proc/PID/limits names them, with limits to
+// set that most systems allow.
 var limitRows = []struct {
 	resource   int
 	name       string
@@ -130,7 +132,8 @@ var limitRows = []struct {
 	{unix.RLIMIT_RTTIME, "Max realtime timeout", 1000000, 2000000},
 }
 
-// limitsOf runs a command that prints its own limits and returns soft and hard by name.
+// limitsOf runs a command that prints its own limits and returns soft and hard
+// by name.
 func limitsOf(t testing.TB, change func(*spawn.Command)) map[string]string {
 	t.Helper()
 	c := spawn.New("/bin/cat", "/proc/self/limits")
@@ -157,7 +160,8 @@ func TestEveryLimitReachesTheProgram(t *testing.T) {
 			have := before[row.resource].Max
 			soft, hard := min(row.soft, have), min(row.hard, have)
 			want[row.name] = fmt.Sprintf("%d %d", soft, hard)
-			c.SetRlimit(row.resource, 0, 0).SetRlimit(row.resource, soft, hard) // the last call counts
+			// The last call counts.
+			c.SetRlimit(row.resource, 0, 0).SetRlimit(row.resource, soft, hard)
 		}
 	})
 	require.Len(t, want, 16)
@@ -203,7 +207,8 @@ func hasCapability(n uint) (bool, error) {
 	return data[n/32].Effective&(1<<(n%32)) != 0, err
 }
 
-// aboveHard returns a limit of descriptors above this process's hard one, and the call that sets it.
+// aboveHard returns a limit of descriptors above this process's hard one, and
+// the call that sets it.
 func aboveHard() (limit uint64, op string, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
@@ -240,7 +245,8 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 		{testkit.CatStatus().SetGroups(3, 1, 2), map[string]string{"Uid": four(0), "Gid": four(os.Getgid()), "Groups": "1 2 3"}},
 		{testkit.CatStatus().SetGroups(), map[string]string{"Uid": four(0), "Groups": ""}},
 		{testkit.CatStatus().SetGroups(9, 8).SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": "8 9"}},
-		{testkit.CatStatus().SetUID(1 << 16).SetGID(1<<16 + 7).SetGroups(1<<17 + 9), // not 0, 7 and 9, as 16-bit calls would have it
+		// The ids are not 0, 7 and 9, as 16-bit calls would have it.
+		{testkit.CatStatus().SetUID(1 << 16).SetGID(1<<16 + 7).SetGroups(1<<17 + 9),
 			map[string]string{"Uid": four(1 << 16), "Gid": four(1<<16 + 7), "Groups": strconv.Itoa(1<<17 + 9)}},
 		{testkit.CatStatus().SetUID(maxID).SetGID(maxID), map[string]string{"Uid": four(maxID), "Gid": four(maxID)}},
 	} {
@@ -399,7 +405,8 @@ func TestAMissingCapabilityIsAnErrorThatNamesTheStep(t *testing.T) {
 }
 
 func checkWithoutSetuidCapability() error {
-	runtime.LockOSThread() // the capabilities are the thread's, and the child is cloned from it
+	// The capabilities are the thread's, and the child is cloned from it.
+	runtime.LockOSThread()
 	if err := dropCapability(unix.CAP_SETUID); err != nil {
 		return err
 	}
@@ -492,8 +499,8 @@ func TestThisProcessIsNotDumpableWhileAChildWithOtherIdsSharesItsMemory(t *testi
 	runSecurityHelper(t, "security-window")
 }
 
-// checkDumpableWindow holds children at their chdir, which comes after the change of ids, by a seccomp filter that asks this
-// process what to do.
+// checkDumpableWindow holds children at their chdir, which comes after the
+// change of ids, by a seccomp filter that asks this process what to do.
 func checkDumpableWindow() error {
 	runtime.LockOSThread() // the filter is this thread's and its children's
 	listener, err := testkit.NotifyOf(unix.SYS_CHDIR)
@@ -581,7 +588,8 @@ func checkOsExec() error {
 func groupAndSession(t testing.TB, pid int) (pgrp, session int) {
 	t.Helper()
 	s := string(testkit.ReadProc(t, pid, "stat"))
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // state, parent, group, session
+	// These are state, parent, group, session.
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
 	pgrp, err := strconv.Atoi(fields[2])
 	require.NoError(t, err)
 	session, err = strconv.Atoi(fields[3])
@@ -626,10 +634,11 @@ func TestTheWorkingDirectoryIsTheProgramsAndNotThisProcesss(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "a b", "c"), 0o755))
 	t.Chdir(dir)
 	for want, c := range map[string]*spawn.Command{
-		dir:                            testkit.Waiting(),
-		"/":                            testkit.Waiting().SetWorkingDirectory("/"),
-		filepath.Join(dir, "a b"):      testkit.Waiting().SetWorkingDirectory(filepath.Join(dir, "a b")),
-		filepath.Join(dir, "a b", "c"): testkit.Waiting().SetWorkingDirectory("a b/../a b/c"), // relative to this process's
+		dir:                       testkit.Waiting(),
+		"/":                       testkit.Waiting().SetWorkingDirectory("/"),
+		filepath.Join(dir, "a b"): testkit.Waiting().SetWorkingDirectory(filepath.Join(dir, "a b")),
+		// Relative to the directory of this process.
+		filepath.Join(dir, "a b", "c"): testkit.Waiting().SetWorkingDirectory("a b/../a b/c"),
 	} {
 		p := testkit.Live(t, c)
 		got, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID()))
@@ -672,7 +681,8 @@ func TestTheWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
 	requireStartError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).SetUID(testkit.Nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
 }
 
-// quitStorm runs programs while all of its group get SIGQUIT, which it handles itself, over and over.
+// quitStorm runs programs while all of its group get SIGQUIT, which it handles
+// itself, over and over.
 func quitStorm([]string) int {
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, unix.SIGQUIT)
@@ -703,7 +713,8 @@ func quitStorm([]string) int {
 	return 0
 }
 
-// TestACoreDumpBeforeTheProgramIsTheChildsAlone: until Linux 5.16 it ended all who shared the memory, unless that was not dumpable.
+// TestACoreDumpBeforeTheProgramIsTheChildsAlone: until Linux 5.16 it ended all
+// who shared the memory, unless that was not dumpable.
 func TestACoreDumpBeforeTheProgramIsTheChildsAlone(t *testing.T) {
 	if plan.HelperForced() || !plan.CanClone() {
 		t.Skip("a helper is not in this process's memory")
@@ -717,11 +728,13 @@ func TestEverySignalHasItsDefaultDispositionAndNoneIsBlocked(t *testing.T) {
 	runSecurityHelper(t, "security-signals")
 }
 
-// ignoreSignals ignores and blocks every signal, as far as Go knows them and as far as the kernel does.
+// ignoreSignals ignores and blocks every signal, as far as Go knows them and as
+// far as the kernel does.
 func ignoreSignals() error {
 	signal.Ignore()
 	for n := syscall.Signal(1); n <= command.MaxSignal; n++ {
-		// What would change how this process waits for its children is for later.
+		// What would change how this process waits for its children is
+		// for later.
 		if n != unix.SIGCHLD {
 			testkit.IgnoreSignal(n)
 		}
@@ -764,7 +777,8 @@ func checkSignals() error {
 		return err
 	}
 
-	// Who ignores SIGCHLD gets no status of children (waitid(2)). Their output and signals are as ever.
+	// Who ignores SIGCHLD gets no status of children (waitid(2)). Their output
+	// and signals are as ever.
 	testkit.IgnoreSignal(unix.SIGCHLD)
 	got, err := testkit.StatusOf(testkit.CatStatus())
 	if !errors.Is(err, unix.ECHILD) {
@@ -802,8 +816,10 @@ func execWithSignalsIgnored() error {
 	return testkit.CatStatus().SetStdout(os.Stdout).Exec()
 }
 
-// TestNoHandlerOfThisProcessRunsInAChild sends signals to a process group all the time, while its leader, which has handlers for
-// them, starts children. Were one run in a child, on the shared memory, the process would hardly survive it.
+// TestNoHandlerOfThisProcessRunsInAChild sends signals to a process group all
+// the time, while its leader, which has handlers for them, starts children.
+// Were one run in a child, on the shared memory, the process would hardly
+// survive it.
 func TestNoHandlerOfThisProcessRunsInAChild(t *testing.T) {
 	testkit.CheckLeaks(t)
 	runSecurityHelper(t, "security-handlers", func(c *spawn.Command) {
@@ -816,7 +832,8 @@ func TestNoHandlerOfThisProcessRunsInAChild(t *testing.T) {
 
 func checkHandlers() error {
 	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, unix.SIGWINCH, unix.SIGURG) // ignored by default, so the children survive them
+	// These are ignored by default, so the children survive them.
+	signal.Notify(caught, unix.SIGWINCH, unix.SIGURG)
 	n := 300
 	if os.Getenv("SPAWN_SHORT") != "" {
 		n = 40

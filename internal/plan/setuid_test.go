@@ -32,7 +32,8 @@ func init() {
 func printEnvironments([]string) int {
 	fmt.Println("secure:", secure.Mode())
 	for _, name := range []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "TMPDIR"} {
-		// A loader takes these from a privileged program before it runs, and from env below; a program that is linked statically has them.
+		// A loader takes these from a privileged program before it runs, and
+		// from env below; a program that is linked statically has them.
 		if _, ok := os.LookupEnv(name); !ok {
 			os.Setenv(name, "/of/caller")
 		}
@@ -78,7 +79,8 @@ const blockedEnvironments = `secure: true
 ["SPAWN_SET=caller"]
 `
 
-// forEachPrivilege runs a test with this test binary as an ordinary program and as one that gives its caller privileges.
+// forEachPrivilege runs a test with this test binary as an ordinary program and
+// as one that gives its caller privileges.
 func forEachPrivilege(t *testing.T, f func(t *testing.T, program string, privileged bool)) {
 	testkit.CheckLeaks(t)
 	testkit.NeedsRoot(t, "to make a setuid program")
@@ -149,7 +151,8 @@ func TestAPrivilegedProgramHasNoHelpers(t *testing.T) {
 	})
 }
 
-// runDenied runs a program under a policy that denies what a child is cloned by.
+// runDenied runs a program under a policy that denies what a child is
+// cloned by.
 func runDenied([]string) int {
 	if err := errors.Join(testkit.Deny(unix.SYS_CLONE3, uint64(unix.ENOSYS)), testkit.DenyFlags(unix.SYS_CLONE, unix.CLONE_PIDFD, uint64(unix.EPERM))); err != nil {
 		return testkit.Fail(err)
@@ -165,7 +168,8 @@ func runDenied([]string) int {
 	return 0
 }
 
-// TestAPrivilegedProgramReportsThatItMayNotClone: an ordinary one then has a helper.
+// TestAPrivilegedProgramReportsThatItMayNotClone: an ordinary one then has
+// a helper.
 func TestAPrivilegedProgramReportsThatItMayNotClone(t *testing.T) {
 	testkit.NeedsClone(t)
 	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
@@ -179,14 +183,16 @@ func TestAPrivilegedProgramReportsThatItMayNotClone(t *testing.T) {
 	})
 }
 
-// TestAPrivilegedProgramIsNoHelper: an ordinary user starts it as a helper, with a program of his own that an ordinary one would run.
+// TestAPrivilegedProgramIsNoHelper: an ordinary user starts it as a helper,
+// with a program of his own that an ordinary one would run.
 func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
 		want := "the forged program ran\n"
 		if privileged {
 			want = "main was reached\n"
 		}
-		// The program as the ordinary user has it made, which has no capabilities to give to a helper.
+		// The program as the ordinary user has it made, which has no
+		// capabilities to give to a helper.
 		forged := testkit.By(spawn.New("/bin/echo", "the forged program ran").InheritStdio(), plan.ChildAndHelper)
 		pl, err := testkit.Planned(forged, plan.Piped)
 		require.NoError(t, err)
@@ -211,7 +217,8 @@ func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 	})
 }
 
-// setFileCapability gives a program a permitted and effective capability. (struct vfs_cap_data in capabilities(7))
+// setFileCapability gives a program a permitted and effective capability.
+// (struct vfs_cap_data in capabilities(7))
 func setFileCapability(t *testing.T, path string, n uint) {
 	const revision2, effective = 0x02000000, 1
 	b := binary.LittleEndian.AppendUint32(nil, revision2|effective)

@@ -82,12 +82,16 @@ func (pl *Plan) openStream(n int) error {
 	return nil
 }
 
-// connect puts the descriptor fd of this process under the number to of the child.
+// connect puts the descriptor fd of the parent under the number to of
+// the child.
 func (pl *Plan) connect(fd, to int) { pl.fds.moves = append(pl.fds.moves, move{fd, to}) }
 
-// connectFile puts a file of the caller's under the number to of the child. Like os/exec, it makes the file blocking where package os
-// has made it non-blocking: that is a property of the file and not of the descriptor, and programs do not expect it. Not so a socket to
-// listen on, which this process may use at the same time: to close a blocking one waits until an Accept of it has returned.
+// connectFile puts a file of the caller's under the number to of the child.
+// Like os/exec, it makes the file blocking where package os has made it
+// non-blocking. That is a property of the file and not of the descriptor, and
+// programs do not expect it. Not so a socket to listen on, which the parent
+// may use at the same time: to close a blocking one waits until an Accept of it
+// has returned.
 func (pl *Plan) connectFile(f *os.File, to int) error {
 	fd := descriptor.Of(f)
 	if !pl.Command.ListensOn(to) {
@@ -100,7 +104,8 @@ func (pl *Plan) connectFile(f *os.File, to int) error {
 	return nil
 }
 
-// openPipe connects number to of the child with a pipe and returns this process's end, which does not block.
+// openPipe connects number to of the child with a pipe and returns the parent's
+// end, which does not block.
 func (pl *Plan) openPipe(to int, childReads bool) (int, error) {
 	parent, child, err := descriptor.Low.Pipe(childReads)
 	if err != nil {
@@ -121,7 +126,8 @@ func (pl *Plan) openFile(n int) (transfer.Pipe, error) {
 	return transfer.NewPipe(fd, command.StreamNames[n]), nil
 }
 
-// openData connects number to of the child with a pipe from which it reads data.
+// openData connects number to of the child with a pipe from which it
+// reads data.
 func (pl *Plan) openData(n, to int, data []byte) error {
 	fd, err := pl.openPipe(to, true)
 	if err != nil {

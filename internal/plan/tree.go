@@ -12,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkTree makes the child's cgroup, or finds that the child is to be a subreaper.
+// checkTree makes the child's cgroup, or finds that the child is to be
+// a subreaper.
 func (pl *Plan) checkTree() error {
 	c := pl.Command
-	if c.KillMode != command.KillTree || pl.Mode == InPlace { // nobody is there to end a program that replaces this process
+	if c.KillMode != command.KillTree || pl.Mode == InPlace {
+		// Nobody is there to end a program that replaces this process.
 		return nil
 	}
 	pl.Tree = &tree.Tree{KillFile: -1}

@@ -27,6 +27,7 @@ func (e *End) Close() error {
 	return e.File.Close()
 }
 
+// unwatch ends the watch of the context.
 func (e *End) unwatch() {
 	if e.Stop != nil {
 		e.Stop()

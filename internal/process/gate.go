@@ -12,15 +12,18 @@ import (
 // gate is where a child waits for the handshake.
 type gate struct {
 	Ready   chan struct{} // closed when the child is there, or never will be
-	Passed  chan struct{} // closed by notify
+	Passed  chan struct{} // closed by Notify
 	Started chan struct{} // closed when the program runs, or never will
-	Err     error         // why it never will, once started is closed
+	Err     error         // why it never will, once Started is closed
 
-	mu       sync.Mutex
-	Pipe     io.WriteCloser // a byte lets the child go on; its closing ends it; nil without, and once closed
-	notified bool
+	mu sync.Mutex
+	// A byte written here lets the child go on, and closing it ends the child.
+	// It is nil without a pipe, and once closed; guarded by mu.
+	Pipe     io.WriteCloser
+	notified bool // guarded by mu
 }
 
+// NewGate returns a gate at which no child has arrived yet.
 func NewGate() *gate {
 	return &gate{Ready: make(chan struct{}), Passed: make(chan struct{}), Started: make(chan struct{})}
 }
@@ -35,7 +38,8 @@ func (g *gate) Notify() error {
 	g.notified = true
 	close(g.Passed)
 	if g.Pipe != nil {
-		_, _ = g.Pipe.Write([]byte{1}) // EPIPE when the child has ended, which settle will say
+		// The error is EPIPE when the child has ended, which Settle will say.
+		_, _ = g.Pipe.Write([]byte{1})
 		g.closePipe()
 	}
 	return nil

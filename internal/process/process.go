@@ -1,3 +1,9 @@
+// Package process is a program that runs, in a child or in a dry run: who ends
+// it and when, the gate of the handshake, the ends of pipes in the caller's
+// hands, and how it ended. It makes no child and signals none: a target does
+// that, which is run's or dry's.
+//
+// Package spawn, run, dry and the tests import it.
 package process
 
 import (
@@ -10,20 +16,23 @@ import (
 	"time"
 )
 
-// Process is a program that runs, in a child or in a dry run: who ends it and
-// when, and how it ended. Whatever it does to the program it does by its target.
+// Process is a program that runs, in a child or in a dry run: who ends it
+// and when, and how it ended. Whatever it does to the program it does by
+// its Target.
 type Process struct {
 	PID    int
 	Grace  time.Duration
 	Daemon bool
 	Pipes  [3]*End
-	PTY    *Terminal     // nil without
-	Done   chan struct{} // closed when all is final; nil where nobody can wait for it
+	PTY    *Terminal // nil without
+	// Closed when all is final; nil where nobody can wait for it.
+	Done   chan struct{}
 	Ended  chan struct{} // closed by end; nil where nobody calls it
 	Gate   *gate         // nil without a handshake
 	Target target
 
-	Mu       sync.Mutex  // guards what follows, and what a target says is under it
+	// Mu guards the fields down to kill, and those of a target that say so.
+	Mu       sync.Mutex
 	Starting stillInside // nil once it is known to have exec'ed
 	Killed   bool        // ended before it had exec'ed, without a grace period
 	Dead     bool        // waited for: nobody may signal it any more
@@ -31,11 +40,11 @@ type Process struct {
 	Ending   error       // the same, if the child was still alive
 	kill     *time.Timer // sends SIGKILL after the grace period
 
-	Outcome Outcome // final once done is closed
+	Outcome Outcome // final once Done is closed
 }
 
-// target is what a running process does to its program. All methods are called
-// with the lock of the process held, and only the last once the program was
+// target is what a running process does to its program. All methods are
+// called with the process's Mu held, and only the last once the program was
 // waited for.
 type target interface {
 	// Signal signals the program.
@@ -50,14 +59,14 @@ type target interface {
 }
 
 // Watcher is told what becomes of a command. Its methods are called one after
-// the other: started and then over, or failed. In a dry run over may follow on
-// failed.
+// the other: Started and then Over, or Failed. In a dry run Over may follow
+// on Failed.
 type Watcher interface {
 	// Started is told when the program runs: execve can no longer fail.
 	Started(path string, pid int)
 	// Failed is told when it never will, before a caller at the gate is.
 	Failed(err error)
-	// Over is told when all is final, before done is closed.
+	// Over is told when all is final, before Done is closed.
 	Over(o *Outcome)
 }
 
@@ -65,12 +74,13 @@ type Watcher interface {
 type Outcome struct {
 	Status Status
 	Tail   []byte // of standard error, where it is kept
-	Err    error  // what else happened: to the context, to a transfer, to the status
-	Never  error  // why it never ran
+	// Err is what else happened: to the context, to a transfer, to the status.
+	Err   error
+	Never error // why it never ran
 }
 
-// Status is how a process ended and what it used. The face shows it as a type of
-// its own with the same fields.
+// Status is how a process ended and what it used. The face shows it as a type
+// of its own with the same fields.
 type Status struct {
 	ExitCode             int // -1: ended by a signal, or not known
 	Signal               syscall.Signal
@@ -85,8 +95,8 @@ var Unknown = Status{ExitCode: -1}
 // Success reports whether the process exited with code 0.
 func (s Status) Success() bool { return s.ExitCode == 0 && s.Signal == 0 }
 
-// IsKnown reports whether there is a status: of a daemon only its parent gets
-// it.
+// IsKnown reports whether there is a status: of a daemon only its parent
+// gets it.
 func (s Status) IsKnown() bool { return s.ExitCode >= 0 || s.Signal != 0 }
 
 // String returns "exit status 1" or "signal: killed (core dumped)", as
@@ -130,8 +140,8 @@ func (p *Process) Abort() error { return p.end(errAborted) }
 // notification.
 func (p *Process) EndUnnotified() error { return p.end(errUnnotified) }
 
-// Watch ends the process when ctx ends. The function that it returns stops that;
-// it is nil for a context that never ends.
+// Watch ends the process when ctx ends. The function that it returns stops
+// that; it is nil for a context that never ends.
 func (p *Process) Watch(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
 		return nil
@@ -142,8 +152,8 @@ func (p *Process) Watch(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = p.end(ContextError(ctx)) })
 }
 
-// end ends the process for this reason, as its options say, and lets go of pipes
-// that others keep open.
+// end ends the process for this reason, as its options say, and lets go of
+// pipes that others keep open.
 func (p *Process) end(reason error) error {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -172,7 +182,8 @@ func (p *Process) end(reason error) error {
 		p.Mu.Lock()
 		defer p.Mu.Unlock()
 		if !p.Dead {
-			_ = p.Target.SignalAll(syscall.SIGKILL) // there is nothing harder to try
+			// There is nothing harder to try.
+			_ = p.Target.SignalAll(syscall.SIGKILL)
 		}
 	})
 	err := p.Target.SignalAll(syscall.SIGTERM)
@@ -180,10 +191,9 @@ func (p *Process) end(reason error) error {
 	return err
 }
 
-// Buried says that the program has been waited for: nobody may signal it any
-// more.
-//
-// Preconditions: p.mu is held.
+// Buried says that the program has been waited for: nobody may signal it
+// any more.
+// Preconditions: p.Mu is held.
 func (p *Process) Buried() {
 	p.Dead = true
 	if p.kill != nil {
@@ -191,9 +201,9 @@ func (p *Process) Buried() {
 	}
 }
 
-// Conclude says how it all ended, once the status is known: err is what went
-// wrong with a transfer, and cut that an output was given up on because the
-// context had ended.
+// Conclude says how it all ended, once the status is known. The error err is
+// what went wrong with a transfer. If cut is set, an output was given up on
+// because the context had ended.
 func (p *Process) Conclude(tail []byte, err error, cut bool) {
 	p.Mu.Lock()
 	if p.Ending != nil && !errors.Is(p.Ending, errAborted) {

@@ -36,7 +36,8 @@ func init() {
 	testkit.Helpers["leads-without-terminal"] = leadsWithoutTerminal
 }
 
-// window prints the size of its terminal, now and after each SIGWINCH, until a line comes.
+// window prints the size of its terminal, now and after each SIGWINCH, until
+// a line comes.
 func window([]string) int {
 	changed := make(chan os.Signal, 8)
 	signal.Notify(changed, unix.SIGWINCH)
@@ -59,7 +60,8 @@ func window([]string) int {
 	}
 }
 
-// onPTY starts the command, which has a terminal, and returns what comes from it. A Read that takes too long is an error.
+// onPTY starts the command, which has a terminal, and returns what comes from
+// it. A Read that takes too long is an error.
 func onPTY(t testing.TB, c *spawn.Command) (*spawn.Process, *bufio.Reader) {
 	t.Helper()
 	return onPTYIn(t, context.Background(), c)
@@ -123,7 +125,8 @@ func TestAPTYIsNothingToThisProcessAndItsOtherChildren(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-// leadsWithoutTerminal, a session leader that could get a terminal, starts a program on one.
+// leadsWithoutTerminal, a session leader that could get a terminal, starts
+// a program on one.
 func leadsWithoutTerminal([]string) int {
 	descriptor.Close(0) // the first number to be given
 	p, err := spawn.New("/bin/cat").SetPTY(1, 2).Start(context.Background())
@@ -180,14 +183,16 @@ func TestStreamsOfAPTYCanBeDirectedElsewhere(t *testing.T) {
 
 func TestAPTYInterruptsTheForegroundJob(t *testing.T) {
 	testkit.CheckLeaks(t)
-	// A shell with job control, whose job is a group of its own. The shell raises the signal for itself too when its job has died of it.
+	// A shell with job control, whose job is a group of its own. The shell
+	// raises the signal for itself too when its job has died of it.
 	p, r := onPTY(t, spawn.New("/bin/sh", "-c", `set -m; trap : INT; (echo ready; exec cat); echo "job: $?"; read a; echo "got $a"`).SetPTY(0, 0))
 	requireLine(t, "ready", r)
 	_, err := p.PTY().Write([]byte{3}) // ^C
 	require.NoError(t, err)
 	line, err := r.ReadString('\n')
 	require.NoError(t, err)
-	for !strings.HasPrefix(line, "^Cjob: 130") && !strings.HasPrefix(line, "job: 130") { // some shells begin a line
+	for !strings.HasPrefix(line, "^Cjob: 130") && !strings.HasPrefix(line, "job: 130") {
+		// Some shells begin a line.
 		line, err = r.ReadString('\n')
 		require.NoError(t, err)
 	}
@@ -226,7 +231,8 @@ func TestResizeIsASIGWINCHForTheProgram(t *testing.T) {
 
 func TestClosingAPTYHangsUp(t *testing.T) {
 	testkit.CheckLeaks(t)
-	p, r := onPTY(t, spawn.New("/bin/sh", "-c", "echo ready; exec sleep 1000").SetPTY(0, 0)) // what reads might see the end of the file first
+	// A program that reads might see the end of the file first.
+	p, r := onPTY(t, spawn.New("/bin/sh", "-c", "echo ready; exec sleep 1000").SetPTY(0, 0))
 	requireLine(t, "ready", r)
 	require.NoError(t, p.PTY().Close())
 	var exit *spawn.ExitError
@@ -234,8 +240,9 @@ func TestClosingAPTYHangsUp(t *testing.T) {
 	require.Equal(t, unix.SIGHUP, exit.Status.Signal)
 }
 
-// background starts a program that ends and leaves a process behind, which does not heed SIGHUP and has the terminal open. The file that is
-// returned ends that one, which then says so.
+// background starts a program that ends and leaves a process behind, which does
+// not heed SIGHUP and has the terminal open. The file that is returned ends
+// that one, which then says so.
 func background(t *testing.T, ctx context.Context) (*spawn.Process, *bufio.Reader, *os.File) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
@@ -268,7 +275,8 @@ func TestAPTYThatIsKeptOpenIsClosedAfterTheContext(t *testing.T) {
 func TestAWriteToAPTYEndsWithItsProgram(t *testing.T) {
 	testkit.CheckLeaks(t)
 	for _, handshake := range []bool{false, true} {
-		c := testkit.Shell("echo ready; read line <&3") // of which nobody reads what is typed
+		// Nobody reads what is typed on this one's terminal.
+		c := testkit.Shell("echo ready; read line <&3")
 		read, write, err := os.Pipe()
 		require.NoError(t, err)
 		c.PassFDAs(read, 3, spawn.CloseParent)
@@ -472,10 +480,12 @@ func TestNoTerminalIsLeft(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-// exitSkip is the exit code of a helper that cannot do its work on this machine.
+// exitSkip is the exit code of a helper that cannot do its work on
+// this machine.
 const exitSkip = 77
 
-// terminalsLeft starts programs on terminals, most in vain, and looks whether one is left. args[0] is an empty directory.
+// terminalsLeft starts programs on terminals, most in vain, and looks whether
+// one is left. args[0] is an empty directory.
 func terminalsLeft(args []string) int {
 	for _, err := range []error{
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
@@ -540,7 +550,8 @@ func terminalsLeft(args []string) int {
 		return testkit.Fail(fmt.Errorf("a program: %w, left: %v", err, left()))
 	}
 
-	// Where /dev/ptmx belongs to another file system than /dev/pts there is no way to another's terminal.
+	// Where /dev/ptmx belongs to another file system than /dev/pts there is no
+	// way to another's terminal.
 	for _, err := range []error{
 		unix.Mount("devpts", args[0], "devpts", 0, "newinstance,ptmxmode=0666"),
 		unix.Mount(filepath.Join(args[0], "ptmx"), "/dev/ptmx", "", unix.MS_BIND, ""),
@@ -549,7 +560,8 @@ func terminalsLeft(args []string) int {
 			return testkit.Fail(err)
 		}
 	}
-	other, err := os.OpenFile("/dev/pts/ptmx", os.O_RDWR|unix.O_NOCTTY, 0) // whose number the next one gets too
+	// The next terminal there gets this one's number too.
+	other, err := os.OpenFile("/dev/pts/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return testkit.Fail(err)
 	}

@@ -12,16 +12,20 @@ import (
 	"github.com/virspawn/spawn/internal/transfer"
 )
 
-// Terminal is this process's end of a pseudo-terminal in the caller's hands.
+// Terminal is the parent's end of a pseudo-terminal in the caller's hands.
 type Terminal struct {
-	In, Out transfer.Pipe   // one file; in a dry run ends of two pipes, and in may have none
+	// In and Out are one file; in a dry run they are ends of two pipes, and In
+	// may have none.
+	In, Out transfer.Pipe
 	Stop    func() bool     // ends the watch of the context; nil without
 	Done    <-chan struct{} // closed when the program has ended
 	Dry     *Process        // nil for a child
 }
 
-// Read reads what was written to the terminal. That nobody has it open any more is EIO for the kernel, which may say so when it has just not
-// yet moved what was written last to where it is read: then a second try finds that, and nothing is written any more.
+// Read reads what was written to the terminal. When nobody has it open any
+// more, the kernel says EIO. It may say so a moment before it has moved what
+// was written last to where it is read. A second try then finds that, and
+// nothing is written any more.
 func (t *Terminal) Read(b []byte) (int, error) {
 	n, err := t.Out.Read(b)
 	if errors.Is(err, syscall.EIO) {
@@ -78,17 +82,20 @@ func (t *Terminal) Close() error {
 // SyscallConn is for ioctls.
 func (t *Terminal) SyscallConn() (syscall.RawConn, error) { return t.Out.SyscallConn() }
 
+// failed makes an error that names the terminal.
 func (t *Terminal) failed(op string, err error) error {
 	return &os.PathError{Op: op, Path: t.Out.Name(), Err: err}
 }
 
-// ProgramEnded makes every Write fail, also one that waits: nobody may be left to read what is typed, and the kernel does not tell.
+// ProgramEnded makes every Write fail, also one that waits: nobody may be left
+// to read what is typed, and the kernel does not tell.
 func (t *Terminal) ProgramEnded() {
 	if t != nil {
 		_ = t.In.SetWriteDeadline(time.Unix(1, 0)) // it may be closed
 	}
 }
 
+// unwatch ends the watch of the context.
 func (t *Terminal) unwatch() {
 	if t.Stop != nil {
 		t.Stop()

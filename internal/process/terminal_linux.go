@@ -6,7 +6,8 @@ import (
 	"github.com/virspawn/spawn/internal/transfer"
 )
 
-// NewTerminal makes what the caller gets of this process's end. done is closed when the program has ended.
+// NewTerminal makes what the caller gets of the parent's end. It fails writes
+// once done is closed, which says that the program has ended.
 func NewTerminal(f transfer.Pipe, done <-chan struct{}) *Terminal {
 	t := &Terminal{In: f, Out: f, Done: done}
 	if f.Await != nil { // then no deadline ends a Write

@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstBlock holds an ordinary program with its environment; a larger one gets further blocks.
+// firstBlock holds an ordinary program with its environment; a larger one gets
+// further blocks.
 const firstBlock = 64 << 10
 
-// arena is memory outside the garbage collector's heap, in blocks that do not move.
+// arena is memory outside the garbage collector's heap, in blocks that do
+// not move.
 type arena struct {
 	blocks []block
 	shared bool // with processes that have a copy of this one's memory
@@ -52,10 +54,11 @@ func (a *arena) grow(size int) error {
 	return nil
 }
 
-// alloc returns the address of n zeroed bytes, aligned to a word. It panics when the kernel has no memory left,
-// as Go's own allocator does.
+// alloc returns the address of n zeroed bytes, aligned to a word. It panics
+// when the kernel has no memory left, as Go's own allocator does.
 func (a *arena) alloc(n int) uintptr {
-	n = max((n+wordSize-1)&^(wordSize-1), wordSize) // an empty array has an address too
+	// An empty array has an address too.
+	n = max((n+wordSize-1)&^(wordSize-1), wordSize)
 	if err := a.reserve(n); err != nil {
 		panic("spawn: out of memory: mmap: " + err.Error())
 	}
@@ -67,7 +70,8 @@ func (a *arena) alloc(n int) uintptr {
 
 // bytes returns the n bytes at addr.
 //
-// Preconditions: they were allocated from the arena since its last reset; otherwise it panics.
+// Preconditions: they were allocated from the arena since its last reset;
+// otherwise it panics.
 func (a *arena) bytes(addr uintptr, n int) []byte {
 	for i := len(a.blocks) - 1; i >= 0; i-- {
 		b := &a.blocks[i]
@@ -82,7 +86,8 @@ func (a *arena) bytes(addr uintptr, n int) []byte {
 	panic("spawn: address outside the program's memory")
 }
 
-// tail returns what was allocated from addr to the end of its block, or nil when addr is not the arena's.
+// tail returns what was allocated from addr to the end of its block, or nil
+// when addr is not the arena's.
 func (a *arena) tail(addr uintptr) []byte {
 	for i := range a.blocks {
 		b := &a.blocks[i]
@@ -107,7 +112,8 @@ func (a *arena) setPointer(addr, value uintptr) {
 
 // putOps copies ops to addr.
 //
-// Preconditions: len(ops)*OpSize bytes were allocated at addr; Op has no padding and no Go pointers.
+// Preconditions: len(ops)*OpSize bytes were allocated at addr; Op has no
+// padding and no Go pointers.
 func (a *arena) putOps(addr uintptr, ops []Op) {
 	if len(ops) == 0 {
 		return
@@ -118,7 +124,8 @@ func (a *arena) putOps(addr uintptr, ops []Op) {
 
 var _ [OpSize]struct{} = [unsafe.Sizeof(Op{})]struct{}{}
 
-// reset wipes what was used and gives back all blocks but one of the usual size.
+// reset wipes what was used and gives back all blocks but one of the
+// usual size.
 func (a *arena) reset() {
 	kept := a.blocks[:0]
 	for _, b := range a.blocks {
@@ -130,7 +137,8 @@ func (a *arena) reset() {
 		b.used = 0
 		kept = append(kept, b)
 	}
-	clear(a.blocks[len(kept):]) // no stale pointer for the garbage collector to find
+	// No stale pointer for the garbage collector to find.
+	clear(a.blocks[len(kept):])
 	a.blocks = kept
 }
 
@@ -143,7 +151,8 @@ func (a *arena) close() {
 }
 
 func (b *block) unmap() {
-	// munmap of a whole mapping of ours fails only when the bookkeeping is wrong.
+	// munmap of a whole mapping of ours fails only when the bookkeeping
+	// is wrong.
 	if err := unix.MunmapPtr(b.base, uintptr(b.size)); err != nil {
 		panic("spawn: munmap: " + err.Error())
 	}
@@ -152,7 +161,8 @@ func (b *block) unmap() {
 // maxPooled bounds the memory that idle programs keep: 32 × 64 KiB.
 const maxPooled = 32
 
-// pool keeps programs for reuse: a mapping costs more than a whole program's worth of building it.
+// pool keeps programs for reuse: a mapping costs more than a whole program's
+// worth of building it.
 var pool programPool
 
 type programPool struct {
@@ -161,7 +171,8 @@ type programPool struct {
 	used int // taken and not put back
 }
 
-// InUse returns the number of programs that were made and not freed. It is for tests that look for leaks.
+// InUse returns the number of programs that were made and not freed. It is for
+// tests that look for leaks.
 func InUse() int {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()

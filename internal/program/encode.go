@@ -12,11 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program can be divided in two: one executor runs what was added before Split, and what comes after travels as bytes to another
-// process, whose executor runs it from there.
+// A program can be divided in two: one executor runs what was added before
+// Split, and what comes after travels as bytes to another process, whose
+// executor runs it from there.
 
-// HookNr is the number of a call that no kernel has: a function of the host program, by its name, with an argument. Only package helper
-// knows how to make it.
+// HookNr is the number of a call that no kernel has: a function of the host
+// program, by its name, with an argument. Only package helper knows how to
+// make it.
 const HookNr = 1 << 24
 
 // AddHook appends a call of a function of the host program.
@@ -35,7 +37,8 @@ func (p *Program) Hook(i int) (name, arg string, ok bool) {
 	return name, arg, true
 }
 
-// Track makes the program remember where its pointers are, which Encode needs. It comes before the first of them.
+// Track makes the program remember where its pointers are, which Encode needs.
+// It comes before the first of them.
 func (p *Program) Track() { p.track = true }
 
 // Split divides the program behind what was added so far.
@@ -49,7 +52,8 @@ func (p *Program) first() []Op {
 	return p.ops
 }
 
-// An encoded program is a sequence of 64-bit words of this machine, and then the blocks of memory:
+// An encoded program is a sequence of 64-bit words of this machine, and then
+// the blocks of memory:
 //
 //	magic, size of a pointer, number of bytes, checksum of all that follows
 //	place of the first op in the whole list, address of the text of the pid
@@ -66,10 +70,11 @@ const (
 
 var checksums = crc64.MakeTable(crc64.ECMA)
 
-// Encode returns the part of the program behind Split, or all of it, for Decode.
+// Encode returns the part of the program behind Split, or all of it,
+// for Decode.
 //
-// Preconditions: Track was called before the first SetPointer. No result of a call before Split is linked to one behind it, or is the status
-// descriptor.
+// Preconditions: Track was called before the first SetPointer. No result of
+// a call before Split is linked to one behind it, or is the status descriptor.
 func (p *Program) Encode() []byte {
 	var b []byte
 	word := func(words ...uint64) {
@@ -139,7 +144,8 @@ func (d *decoder) word() uint64 {
 	return w
 }
 
-// count reads a number of things of so many words each, which must all be there.
+// count reads a number of things of so many words each, which must all
+// be there.
 func (d *decoder) count(words int) int {
 	n := d.word()
 	if n > uint64(len(d.b)/(words*wordSize)) {
@@ -152,8 +158,9 @@ func (d *decoder) count(words int) int {
 // moved is a block that has another address in this process.
 type moved struct{ old, size, now uint64 }
 
-// Decode returns the program that Encode has made bytes of, and the place of its first op in the whole list. It refuses anything else,
-// without being able to tell a forgery: whose bytes they are is the caller's to know.
+// Decode returns the program that Encode has made bytes of, and the place of
+// its first op in the whole list. It refuses anything else, without being able
+// to tell a forgery: whose bytes they are is the caller's to know.
 func Decode(b []byte) (p *Program, first int, err error) {
 	d := &decoder{b: b}
 	if d.word() != magic || d.word() != pointerSize || d.word() != uint64(len(b)) || d.word() != crc64.Checksum(d.b, checksums) || d.failed {
@@ -214,7 +221,8 @@ func (p *Program) decode(d *decoder, start, pid uint64, nops, nlinks, nblocks, n
 	return nil
 }
 
-// addressArguments says which arguments of a call may be addresses, as a mask. On a 32-bit processor a flag or an id can look like one.
+// addressArguments says which arguments of a call may be addresses, as a mask.
+// On a 32-bit processor a flag or an id can look like one.
 var addressArguments = map[uintptr]uint{
 	unix.SYS_CAPSET:             1<<0 | 1<<1,
 	unix.SYS_CHDIR:              1 << 0,
@@ -245,8 +253,9 @@ var addressArguments = map[uintptr]uint{
 // isAddress reports whether argument arg of a call may be an address.
 func isAddress(nr uintptr, arg int) bool { return addressArguments[nr]&(1<<arg) != 0 }
 
-// mustKnowAddresses panics where an argument is an address that would not be one in another process: only on a 64-bit processor can it be
-// told from anything else.
+// mustKnowAddresses panics where an argument is an address that would not
+// be one in another process: only on a 64-bit processor can it be told from
+// anything else.
 func (p *Program) mustKnowAddresses(op *Op) {
 	for i, a := range op.Args {
 		if pointerSize == 8 && !isAddress(op.Nr, i) && p.arena.tail(a) != nil {
@@ -255,7 +264,8 @@ func (p *Program) mustKnowAddresses(op *Op) {
 	}
 }
 
-// relocate makes the arguments and pointers point to the blocks where they are now.
+// relocate makes the arguments and pointers point to the blocks where they
+// are now.
 func (p *Program) relocate(blocks []moved, pointers []uint64, pid uint64) {
 	now := func(addr uint64) (uint64, bool) {
 		for _, k := range blocks {

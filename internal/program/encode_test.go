@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sample returns a program with pointers, links, a hook, the pid, and more than one block of memory, from Split on.
+// sample returns a program with pointers, links, a hook, the pid, and more than
+// one block of memory, from Split on.
 func sample(t testing.TB) *Program {
 	p, err := New(0)
 	require.NoError(t, err)
@@ -64,7 +65,8 @@ func TestAnEncodedProgramIsTheSameElsewhere(t *testing.T) {
 	require.Equal(t, before, InUse())
 }
 
-// TestOnlyAddressesMove: on a 32-bit processor an id can be the number that an address is.
+// TestOnlyAddressesMove: on a 32-bit processor an id can be the number that an
+// address is.
 func TestOnlyAddressesMove(t *testing.T) {
 	p, err := New(0)
 	require.NoError(t, err)
@@ -86,8 +88,8 @@ func TestOnlyAddressesMove(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever the bytes are, Decode returns a program or an error, and nothing is left. The checksum is set, as a forger
-// would.
+// FuzzDecode: whatever the bytes are, Decode returns a program or an error, and
+// nothing is left. The checksum is set, as a forger would.
 func FuzzDecode(f *testing.F) {
 	p := sample(f)
 	b := p.Encode()

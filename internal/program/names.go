@@ -11,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls says how to print each system call that a program may hold, and how the parent's own calls print in
-// errors. A call that is missing here prints by number.
+// calls says how to print each system call that a program may hold, and how
+// the parent's own calls print in errors. A call that is missing here prints
+// by number.
 var calls map[uintptr]call
 
 func init() {
-	// In init, because the formats of some arguments refer back to the table's users.
+	// In init, because the formats of some arguments refer back to the
+	// table's users.
 	calls = map[uintptr]call{
 		unix.SYS_CHDIR:          {name: "chdir", args: []format{quotedString}},
 		unix.SYS_CLONE:          {name: "clone", args: []format{cloneFlags}},
@@ -90,7 +92,8 @@ var closeRangeFlags = flags("0",
 	flagName{unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"},
 )
 
-// openFlags prints the flags of open(2), with zero's name where no access mode is set.
+// openFlags prints the flags of open(2), with zero's name where no access mode
+// is set.
 func openFlags(zero string) format {
 	rest := flags("",
 		flagName{unix.O_CLOEXEC, "O_CLOEXEC"},
@@ -128,7 +131,8 @@ var lockType = enum(map[uintptr]string{
 	unix.F_UNLCK: "F_UNLCK",
 })
 
-// lock prints the struct flock of a F_SETLK, of which nothing but the type is ever set.
+// lock prints the struct flock of a F_SETLK, of which nothing but the type is
+// ever set.
 func lock(p *Program, args []uintptr, printed []string) {
 	if args[1] == unix.F_SETLK && args[2] != 0 {
 		kind := binary.NativeEndian.Uint16(p.arena.bytes(args[2], 2))
@@ -177,7 +181,8 @@ func rlimitValue(v uint64) string {
 	return strconv.FormatUint(v, 10)
 }
 
-// SignalName returns the name of signal n as strace prints it: SIGHUP, SIGRTMIN, SIGRT_3.
+// SignalName returns the name of signal n as strace prints it: SIGHUP,
+// SIGRTMIN, SIGRT_3.
 func SignalName(n int) string {
 	const rtMin = 32 // the kernel's, not the C library's
 	switch name := unix.SignalName(syscall.Signal(n)); {

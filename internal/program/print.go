@@ -21,7 +21,8 @@ func (p *Program) String() string {
 	return b.String()
 }
 
-// Op prints call i as strace(1) would, with its expected result, or that in the process that goes on, where the result matters.
+// Op prints call i as strace(1) would, with its expected result, or that in the
+// process that goes on, where the result matters.
 func (p *Program) Op(i int) string {
 	op := &p.ops[i]
 	s := p.call(op.Nr, op.Args[:], p.linked(i))
@@ -34,7 +35,8 @@ func (p *Program) Op(i int) string {
 	return s
 }
 
-// Step names call i for an error: as Op does, but execve only with its path, and a function of the host program only with its name.
+// Step names call i for an error: as Op does, but execve only with its path,
+// and a function of the host program only with its name.
 func (p *Program) Step(i int) string {
 	op := &p.ops[i]
 	switch op.Nr {
@@ -48,7 +50,8 @@ func (p *Program) Step(i int) string {
 	return p.Op(i)
 }
 
-// linked returns, for each argument of call i, the earlier call whose result it takes, or -1.
+// linked returns, for each argument of call i, the earlier call whose result it
+// takes, or -1.
 func (p *Program) linked(i int) [6]int {
 	from := [6]int{-1, -1, -1, -1, -1, -1}
 	for _, l := range p.links {
@@ -84,7 +87,8 @@ func (p *Program) call(nr uintptr, args []uintptr, from [6]int) string {
 	return c.name + "(" + strings.Join(printed, ", ") + ")"
 }
 
-// result prints the result of an earlier call: a file, as strace -y does, or the call's place in the list.
+// result prints the result of an earlier call: a file, as strace -y does, or
+// the call's place in the list.
 func (p *Program) result(i int) string {
 	if op := &p.ops[i]; op.Nr == unix.SYS_OPENAT {
 		path, _ := p.text(op.Args[1])
@@ -93,7 +97,8 @@ func (p *Program) result(i int) string {
 	return "<result of call " + strconv.Itoa(i+1) + ">"
 }
 
-// text returns the C string at addr and, when it is a secret, how much of it may be shown, else -1.
+// text returns the C string at addr and, when it is a secret, how much of it
+// may be shown, else -1.
 func (p *Program) text(addr uintptr) (s string, shown int) {
 	b := p.arena.tail(addr)
 	if i := bytes.IndexByte(b, 0); i >= 0 {
@@ -127,7 +132,8 @@ func quote(s string) string {
 				continue
 			}
 			b = append(b, '\\')
-			if i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '7' { // a digit behind must not join the escape
+			if i+1 < len(s) && s[i+1] >= '0' && s[i+1] <= '7' {
+				// A digit behind must not join the escape.
 				b = append(b, '0'+c>>6, '0'+c>>3&7, '0'+c&7)
 				continue
 			}
@@ -143,19 +149,23 @@ type format func(p *Program, v uintptr) string
 type call struct {
 	name string
 	args []format
-	// variant returns how to print these arguments, where that depends on the first one.
+	// variant returns how to print these arguments, where that depends on the
+	// first one.
 	variant func(args []uintptr) (call, bool)
-	// sized prints, among the arguments printed already, the one whose length another one tells.
+	// sized prints, among the arguments printed already, the one whose length
+	// another one tells.
 	sized func(p *Program, args []uintptr, printed []string)
 }
 
-// flagName is one bit, or a group of bits that is tested as a whole, of a flags argument.
+// flagName is one bit, or a group of bits that is tested as a whole, of
+// a flags argument.
 type flagName struct {
 	bits uint64
 	name string
 }
 
-// flags prints the names of the bits set in v, the rest in hexadecimal, and none when there are none.
+// flags prints the names of the bits set in v, the rest in hexadecimal, and
+// none when there are none.
 func flags(none string, names ...flagName) format {
 	return func(_ *Program, v uintptr) string { return joinFlags(uint64(v), none, names) }
 }

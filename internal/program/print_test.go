@@ -66,7 +66,8 @@ var printings = []printed{
 	}},
 	{`close(7)`, unix.SYS_CLOSE, list(7)},
 	{`close(-1)`, unix.SYS_CLOSE, list(argument(-1))},
-	{`close(-1)`, unix.SYS_CLOSE, list(1<<32 - 1)}, // the kernel looks at an int only
+	// The kernel looks at an int only.
+	{`close(-1)`, unix.SYS_CLOSE, list(1<<32 - 1)},
 	{`close_range(3, ~0U, CLOSE_RANGE_UNSHARE)`, unix.SYS_CLOSE_RANGE, list(3, 1<<32-1, unix.CLOSE_RANGE_UNSHARE)},
 	{`close_range(3, 9, 0)`, unix.SYS_CLOSE_RANGE, list(3, 9, 0)},
 	{`close_range(3, 9, CLOSE_RANGE_UNSHARE|CLOSE_RANGE_CLOEXEC|0x80)`, unix.SYS_CLOSE_RANGE, list(3, 9, 0x86)},
@@ -297,8 +298,9 @@ func TestQuoteEscapesAsStraceDoes(t *testing.T) {
 	}
 }
 
-// FuzzQuote checks that what is quoted can be told from everything else: it is one line of printable ASCII, and C's rules
-// for string literals turn it back into what it was.
+// FuzzQuote checks that what is quoted can be told from everything else: it is
+// one line of printable ASCII, and C's rules for string literals turn it back
+// into what it was.
 func FuzzQuote(f *testing.F) {
 	for _, s := range []string{
 		"", "plain", "\x00", "\x000", "\x0012", "\x018", `\`, `\\n`, `"`, "\n\r\t\v", "\xff\xfe7", "日本", "***",
@@ -316,7 +318,8 @@ func FuzzQuote(f *testing.F) {
 	})
 }
 
-// unquote reads a literal as C does, with the escapes that strace uses. It reports whether q is one.
+// unquote reads a literal as C does, with the escapes that strace uses. It
+// reports whether q is one.
 func unquote(q string) (string, bool) {
 	if len(q) < 2 || q[0] != '"' || q[len(q)-1] != '"' {
 		return "", false

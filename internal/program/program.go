@@ -1,13 +1,17 @@
 //go:build linux
 
-// Package program holds what a child does between its creation and execve: a flat list of system calls.
+// Package program holds what a child does between its creation and execve:
+// a flat list of system calls.
 //
-// A [Program] is built by the parent, in ordinary Go. Every string, array and struct that a call points to
-// lies in memory that the garbage collector does not own and that does not move, so an executor can
-// walk the list where no Go code may run: in a process that shares this one's memory and has no goroutine.
+// A [Program] is built by the parent, in ordinary Go. Every string, array
+// and struct that a call points to lies in memory that the garbage collector
+// does not own and that does not move, so an executor can walk the list where
+// no Go code may run: in a process that shares this one's memory and has
+// no goroutine.
 //
-// A call that fails is reported by its place in the list; [Program.Op] turns that place back into text as
-// strace(1) would print it, and [Program.String] prints the whole list.
+// A call that fails is reported by its place in the list; [Program.Op] turns
+// that place back into text as strace(1) would print it, and [Program.String]
+// prints the whole list.
 package program
 
 import (
@@ -17,8 +21,8 @@ import (
 	"syscall"
 )
 
-// Flag says what an executor does with the result of an op. Without flags a failure is reported and ends the
-// child, and a success goes on to the next op.
+// Flag says what an executor does with the result of an op. Without flags a
+// failure is reported and ends the child, and a success goes on to the next op.
 type Flag uintptr
 
 const (
@@ -30,7 +34,8 @@ const (
 	Expect
 	// Retry calls again after EINTR.
 	Retry
-	// Leave ends the child with status 0 when the result is not zero: the first parent of a double fork.
+	// Leave ends the child with status 0 when the result is not zero: the first
+	// parent of a double fork.
 	Leave
 )
 
@@ -43,7 +48,8 @@ type Op struct {
 	Expect uintptr // with flag Expect
 }
 
-// OpSize is the size of an Op in bytes, and the unit in which a place in the list is reported.
+// OpSize is the size of an Op in bytes, and the unit in which a place in the
+// list is reported.
 const OpSize = 10 * pointerSize
 
 const (
@@ -51,7 +57,8 @@ const (
 	pointerSize = 4 << (^uintptr(0) >> 63)
 )
 
-// Program is a list of ops and the memory that they point to. It is not safe for concurrent use.
+// Program is a list of ops and the memory that they point to. It is not safe
+// for concurrent use.
 type Program struct {
 	arena   arena
 	ops     []Op
@@ -66,7 +73,8 @@ type Program struct {
 	pid      uintptr   // see PIDText
 }
 
-// link is an argument that an executor fills in with the result of an earlier op.
+// link is an argument that an executor fills in with the result of an
+// earlier op.
 type link struct{ from, to, arg int }
 
 // secret is a string of which only the first bytes may be shown.
@@ -75,8 +83,9 @@ type secret struct {
 	shown int
 }
 
-// New returns an empty program, from a pool where possible. The caller gives it back with Free. At least size
-// bytes can be allocated from it; beyond that an allocation for which the kernel has no memory panics.
+// New returns an empty program, from a pool where possible. The caller gives it
+// back with Free. At least size bytes can be allocated from it; beyond that an
+// allocation for which the kernel has no memory panics.
 func New(size int) (*Program, error) {
 	p := pool.get()
 	if p == nil {
@@ -85,8 +94,9 @@ func New(size int) (*Program, error) {
 	return p.init(size)
 }
 
-// NewShared is New for a program that is run by a process with a copy of this one's memory: what that one writes in the
-// program's memory, its report too, is seen here.
+// NewShared is New for a program that is run by a process with a copy of this
+// one's memory: what that one writes in the program's memory, its report too,
+// is seen here.
 func NewShared(size int) (*Program, error) {
 	pool.count()
 	p := &Program{arena: arena{shared: true}}
@@ -138,15 +148,16 @@ func (p *Program) Expect(i int, value uintptr) {
 	p.ops[i].Expect = value
 }
 
-// Link passes the result of op from as argument arg of the later op to. An op has one place for its result: a second
-// Link or StoreStatus for it panics.
+// Link passes the result of op from as argument arg of the later op to. An op
+// has one place for its result: a second Link or StoreStatus for it panics.
 func (p *Program) Link(from, to, arg int) {
 	p.mustNotStore(from)
 	p.ops[from].Flags |= Store
 	p.links = append(p.links, link{from, to, arg})
 }
 
-// StoreStatus makes the result of op i the descriptor to which later failures are reported.
+// StoreStatus makes the result of op i the descriptor to which later failures
+// are reported.
 func (p *Program) StoreStatus(i int) {
 	p.mustNotStore(i)
 	p.ops[i].Flags |= Store
@@ -159,20 +170,24 @@ func (p *Program) mustNotStore(i int) {
 	}
 }
 
-// NoStatus is the status descriptor of a program whose report is read from its memory only.
+// NoStatus is the status descriptor of a program whose report is read from its
+// memory only.
 const NoStatus = math.MaxUint64
 
 // noFailure stands in the place of a failed op as long as none has failed.
 const noFailure = math.MaxUint64
 
-// SetStatus sets the descriptor to which the child writes a Report of a failure, as the child first sees it.
+// SetStatus sets the descriptor to which the child writes a Report of
+// a failure, as the child first sees it.
 func (p *Program) SetStatus(fd int) { p.arena.setWord(p.report, uint64(fd)) }
 
-// ReportTo returns the address of three words: the descriptor to report to, and the two words of a Report, which the
-// executor sets before it writes them there.
+// ReportTo returns the address of three words: the descriptor to report to,
+// and the two words of a Report, which the executor sets before it writes
+// them there.
 func (p *Program) ReportTo() uintptr { return p.report }
 
-// Failed returns the failure that an executor has reported in the program's memory, if any.
+// Failed returns the failure that an executor has reported in the program's
+// memory, if any.
 //
 // Preconditions: the executor shared this memory, and has left it.
 func (p *Program) Failed() (f Failure, failed bool) {
@@ -187,7 +202,8 @@ func (p *Program) Len() int { return len(p.ops) }
 // At returns op i as it was added. It is valid until the next Add.
 func (p *Program) At(i int) *Op { return &p.ops[i] }
 
-// StoreResult does what flag Store of op i asks for, for an executor that goes by At and not by Layout.
+// StoreResult does what flag Store of op i asks for, for an executor that goes
+// by At and not by Layout.
 func (p *Program) StoreResult(i int, result uintptr) {
 	if p.ops[i].Store == p.report {
 		p.arena.setWord(p.report, uint64(result))
@@ -199,8 +215,9 @@ func (p *Program) StoreResult(i int, result uintptr) {
 	}
 }
 
-// Layout copies the ops, those before Split, into the program's memory and returns the addresses of the first one and of the
-// end of the list. What is added afterwards has no effect until Layout is called again.
+// Layout copies the ops, those before Split, into the program's memory and
+// returns the addresses of the first one and of the end of the list. What is
+// added afterwards has no effect until Layout is called again.
 func (p *Program) Layout() (first, end uintptr) {
 	ops := p.first()
 	first = p.Alloc(len(ops) * OpSize)
@@ -213,14 +230,16 @@ func (p *Program) Layout() (first, end uintptr) {
 	return first, first + uintptr(len(ops)*OpSize)
 }
 
-// Report is what a child writes before it ends when an op failed: the op's offset from the first one, and the errno.
+// Report is what a child writes before it ends when an op failed: the op's
+// offset from the first one, and the errno.
 type Report [16]byte
 
 // Failure says which op failed and how.
 type Failure struct {
-	Op      int           // place in the list
-	Errno   syscall.Errno // 0 when the call succeeded with a result that was not expected
-	Message string        // of a function of the host program
+	Op int // place in the list
+	// 0 when the call succeeded with a result that was not expected.
+	Errno   syscall.Errno
+	Message string // of a function of the host program
 }
 
 // Decode reads a child's report.
@@ -233,7 +252,8 @@ func (p *Program) Decode(r Report) Failure {
 // Alloc returns the address of n zeroed bytes, aligned to a word.
 func (p *Program) Alloc(n int) uintptr { return p.arena.alloc(n) }
 
-// CString copies the parts of a string, with a NUL byte behind them, and returns its address.
+// CString copies the parts of a string, with a NUL byte behind them, and
+// returns its address.
 func (p *Program) CString(parts ...string) uintptr {
 	n := 0
 	for _, s := range parts {
@@ -247,12 +267,14 @@ func (p *Program) CString(parts ...string) uintptr {
 	return addr
 }
 
-// Hide makes the printer show only the first shown bytes of the string at addr, and *** for the rest.
+// Hide makes the printer show only the first shown bytes of the string at addr,
+// and *** for the rest.
 func (p *Program) Hide(addr uintptr, shown int) {
 	p.secrets = append(p.secrets, secret{addr, shown})
 }
 
-// Words copies 64-bit words, such as a struct rlimit, and returns their address.
+// Words copies 64-bit words, such as a struct rlimit, and returns
+// their address.
 func (p *Program) Words(words ...uint64) uintptr {
 	addr := p.arena.alloc(len(words) * wordSize)
 	for i, w := range words {
@@ -261,7 +283,8 @@ func (p *Program) Words(words ...uint64) uintptr {
 	return addr
 }
 
-// Uint32s copies 32-bit words, such as a list of groups, and returns their address.
+// Uint32s copies 32-bit words, such as a list of groups, and returns
+// their address.
 func (p *Program) Uint32s(values []uint32) uintptr {
 	addr := p.arena.alloc(len(values) * 4)
 	b := p.arena.bytes(addr, len(values)*4)
@@ -286,8 +309,8 @@ func (p *Program) SetPointer(array uintptr, i int, addr uintptr) {
 // maxPIDDigits is the room for a pid and a NUL.
 const maxPIDDigits = 20
 
-// PIDText returns the address of a string that begins with prefix and then has the child's pid, once SetPID was called. There is one at
-// most.
+// PIDText returns the address of a string that begins with prefix and then has
+// the child's pid, once SetPID was called. There is one at most.
 func (p *Program) PIDText(prefix string) uintptr {
 	addr := p.Alloc(len(prefix) + maxPIDDigits)
 	p.pid = addr + uintptr(copy(p.Bytes(addr, len(prefix)+maxPIDDigits), prefix+"PID")-len("PID"))
@@ -303,7 +326,8 @@ func (p *Program) SetPID(pid int) {
 	}
 }
 
-// Bytes returns the n bytes at addr, which must lie in the program's memory. They are valid until Free.
+// Bytes returns the n bytes at addr, which must lie in the program's memory.
+// They are valid until Free.
 func (p *Program) Bytes(addr uintptr, n int) []byte { return p.arena.bytes(addr, n) }
 
 // pointer returns the pointer at addr.

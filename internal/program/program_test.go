@@ -22,7 +22,8 @@ func newProgram(t testing.TB) *Program {
 	return p
 }
 
-// unpooled returns a program with fresh memory, whatever earlier tests have left in the pool.
+// unpooled returns a program with fresh memory, whatever earlier tests have
+// left in the pool.
 func unpooled(t testing.TB) *Program {
 	emptyPool()
 	p, err := New(0)
@@ -222,7 +223,8 @@ func TestAnIdleProgramKeepsNoMoreThanOneSmallBlock(t *testing.T) {
 	require.LessOrEqual(t, kept, firstBlock)
 }
 
-// needAssembly skips a test of the layout that the assembly goes by, where there is none.
+// needAssembly skips a test of the layout that the assembly goes by, where
+// there is none.
 func needAssembly(t testing.TB) {
 	if pointerSize == 4 {
 		t.Skip("there is no assembly for a 32-bit processor")

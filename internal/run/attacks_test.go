@@ -24,8 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attacks that have worked against well-known programs. Each is first shown to work on this machine by other means, and then to fail
-// against this package. That of a setuid file is in confine_linux_test.go.
+// Attacks that have worked against well-known programs. Each is first shown to
+// work on this machine by other means, and then to fail against this package.
+// That of a setuid file is in internal/plan/confine_test.go.
 
 func init() {
 	testkit.Helpers["attack-directory"] = useDirectories
@@ -33,7 +34,8 @@ func init() {
 	testkit.Helpers["attacked-daemon"] = attackedDaemon
 }
 
-// useDirectories looks for a directory among its descriptors in which there is a secret, and prints that.
+// useDirectories looks for a directory among its descriptors in which there is
+// a secret, and prints that.
 func useDirectories([]string) int {
 	for fd := 3; fd < 1024; fd++ {
 		file, err := unix.Openat(fd, "secret", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -47,13 +49,15 @@ func useDirectories([]string) int {
 	return 0
 }
 
-// The class of CVE-2024-21626: a confined child reaches what is outside by a directory that this process has open.
+// The class of CVE-2024-21626: a confined child reaches what is outside by
+// a directory that this process has open.
 func TestAttackByADirectoryThatWasLeftOpen(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	top := t.TempDir() + "/top"
 	require.NoError(t, os.MkdirAll(top+"/host", 0o755))
 	require.NoError(t, os.WriteFile(top+"/host/secret", []byte("the host's"), 0o644))
-	leaked, err := unix.Open(top+"/host", unix.O_PATH|unix.O_DIRECTORY, 0) // as C code does, or a library in a hurry
+	// Not close-on-exec, as C code does it, or a library in a hurry.
+	leaked, err := unix.Open(top+"/host", unix.O_PATH|unix.O_DIRECTORY, 0)
 	require.NoError(t, err)
 	defer descriptor.Close(leaked)
 	require.NoError(t, os.Chmod(top, 0)) // so that no path leads there
@@ -67,7 +71,8 @@ func TestAttackByADirectoryThatWasLeftOpen(t *testing.T) {
 		ours = spawn.New(program, testkit.HelperPrefix+"attack-directory").SetUID(testkit.Nobody).SetGID(testkit.Nobody)
 		theirs = exec.Command(program, testkit.HelperPrefix+"attack-directory")
 		theirs.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: testkit.Nobody, Gid: testkit.Nobody}}
-		defer testkit.SetDumpableFlag(uintptr(testkit.DumpableFlag())) // which os/exec clears
+		// os/exec clears the flag.
+		defer testkit.SetDumpableFlag(uintptr(testkit.DumpableFlag()))
 	}
 	out, err := theirs.Output()
 	require.NoError(t, err)
@@ -75,7 +80,8 @@ func TestAttackByADirectoryThatWasLeftOpen(t *testing.T) {
 	require.Empty(t, testkit.OutputOf(t, ours))
 }
 
-// The class of CVE-2014-6271: a shell executes what it finds in its environment.
+// The class of CVE-2014-6271: a shell executes what it finds in its
+// environment.
 func TestAttackByAVariableOfTheEnvironment(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -83,14 +89,16 @@ func TestAttackByAVariableOfTheEnvironment(t *testing.T) {
 	}
 	script := filepath.Join(t.TempDir(), "script")
 	require.NoError(t, os.WriteFile(script, []byte("echo attacked\n"), 0o644))
-	t.Setenv("BASH_ENV", script) // as a request of the network may set a variable
+	// A request of the network may set a variable in this way.
+	t.Setenv("BASH_ENV", script)
 	out, err := exec.Command(bash, "-c", "echo good").Output()
 	require.NoError(t, err)
 	require.Equal(t, "attacked\ngood\n", string(out), "os/exec")
 	require.Equal(t, "good\n", testkit.OutputOf(t, spawn.New(bash, "-c", "echo good").AddEnvPassCommon()))
 }
 
-// The class of CVE-2021-4034: a program takes its environment for its arguments, because there is not even argument 0.
+// The class of CVE-2021-4034: a program takes its environment for its
+// arguments, because there is not even argument 0.
 func TestAttackByAnEmptyListOfArguments(t *testing.T) {
 	program := testkit.WaitingProgram(t)
 	r, w, err := os.Pipe()
@@ -116,8 +124,8 @@ func TestAttackByAnEmptyListOfArguments(t *testing.T) {
 // daemonSecret is what no other user may read.
 var daemonSecret = [...]byte{'s', 'e', 'c', 'r', 'e', 't'}
 
-// readMemory waits to be told a process, tries to read its memory and to trace it, and prints what came of it. With its own end it
-// traces it no longer.
+// readMemory waits to be told a process, tries to read its memory and to trace
+// it, and prints what came of it. With its own end it traces it no longer.
 func readMemory([]string) int {
 	var pid, address int64
 	if _, err := fmt.Scan(&pid, &address); err != nil {
@@ -143,10 +151,13 @@ func readMemory([]string) int {
 	return 0
 }
 
-// attackedDaemon holds children that have become the attacker's user and still share its memory, and has them attacked.
+// attackedDaemon holds children that have become the attacker's user and still
+// share its memory, and has them attacked.
 func attackedDaemon(args []string) int {
-	runtime.GOMAXPROCS(4)          // os/exec blocks one of them while the child is held,
-	debug.SetGCPercent(-1)         // and whoever waits for all of them
+	// os/exec blocks one of these while the child is held, and so whoever waits
+	// for all of them.
+	runtime.GOMAXPROCS(4)
+	debug.SetGCPercent(-1)
 	var attackers []*spawn.Process // started while no child is held
 	for range 3 {
 		p, err := spawn.New(args[0], testkit.HelperPrefix+"attack-memory").SetUID(testkit.Nobody).SetGID(testkit.Nobody).PipeStdin().PipeStdout().Start(context.Background())
@@ -184,7 +195,8 @@ func attackedDaemon(args []string) int {
 	theirs := exec.Command("/bin/true")
 	theirs.Dir = "/"
 	theirs.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: testkit.Nobody, Gid: testkit.Nobody}}
-	// As a daemon does that wants its flag back as soon as os/exec has cleared it.
+	// As a daemon does that wants its flag back as soon as os/exec has
+	// cleared it.
 	result, err := run(theirs.Run, func() { testkit.SetDumpableFlag(1) })
 	if err != nil {
 		return testkit.Fail(err)

@@ -21,9 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The benchmarks run os/exec and spawn in turn, in one process, and print the ratio of the medians: spawn/os-exec. Both sides
-// get the same environment of two variables; spawn's applies a umask, two limits, a process group and the mass
-// close besides, which os/exec does not.
+// The benchmarks run os/exec and spawn in turn, in one process, and print the
+// ratio of the medians: spawn/os-exec. Both sides get the same environment of
+// two variables; spawn's applies a umask, two limits, a process group and the
+// mass close besides, which os/exec does not.
 //
 //	go test -run '^$' -bench . -benchtime 2000x
 
@@ -34,9 +35,10 @@ func byExec(path string, args ...string) *exec.Cmd {
 	return theirs
 }
 
-// compareBoth is compare one run at a time, and 20 at a time, as a program runs that uses one of the two. What os/exec leaves behind,
-// threads that are about to sleep again on another processor, counts to spawn's next run: the kernel then moves the new
-// process there.
+// compareBoth is testkit.Compare one run at a time, and 20 at a time, as
+// a program runs that uses one of the two. What os/exec leaves behind, threads
+// that are about to sleep again on another processor, counts to spawn's next
+// run: the kernel then moves the new process there.
 func compareBoth(b *testing.B, theirs, ours func() error) {
 	b.Run("OneByOne", func(b *testing.B) { testkit.Compare(b, theirs, ours) })
 	b.Run("Batches", func(b *testing.B) { testkit.CompareBatches(b, 20, func() {}, theirs, ours) })
@@ -76,7 +78,8 @@ func BenchmarkOutputEcho(b *testing.B) {
 	compareBoth(b, outputTheirs("/bin/echo", "hello"), outputOurs("/bin/echo", "hello"))
 }
 
-// BenchmarkStart is Start and Wait, without captured standard error on either side.
+// BenchmarkStart is Start and Wait, without captured standard error on
+// either side.
 func BenchmarkStart(b *testing.B) {
 	tiny := testkit.TinyProgram(b)
 	testkit.Compare(b, runTheirs(tiny), func() error {
@@ -89,7 +92,8 @@ func BenchmarkStart(b *testing.B) {
 	})
 }
 
-// BenchmarkParallel runs from 8 goroutines. The ratio is of the time for the same number of runs: 0.5 is twice the runs per second.
+// BenchmarkParallel runs from 8 goroutines. The ratio is of the time for the
+// same number of runs: 0.5 is twice the runs per second.
 func BenchmarkParallel(b *testing.B) {
 	tiny := testkit.TinyProgram(b)
 	const goroutines, each = 8, 25
@@ -122,7 +126,8 @@ func BenchmarkParallel(b *testing.B) {
 // BenchmarkManyDescriptors runs with 19,000 descriptors open in this process.
 func BenchmarkManyDescriptors(b *testing.B) {
 	tiny, hello := testkit.TinyProgram(b), testkit.HelloProgram(b)
-	require.NoError(b, testkit.RunOurs(tiny)()) // the first start reserves low numbers
+	// The first start reserves low numbers.
+	require.NoError(b, testkit.RunOurs(tiny)())
 	const many = 19000
 	var limit unix.Rlimit
 	require.NoError(b, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
@@ -138,8 +143,9 @@ func BenchmarkManyDescriptors(b *testing.B) {
 	b.Run("Output", func(b *testing.B) { testkit.Compare(b, outputTheirs(hello), outputOurs(hello)) })
 }
 
-// BenchmarkLargeHeap compares spawn with 1 GiB of touched heap to spawn without, a batch with and a batch without in turn, because the
-// machine's own speed changes from minute to minute; the metric is with/without.
+// BenchmarkLargeHeap compares spawn with 1 GiB of touched heap to spawn
+// without, a batch with and a batch without in turn: the machine's own speed
+// changes from minute to minute. The metric is with/without.
 func BenchmarkLargeHeap(b *testing.B) {
 	const rounds, pageSize = 10, 4096
 	run := testkit.RunOurs(testkit.TinyProgram(b))
@@ -171,8 +177,9 @@ func BenchmarkLargeHeap(b *testing.B) {
 	b.ReportMetric(float64(w)/float64(wo), "with/without")
 }
 
-// BenchmarkCapture captures 256 MiB through stdout, in a process that does not hold the memory for it yet. The ratio is of the
-// times; the allocated bytes are per byte of output.
+// BenchmarkCapture captures 256 MiB through stdout, in a process that does not
+// hold the memory for it yet. The ratio is of the times; the allocated bytes
+// are per byte of output.
 func BenchmarkCapture(b *testing.B) {
 	const size = 256 << 20
 	args := []string{"-c", "268435456", "/dev/zero"}
@@ -208,7 +215,9 @@ func TestARunAllocatesLittle(t *testing.T) {
 	tiny := testkit.TinyProgram(t)
 	run := func() { require.NoError(t, testkit.RunOurs(tiny)()) }
 	objects, bytes := math.Inf(1), uint64(math.MaxUint64)
-	for range testkit.Rounds(20, 5) { // the least of them has nothing that is allocated once: a thread, or what the collector has emptied
+	for range testkit.Rounds(20, 5) {
+		// The least of them has nothing that is allocated once: a thread, or
+		// what the collector has emptied.
 		const runs = 50
 		objects = min(objects, testing.AllocsPerRun(runs, run))
 		bytes = min(bytes, testkit.Allocated(func() {
@@ -221,7 +230,8 @@ func TestARunAllocatesLittle(t *testing.T) {
 	require.LessOrEqual(t, bytes, uint64(3<<10), "bytes")
 }
 
-// BenchmarkAllocations reports the allocations of Run, the building of the command included.
+// BenchmarkAllocations reports the allocations of Run, the building of the
+// command included.
 func BenchmarkAllocations(b *testing.B) {
 	tiny := testkit.TinyProgram(b)
 	run := testkit.RunOurs(tiny)
@@ -231,8 +241,9 @@ func BenchmarkAllocations(b *testing.B) {
 	}
 }
 
-// BenchmarkRunConfined is a program with no capabilities, no_new_privs, another user and group, four limits, a umask and a seccomp filter
-// of 50 instructions, against a bare run by os/exec, as root.
+// BenchmarkRunConfined compares a confined program with a bare run by os/exec,
+// as root. The program has no capabilities, no_new_privs, another user and
+// group, four limits, a umask and a seccomp filter of 50 instructions.
 func BenchmarkRunConfined(b *testing.B) {
 	testkit.NeedsRoot(b, "to change the user")
 	tiny := testkit.TinyProgram(b)
@@ -250,7 +261,8 @@ func BenchmarkRunConfined(b *testing.B) {
 
 func init() { testkit.Helpers["nothing"] = func([]string) int { return 0 } }
 
-// BenchmarkHelper compares a start through a helper with os/exec's start of the same binary, which does nothing.
+// BenchmarkHelper compares a start through a helper with os/exec's start of the
+// same binary, which does nothing.
 func BenchmarkHelper(b *testing.B) {
 	tiny, self := testkit.TinyProgram(b), testkit.Self(b)
 	for name, e := range map[string]plan.Executor{"Cloned": plan.ChildAndHelper, "Forked": plan.ForkedHelper} {

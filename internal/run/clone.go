@@ -35,7 +35,9 @@ func (r *run) clone() error {
 	r.child = ch
 	r.descendants, r.Tree = r.Tree, nil
 	r.p.PID, r.handle.fd = ch.PID, ch.PIDFD
-	if ch.PIDFD <= command.Stderr { // see descriptor.AboveStreams; where there is no other number, this one has to do
+	if ch.PIDFD <= command.Stderr {
+		// See descriptor.AboveStreams. Where there is no other number, this one
+		// has to do.
 		if n, err := unix.FcntlInt(uintptr(ch.PIDFD), unix.F_DUPFD_CLOEXEC, command.Stderr+1); err == nil {
 			descriptor.Close(ch.PIDFD)
 			r.handle.fd = n
@@ -52,10 +54,12 @@ func (r *run) clone() error {
 	return nil
 }
 
-// apart is a child that was never in this process's memory, or not the one that was cloned: that it has exec'ed is known only when
-// Process.starting is cleared.
+// apart is a child that was never in the parent's memory, or not the one that
+// was cloned: that it has exec'ed is known only when the process's Starting
+// is cleared.
 type apart struct{}
 
+// LeftMemory reports false: it is not known before the status pipe tells.
 func (apart) LeftMemory() bool { return false }
 
 // newChild clones the child.
@@ -85,8 +89,9 @@ func (r *run) newChild() (ch child.Child, err error) {
 	case r.Command.Attributes.DeathSignal != 0:
 		place = onImmortalThread
 	}
-	// The copy of the memory gets the flag as it is, and without the flag the child's files in /proc are root's. Not where that does not
-	// matter: nobody else may wait for a CLONE_VFORK.
+	// The copy of the memory gets the flag as it is, and without the flag the
+	// child's files in /proc are root's. Not where that does not matter: nobody
+	// else may wait for a CLONE_VFORK.
 	if r.CloneOptions.OwnMemory || r.CloneOptions.VFork && os.Geteuid() != 0 {
 		dumpable.outside(func() { place(start) })
 	} else {
@@ -95,7 +100,8 @@ func (r *run) newChild() (ch child.Child, err error) {
 	return ch, err
 }
 
-// ownPTY gives the terminal to the program's user. It comes when there is to be a child, and not where it is only explained.
+// ownPTY gives the terminal to the program's user. It comes when there is to be
+// a child, and not where it is only explained.
 func (r *run) ownPTY() error {
 	if r.PTY.File == nil {
 		return nil
@@ -108,7 +114,8 @@ func (r *run) ownPTY() error {
 	return nil
 }
 
-// userOutside returns the user that the program is to have, as seen from this process, if that is another one and known.
+// userOutside returns the user that the program is to have, as seen from the
+// parent, if that is another one and known.
 func userOutside(c *command.Command) (uid int, ok bool) {
 	n := &c.Namespaces
 	switch {
@@ -125,7 +132,8 @@ func userOutside(c *command.Command) (uid int, ok bool) {
 	return 0, false // and the child will not get it
 }
 
-// immortal is a thread that never ends, for children that get a signal when the thread that cloned them ends.
+// immortal is a thread that never ends, for children that get a signal when the
+// thread that cloned them ends.
 var immortal struct {
 	once  sync.Once
 	calls chan func()

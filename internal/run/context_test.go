@@ -119,10 +119,14 @@ func TestTheEndOfTheContextKillsAfterTheGracePeriod(t *testing.T) {
 			_, err := call(testkit.Shell(testkit.IgnoreTERM).SetGracePeriod(20*time.Millisecond), ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			var start *spawn.StartError
-			if errors.As(err, &start) { // on a machine so slow that it had not started by then
+			if errors.As(err, &start) {
+				// The machine is so slow that the program had not started
+				// by then.
 				return
 			}
-			if testkit.RequireAnySignal(t, err) == unix.SIGTERM { // the same, and it did not yet ignore SIGTERM
+			if testkit.RequireAnySignal(t, err) == unix.SIGTERM {
+				// The machine is as slow, and the program did not yet
+				// ignore SIGTERM.
 				return
 			}
 			testkit.RequireSignal(t, err, unix.SIGKILL)
@@ -157,8 +161,8 @@ func TestAContextThatEndsAfterTheProgramChangesNothing(t *testing.T) {
 	testkit.RequireExit(t, first, 3)
 }
 
-// heldProgram is a program whose execve blocks for the time being: its file has a lease, which the child has to wait for.
-// (F_SETLEASE in fcntl(2))
+// heldProgram is a program whose execve blocks for the time being: its file has
+// a lease, which the child has to wait for. (F_SETLEASE in fcntl(2))
 type heldProgram struct {
 	path string
 	file *os.File
@@ -280,7 +284,8 @@ func children(t testing.TB) (n int) {
 	return n
 }
 
-// startGrandchild returns the command and the ends of the pipes to the grandchild.
+// startGrandchild returns the command and the ends of the pipes to
+// the grandchild.
 func startGrandchild(t testing.TB) (c *spawn.Command, to, from *os.File) {
 	c = testkit.Shell(testkit.Grandchild)
 	r, to := testkit.NewPipe(t)
@@ -328,7 +333,8 @@ func TestAGrandchildThatKeepsStdoutIsWaitedForWhileTheContextLasts(t *testing.T)
 				require.NoError(t, err)
 			})
 			testkit.RequireExit(t, err, 3)
-			require.True(t, strings.HasPrefix(out, "early\nlate\n"), out) // CombinedOutput has another "late"
+			// CombinedOutput has another "late".
+			require.True(t, strings.HasPrefix(out, "early\nlate\n"), out)
 			require.Equal(t, "alive", testkit.ReadLine(t, from))
 		})
 	})
@@ -388,7 +394,8 @@ func testPipesAreClosed(t *testing.T, start func(*spawn.Command, context.Context
 	cancel()
 	for r, text := range map[io.Reader]string{p.Stdout(): "early\n", p.Stderr(): ""} {
 		go func() {
-			// What is there can still be read, unless this machine is so slow that the pipes are closed by now.
+			// What is there can still be read, unless this machine is so slow
+			// that the pipes are closed by now.
 			_, err := io.ReadFull(r, make([]byte, len(text)))
 			if err == nil {
 				_, err = r.Read(make([]byte, 1))
@@ -430,7 +437,8 @@ type watchedContext struct {
 	watches, ever atomic.Int32
 }
 
-// Value hides the context inside from package context, which then calls AfterFunc.
+// Value hides the context inside from package context, which then
+// calls AfterFunc.
 func (c *watchedContext) Value(any) any { return nil }
 
 // AfterFunc is what [context.AfterFunc] does.
@@ -523,7 +531,8 @@ func TestWhatHasEndedStaysAttachedToNoContext(t *testing.T) {
 	})
 }
 
-// family is a script with a grandchild. Both keep descriptor 3 open, and neither minds SIGTERM where $1 says so.
+// family is a script with a grandchild. Both keep descriptor 3 open, and
+// neither minds SIGTERM where $1 says so.
 const family = `$1; { echo ready >&4; exec sleep 1000 4>&-; } & wait; exit 5`
 
 func TestKillGroupEndsGrandchildrenToo(t *testing.T) {
@@ -572,8 +581,10 @@ func TestKillGroupMakesTheChildLeadAGroup(t *testing.T) {
 	}
 }
 
-// leaveGroup has members in the group that it leads, which ignore SIGTERM and keep descriptor 3, and goes to its parent's group. It ends when
-// the first one does that a signal to the group reaches, the newest: the others give it time to.
+// leaveGroup has members in the group that it leads, which ignore SIGTERM and
+// keep descriptor 3, and goes to its parent's group. It ends when the first
+// one does that a signal to the group reaches, the newest: the others give it
+// time to.
 func leaveGroup([]string) int {
 	member := exec.Command("/bin/sh", "-c", `trap "" TERM; exec 6>&1 >/dev/null
 		n=0; while [ $n -lt 200 ]; do read x <&4 6>&- & n=$((n+1)); done
@@ -607,7 +618,9 @@ func leaveGroup([]string) int {
 func TestKillGroupEndsAChildThatHasLeftTheGroupItLed(t *testing.T) {
 	t.Run("SIGTERM", func(t *testing.T) { endChildThatHasLeft(t, time.Hour, unix.SIGTERM) })
 	t.Run("SIGKILL", func(t *testing.T) {
-		for range testkit.Rounds(20, 2) { // of which two or so fail if the group is signalled before the child
+		for range testkit.Rounds(20, 2) {
+			// Two or so of these fail if the group is signalled before
+			// the child.
 			endChildThatHasLeft(t, 0, unix.SIGKILL)
 		}
 	})
@@ -629,7 +642,8 @@ func endChildThatHasLeft(t *testing.T, grace time.Duration, want unix.Signal) {
 	require.ErrorIs(t, err, io.EOF, "the members have ended")
 }
 
-// The child may end at any moment while this process asks whether it has: its status must not be taken before what is left of its group is killed.
+// The child may end at any moment while this process asks whether it has: its
+// status must not be taken before what is left of its group is killed.
 func TestKillGroupEndsGrandchildrenWheneverTheStatusIsTaken(t *testing.T) {
 	commands := map[string]func(*spawn.Command) *spawn.Command{"child": func(c *spawn.Command) *spawn.Command { return c }}
 	if signalsGroupsByPidfd(t) {

@@ -16,8 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// meetDaemon makes the daemon, if there is to be one, the process of this run. Where it cannot, gateErr or the child's report says why, and there is
-// no process left.
+// meetDaemon makes the daemon, if there is to be one, the process of this run.
+// Where it cannot, gateErr or the child's report says why, and there is no
+// process left.
 func (r *run) meetDaemon() (met bool) {
 	if !r.p.Daemon {
 		return true
@@ -30,7 +31,9 @@ func (r *run) meetDaemon() (met bool) {
 	if err == nil {
 		return true
 	}
-	if pid == 0 { // then the gate was closed, and if anything has failed since then, it is for that
+	if pid == 0 {
+		// The gate was then closed, and if anything has failed since then, it
+		// is for that.
 		err = fmt.Errorf("the daemon's first parent ended: %s", status)
 	} else {
 		_, failed = r.failure()
@@ -41,7 +44,8 @@ func (r *run) meetDaemon() (met bool) {
 	return false
 }
 
-// reapFirstParent takes the first parent's status and returns it with the pid of the daemon, 0 if there is none.
+// reapFirstParent takes the first parent's status and returns it with the pid
+// of the daemon, 0 if there is none.
 func (r *run) reapFirstParent() (pid int, status process.Status) {
 	r.p.Mu.Lock()
 	defer r.p.Mu.Unlock()
@@ -60,7 +64,9 @@ func (r *run) reapFirstParent() (pid int, status process.Status) {
 // openDaemon makes the daemon the process of this run, or waits for its end.
 func (r *run) openDaemon(pid int) error {
 	if pid == 0 {
-		r.CloseGate() // which ends a daemon whose first parent was killed before it could tell of it
+		// This ends a daemon whose first parent was killed before it could tell
+		// of it.
+		r.CloseGate()
 		waitForStart(func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) })
 		return errNoDaemon
 	}
@@ -71,7 +77,8 @@ func (r *run) openDaemon(pid int) error {
 	if err != nil {
 		r.CloseGate() // which ends it
 		waitReadable(r.StatusR, -1)
-		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil) // ECHILD, unless it is this process's child now
+		// The error is ECHILD, unless the daemon is this process's child now.
+		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil)
 		if err == unix.ESRCH {
 			return errNoDaemon // whose parent has waited for it
 		}
@@ -94,7 +101,8 @@ func (r *run) openDaemon(pid int) error {
 
 var errNoDaemon = errors.New("the daemon ended before its program")
 
-// awaitAnswer lets the daemon go on and reports whether it has answered, or has ended.
+// awaitAnswer lets the daemon go on and reports whether it has answered, or
+// has ended.
 func (r *run) awaitAnswer(pidfd int) bool {
 	_, _ = unix.Write(r.GateW, []byte{1}) // EPIPE when it has ended
 	waitForStart(func(timeout time.Duration) bool {
@@ -103,7 +111,9 @@ func (r *run) awaitAnswer(pidfd int) bool {
 		}
 		r.p.Mu.Lock()
 		defer r.p.Mu.Unlock()
-		if r.p.Killed { // it is stopped, perhaps, but there: it would have answered or ended
+		if r.p.Killed {
+			// The daemon may be stopped, but it is there: it would have
+			// answered or ended.
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 		}
 		return false
@@ -111,8 +121,8 @@ func (r *run) awaitAnswer(pidfd int) bool {
 	return r.readReady()
 }
 
-// waitReadable waits until fd can be read, or has no more writers, but no longer than the timeout, if that is not negative, and reports
-// whether it can.
+// waitReadable waits until fd can be read, or has no more writers, but no
+// longer than the timeout, if that is not negative, and reports whether it can.
 func waitReadable(fd int, timeout time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	var left *unix.Timespec
@@ -131,16 +141,17 @@ func waitReadable(fd int, timeout time.Duration) bool {
 // daemonEnded reports whether this is a daemon, and has ended.
 func (r *run) daemonEnded() bool { return r.p.Daemon && waitReadable(r.handle.fd, 0) }
 
-// signalDaemonsGroup signals the group of a daemon, which is not this process's child: its pid may be another's at any time.
-//
-// Preconditions: r.r.p.mu is held.
+// signalDaemonsGroup signals the group of a daemon, which is not this process's
+// child: its pid may be another's at any time.
+// Preconditions: r.p.Mu is held.
 func (r *run) signalDaemonsGroup(sig unix.Signal) error {
 	const processGroup = 1 << 2 // PIDFD_SIGNAL_PROCESS_GROUP
 	err := unix.PidfdSendSignal(r.handle.fd, sig, nil, processGroup)
 	if err != unix.EINVAL {
 		return err
 	}
-	// Before Linux 6.9. As long as the daemon has not been waited for the group is its own.
+	// Before Linux 6.9. As long as the daemon has not been waited for the group
+	// is its own.
 	if err := r.handle.signal(0); err != nil {
 		return err
 	}

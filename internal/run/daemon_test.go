@@ -39,8 +39,9 @@ func init() {
 	testkit.Helpers["daemons-of-a-subreaper"] = daemonsOfASubreaper
 }
 
-// daemonKinds are the ways in which a daemon is made: in this process's memory, with a window in which that is not dumpable, in a copy, by a helper that is
-// not cloned.
+// daemonKinds are the ways in which a daemon is made. Its first parent is in
+// the parent's memory, there with a window in which that is not dumpable, in
+// a copy, or a helper that is not cloned.
 func daemonKinds() map[string]func(*spawn.Command) *spawn.Command {
 	return map[string]func(*spawn.Command) *spawn.Command{
 		"shared memory": func(c *spawn.Command) *spawn.Command { return c },
@@ -104,7 +105,8 @@ func requireDaemonEnded(t testing.TB, p *spawn.Process) {
 	requireGone(t, p.PID())
 }
 
-// requireGone checks that a process has ended and is not this process's to wait for. Its parent may take its time.
+// requireGone checks that a process has ended and is not this process's to wait
+// for. Its parent may take its time.
 func requireGone(t testing.TB, pid int) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -152,7 +154,8 @@ func TestADaemonStandsAlone(t *testing.T) {
 
 		_, err := c.input.WriteString("text\n")
 		require.NoError(t, err)
-		require.Equal(t, "text", testkit.ReadLine(t, c.output)) // no library is being loaded any more
+		// No library is being loaded any more.
+		require.Equal(t, "text", testkit.ReadLine(t, c.output))
 
 		parent, group, session, tty := statOf(t, c.PID())
 		require.Contains(t, ancestors(t), parent)
@@ -271,7 +274,8 @@ func TestAGroupOfADaemonsOwn(t *testing.T) {
 func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
 	scripts := []string{`sleep 1000 & echo; echo; wait`}
 	if signalsGroupsByPidfd(t) {
-		scripts = append(scripts, `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`) // one that SIGTERM does not end
+		// This one has a process that SIGTERM does not end.
+		scripts = append(scripts, `(trap "" TERM; echo; exec sleep 1000) & sleep 1000 & echo; wait`)
 	}
 	forEachDaemon(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		for _, script := range scripts {
@@ -286,7 +290,8 @@ func TestAbortOfADaemonEndsItsGroup(t *testing.T) {
 	})
 }
 
-// signalsGroupsByPidfd reports whether the kernel signals a group by a pidfd, also when its leader has ended. (Linux 6.9)
+// signalsGroupsByPidfd reports whether the kernel signals a group by a pidfd,
+// also when its leader has ended. (Linux 6.9)
 func signalsGroupsByPidfd(t testing.TB) bool {
 	return unix.PidfdSendSignal(ownPidfd(t), 0, nil, 1<<2) != unix.EINVAL
 }
@@ -298,7 +303,8 @@ func ownPidfd(t testing.TB) int {
 	return fd
 }
 
-// TestTheGroupOfADaemonOnAnOldKernel: before Linux 6.9 a pidfd is not good for a group.
+// TestTheGroupOfADaemonOnAnOldKernel: before Linux 6.9 a pidfd is not good for
+// a group.
 func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
 	testkit.CheckLeaks(t)
 	c := startCat(t, testkit.Shell(`sleep 1000 & echo; wait`).SetProcessGroup())
@@ -315,7 +321,8 @@ func TestTheGroupOfADaemonOnAnOldKernel(t *testing.T) {
 		filter := []unix.SockFilter{
 			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
 			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PIDFD_SEND_SIGNAL, Jf: 3},
-			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16 + 3*8}, // the flags
+			// Load the flags.
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16 + 3*8},
 			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jt: 1},
 			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)},
 			{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
@@ -446,7 +453,8 @@ func startDaemon(args []string) int {
 	return 0
 }
 
-// TestASubreaperIsTheParentOfItsDaemons: it learns how they end, and has no zombies.
+// TestASubreaperIsTheParentOfItsDaemons: it learns how they end, and has
+// no zombies.
 func TestASubreaperIsTheParentOfItsDaemons(t *testing.T) {
 	testkit.CheckLeaks(t)
 	out, err := testkit.HelperCommand(t, "daemons-of-a-subreaper").CombinedOutput(context.Background())
@@ -723,7 +731,8 @@ func TestADaemonIsBornInItsCgroup(t *testing.T) {
 	})
 }
 
-// TestADaemonsNamespacesAreItsOwn and not those of the process that has forked it, whose end would be that of a pid namespace.
+// TestADaemonsNamespacesAreItsOwn and not those of the process that has forked
+// it, whose end would be that of a pid namespace.
 func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 	testkit.NeedsClone(t)
 	testkit.NeedsUserNamespaces(t)
@@ -732,7 +741,8 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 	defer f.Close()
 	forEachNamespace(t, func(t *testing.T, kind spawn.Namespace, path string) {
 		asked := []spawn.Namespace{kind}
-		if kind == spawn.PIDNamespace && os.Geteuid() == 0 { // also in shared memory
+		if kind == spawn.PIDNamespace && os.Geteuid() == 0 {
+			// This is so in shared memory too.
 			c := startCat(t, testkit.Shell("echo $$; cat").SetNamespaces(kind))
 			require.Equal(t, "1", testkit.ReadLine(t, c.output))
 			c.stop(t)
@@ -759,7 +769,8 @@ func forEachNamespace(t *testing.T, f func(t *testing.T, kind spawn.Namespace, p
 	}
 }
 
-// requireDaemonIn starts a daemon in a new namespace of this kind, which says what, with its pid there in place of PID.
+// requireDaemonIn starts a daemon in a new namespace of this kind, which says
+// what, with its pid there in place of PID.
 func requireDaemonIn(t *testing.T, command *spawn.Command, kind spawn.Namespace, pidFile, what string) {
 	c := startCat(t, command)
 	pid := strconv.Itoa(c.PID())
@@ -841,11 +852,14 @@ func TestTheContextOfADaemonIsThatOfItsStart(t *testing.T) {
 	})
 }
 
-// TestTheContextEndsTheStartOfADaemon while this call of the first parent or of the daemon is held.
+// TestTheContextEndsTheStartOfADaemon while this call of the first parent or of
+// the daemon is held.
 func TestTheContextEndsTheStartOfADaemon(t *testing.T) {
 	for name, call := range map[string]uint32{"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "chdir": unix.SYS_CHDIR} {
 		t.Run(name, func(t *testing.T) {
-			if call == unix.SYS_CLONE { // which the thread with the filter makes too, by package syscall
+			if call == unix.SYS_CLONE {
+				// The thread with the filter makes this call too, by
+				// package syscall.
 				testkit.NeedsClone(t)
 			}
 			testkit.CheckLeaks(t)
@@ -853,7 +867,8 @@ func TestTheContextEndsTheStartOfADaemon(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			listener, started := make(chan int), make(chan error)
 			go func() {
-				runtime.LockOSThread() // the filter stays with the thread, which ends
+				// The filter stays with the thread, which ends.
+				runtime.LockOSThread()
 				fd, err := testkit.NotifyOf(call)
 				listener <- fd
 				if err == nil {
@@ -887,7 +902,8 @@ func requireStartedOrKilled(t testing.TB, p *spawn.Process, err error) {
 	}
 }
 
-// TestADaemonThatIsKilledWhileItStartsLeavesNothing: whichever of the two processes it is, and when.
+// TestADaemonThatIsKilledWhileItStartsLeavesNothing: whichever of the two
+// processes it is, and when.
 func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 	forEachDaemon(t, func(t *testing.T, with func(*spawn.Command) *spawn.Command) {
 		alive, w := testkit.NewPipe(t)
@@ -898,7 +914,8 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 		require.NoError(t, p.Abort())
 		for range testkit.Rounds(300, 30) {
 			ctx, cancel := context.WithCancel(context.Background())
-			c := with(spawn.New("/bin/sleep", "1000")).PassFDAs(w, 9).Daemonize() // which does not end by itself
+			// The program does not end by itself.
+			c := with(spawn.New("/bin/sleep", "1000")).PassFDAs(w, 9).Daemonize()
 			go func() {
 				for end := time.Now().Add(rand.N(took)); time.Now().Before(end); {
 					runtime.Gosched()
@@ -918,7 +935,9 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 		"setsid": unix.SYS_SETSID, "clone": unix.SYS_CLONE, "exit_group": unix.SYS_EXIT_GROUP, "read": unix.SYS_READ,
 	} {
 		t.Run("SIGKILL in "+name, func(t *testing.T) {
-			if call == unix.SYS_CLONE || call == unix.SYS_READ { // which the thread with the filter makes too, by package syscall
+			if call == unix.SYS_CLONE || call == unix.SYS_READ {
+				// The thread with the filter makes this call too, by
+				// package syscall.
 				testkit.NeedsClone(t)
 			}
 			testkit.CheckLeaks(t)
@@ -926,7 +945,8 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 			listener, started := make(chan int), make(chan error)
 			go func() {
 				runtime.LockOSThread()
-				// The thread that has the filter must not be held itself, so it does nothing but clone.
+				// The thread that has the filter must not be held itself, so it
+				// does nothing but clone.
 				run := testkit.Call(spawn.New("/bin/true").PassFDAs(w, 3).Daemonize())
 				run.Options.Executor = plan.Automatic
 				require.NoError(t, run.ChooseExecutor(false))
@@ -953,7 +973,9 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 			err := <-started
 			if call == unix.SYS_EXIT_GROUP {
 				require.NoError(t, err, "the daemon is there")
-				if plan.CanClone() { // else the program may be one for another kind of processor, which the filter lets pass
+				if plan.CanClone() {
+					// Else the program may be one for another kind of
+					// processor, which the filter lets pass.
 					require.NoError(t, testkit.Answer(fd, func(int) {}))
 				}
 			} else {
@@ -976,7 +998,8 @@ func newDaemon(c run.Call) (*run.Child, error) {
 	return r, err
 }
 
-// startDaemons starts daemons one after the other until it is killed, and prints a line for each.
+// startDaemons starts daemons one after the other until it is killed, and
+// prints a line for each.
 func startDaemons(args []string) int {
 	alive := os.NewFile(3, "alive")
 	for {
@@ -992,7 +1015,8 @@ func startDaemons(args []string) int {
 	}
 }
 
-// TestNoDaemonIsLeftWaitingByAParentThatIsKilled at random moments: each runs its program or ends.
+// TestNoDaemonIsLeftWaitingByAParentThatIsKilled at random moments: each runs
+// its program or ends.
 func TestNoDaemonIsLeftWaitingByAParentThatIsKilled(t *testing.T) {
 	for kind := range daemonKinds() {
 		t.Run(kind, func(t *testing.T) {
@@ -1070,7 +1094,8 @@ func TestExplainShowsTheDoubleFork(t *testing.T) {
 	testkit.NeedsClone(t)
 	text, err = spawn.New("/bin/true").Daemonize().Explain()
 	require.NoError(t, err)
-	names := slices.DeleteFunc(testkit.CallNames(text), func(name string) bool { return name == "prlimit64" }) // where Go has raised a limit
+	// Go has raised a limit on some machines.
+	names := slices.DeleteFunc(testkit.CallNames(text), func(name string) bool { return name == "prlimit64" })
 	require.Equal(t, []string{
 		"close_range", "setsid", "close_range", "openat", "dup3", "clone", "read", "write", "chdir",
 	}, names[:9])

@@ -8,12 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dumpable keeps this process's dumpable flag as it was.
+// dumpable keeps the parent's dumpable flag as it was.
 //
-// The flag belongs to the memory, which a child shares until it execs. When the child changes its uid or gid, the
-// kernel clears the flag, for the parent too and for good. So while such a child shares the memory, the parent
-// is not dumpable, which also keeps the child's new user from tracing it and reading the parent's
-// memory; when the last one has left, the flag is set again. (PR_SET_DUMPABLE in prctl(2))
+// The flag belongs to the memory, which a child shares until it execs. When
+// the child changes its uid or gid, the kernel clears the flag, for the parent
+// too and for good. So while such a child shares the memory, the parent is not
+// dumpable. That also keeps the child's new user from tracing the child and
+// reading the parent's memory. When the last such child has left, the flag is
+// set again. (PR_SET_DUMPABLE in prctl(2))
 var dumpable = newDumpableWindow()
 
 func newDumpableWindow() *dumpableWindow {
@@ -22,8 +24,9 @@ func newDumpableWindow() *dumpableWindow {
 	return w
 }
 
+// dumpableWindow counts the children for which the flag is cleared.
 type dumpableWindow struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards what follows
 	none  *sync.Cond // open has become 0
 	open  int        // children that share the memory
 	saved bool       // the flag was set when the first one came
@@ -53,12 +56,14 @@ func (w *dumpableWindow) leave() {
 	w.none.Broadcast()
 	if w.saved {
 		setDumpable(1)
-	} else if getDumpable() == 1 { // with fs.suid_dumpable=1 the kernel sets it where it was not
+	} else if getDumpable() == 1 {
+		// With fs.suid_dumpable=1 the kernel sets it where it was not.
 		setDumpable(0)
 	}
 }
 
-// outside calls f while no such child shares the memory, so that a child with a copy of it gets the flag as it was.
+// outside calls f while no such child shares the memory, so that a child with
+// a copy of it gets the flag as it was.
 func (w *dumpableWindow) outside(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,6 +73,7 @@ func (w *dumpableWindow) outside(f func()) {
 	f()
 }
 
+// getDumpable returns the flag; 0 where it cannot be read.
 func getDumpable() int {
 	flag, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {

@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec replaces this process: a thread of its own makes the calls of the program. What it changes of itself
-// (descriptors, directory, umask, credentials) goes with it when a call fails; what it changed of the process, limits
-// and ignored signals, is put back.
+// Exec replaces the calling process: a thread of its own makes the calls of the
+// program. What that thread changes of itself (descriptors, directory, umask,
+// credentials) goes with it when a call fails. What it changed of the process,
+// limits and ignored signals, is put back.
 func Exec(c Call) error {
 	told := false
 	tell := func(path string) {
@@ -51,7 +52,8 @@ func execOnce(c Call, tell func(path string)) error {
 	return r.startError(failure)
 }
 
-// saveProcess returns a function that puts back what the program changes of the whole process.
+// saveProcess returns a function that puts back what the program changes of the
+// whole process.
 func (r *run) saveProcess() (undo func()) {
 	actions := map[syscall.Signal]plan.Action{}
 	for n := 1; n <= command.MaxSignal; n++ {
@@ -79,10 +81,12 @@ func (r *run) saveProcess() (undo func()) {
 			_ = unix.Prctl(unix.PR_SET_THP_DISABLE, uintptr(noHugepages), 0, 0, 0)
 		}
 		for path, text := range files {
-			_ = writeOnce(path, text) // a lower oom_score_adj may need a privilege
+			// A lower oom_score_adj may need a privilege.
+			_ = writeOnce(path, text)
 		}
 		for resource, l := range limits {
-			_ = unix.Prlimit(0, resource, &l, nil) // a hard limit may need a privilege to be raised
+			// A hard limit may need a privilege to be raised.
+			_ = unix.Prlimit(0, resource, &l, nil)
 		}
 		for sig, action := range actions {
 			plan.SetAction(sig, action)

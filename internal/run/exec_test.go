@@ -103,7 +103,8 @@ func TestExecBecomesAnotherUser(t *testing.T) {
 	require.Equal(t, "0000000000000000", testkit.StatusField(status, "CapEff"))
 }
 
-// execFromAMess runs the program args[2:] in the directory args[1], as a child or in place of this process.
+// execFromAMess runs the program args[2:] in the directory args[1], as a child
+// or in place of this process.
 func execFromAMess(args []string) int {
 	if err := makeAMess(); err != nil {
 		return testkit.Fail(err)
@@ -134,7 +135,8 @@ var confinements = map[string]struct {
 	"bounding set": {func(c *spawn.Command) *spawn.Command { return c.SetBoundingCaps(capability.CAP_KILL) }, true, map[string]string{
 		"CapBnd": hexMask(1 << unix.CAP_KILL), "CapPrm": hexMask(1 << unix.CAP_KILL),
 	}},
-	"securebits": {func(c *spawn.Command) *spawn.Command { return c.SetSecurebits(1) }, true, map[string]string{"CapPrm": hexMask(0), "Uid": "0 0 0 0"}}, // SECBIT_NOROOT
+	// SECBIT_NOROOT.
+	"securebits": {func(c *spawn.Command) *spawn.Command { return c.SetSecurebits(1) }, true, map[string]string{"CapPrm": hexMask(0), "Uid": "0 0 0 0"}},
 	"filter": {func(c *spawn.Command) *spawn.Command {
 		return c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
 	}, false, map[string]string{
@@ -269,7 +271,8 @@ func TestAProcessWorksAsBeforeWhenExecHasFailed(t *testing.T) {
 	require.Equal(t, "good\n", string(out))
 }
 
-// execFails fails to replace this process in many ways, and compares this process before and after.
+// execFails fails to replace this process in many ways, and compares this
+// process before and after.
 func execFails(args []string) int {
 	if err := makeAMess(); err != nil {
 		return testkit.Fail(err)
@@ -288,7 +291,8 @@ func execFails(args []string) int {
 		tidy(c, args[0])
 		for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_NOFILE} {
 			var limit unix.Rlimit
-			if unix.Getrlimit(resource, &limit) == nil { // a hard limit could not be raised again
+			if unix.Getrlimit(resource, &limit) == nil {
+				// A hard limit could not be raised again.
 				c.SetRlimit(resource, limit.Cur/2, limit.Max)
 			}
 		}
@@ -346,7 +350,8 @@ func (printStarts) CommandStarted(_ context.Context, e spawn.StartEvent) {
 	fmt.Println("started", e.Path)
 }
 
-// execBusy replaces this process by a program that is open for writing for a moment.
+// execBusy replaces this process by a program that is open for writing for
+// a moment.
 func execBusy(args []string) int {
 	f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
 	if err != nil {
@@ -361,7 +366,8 @@ func tasks() []string {
 	return dirs
 }
 
-// waitForSame waits until this process is as it was. The thread that has failed may take a moment to end.
+// waitForSame waits until this process is as it was. The thread that has failed
+// may take a moment to end.
 func waitForSame(before string) error {
 	var now string
 	for range 1000 {
@@ -373,7 +379,8 @@ func waitForSame(before string) error {
 	return fmt.Errorf("this process is\n%s\nand was\n%s", now, before)
 }
 
-// describeSelf tells what matters of this process; it must be the same for every thread.
+// describeSelf tells what matters of this process; it must be the same for
+// every thread.
 func describeSelf() (string, error) {
 	var all []string
 	for _, task := range tasks() {
@@ -401,7 +408,8 @@ func describeSelf() (string, error) {
 	return all[0] + string(limits) + fmt.Sprint("dumpable ", testkit.DumpableFlag()), err
 }
 
-// openNumbersOf returns the descriptors of a thread, but not those of this function.
+// openNumbersOf returns the descriptors of a thread, but not those of
+// this function.
 func openNumbersOf(task string) (open []string) {
 	entries, err := os.ReadDir(task + "/fd")
 	if err != nil {

@@ -95,7 +95,8 @@ func TestBadInputIsReportedByEveryCallAndStartsNothing(t *testing.T) {
 	})
 }
 
-// unusable makes programs that cannot be started, in dir, and returns for each name the error.
+// unusable makes programs that cannot be started, in dir, and returns for each
+// name the error.
 func unusable(t testing.TB, dir string) map[string]error {
 	write := func(name, text string, mode os.FileMode) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), mode))
@@ -372,7 +373,8 @@ func TestAllArgumentsMayBeAsLongAsTheKernelTakes(t *testing.T) {
 		}
 		return c.Run(context.Background())
 	}
-	good, bad := 0, stack/4/len("0123456\x00") // pointers count too, on kernels from 4.13 on
+	// Pointers count too, on kernels from 4.13 on.
+	good, bad := 0, stack/4/len("0123456\x00")
 	require.NoError(t, run(good))
 	testkit.RequireNotStarted(t, run(bad), `execve("/bin/true")`, unix.E2BIG)
 	for bad-good > 1 {
@@ -496,7 +498,8 @@ var startsOf = map[string]func() error{
 	"SetSendBuffer": func() error {
 		c := spawn.New("/bin/cat", "/dev/fd/3")
 		data := make([]byte, 100<<10)
-		testkit.Wanted(c).Passed = append(testkit.Wanted(c).Passed, command.PassedFD{FD: 3, Data: data}) // it would itself look for a number below the limit
+		// SetSendBuffer would look for a number below the limit.
+		testkit.Wanted(c).Passed = append(testkit.Wanted(c).Passed, command.PassedFD{FD: 3, Data: data})
 		out, err := c.Output(context.Background())
 		if err == nil && !bytes.Equal(out, data) {
 			err = fmt.Errorf("%d bytes", len(out))
@@ -540,7 +543,8 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 				testkit.CheckLeaks(t)
 				out, err := testkit.HelperCommand(t, "faults-no-descriptors", name, state).CombinedOutput(context.Background())
 				require.NoError(t, err, "%s", out)
-				// The helper prints the step that failed with 0, 1, 2... descriptors.
+				// The helper prints the step that failed with 0, 1, 2...
+				// descriptors.
 				steps := strings.Split(strings.TrimSpace(string(out)), "\n")
 				first, last := "pipe2(O_CLOEXEC)", "clone3("
 				if !plan.CanClone() {
@@ -549,11 +553,14 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 				switch {
 				case plan.HelperForced() || !plan.CanClone():
 					first = "memfd_create(spawn-report)"
-				case name == "SetPTY" && state == "warm" && !plan.CoreDumpEndsAll(): // else there is a status pipe first
+				case name == "SetPTY" && state == "warm" && !plan.CoreDumpEndsAll():
+					// Else there is a status pipe first.
 					first = "open(/dev/ptmx)"
 				}
 				require.Contains(t, steps[0], first)
-				few := []string{"Run", "Daemonize", "handshake", "SetPTY"} // the first of these needs no more than was needed to make Go's poller ready
+				// The first of these needs no more than was needed to make Go's
+				// poller ready.
+				few := []string{"Run", "Daemonize", "handshake", "SetPTY"}
 				if state == "warm" || !slices.Contains(few, name) {
 					require.Contains(t, string(out), last)
 				}
@@ -563,8 +570,8 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 	}
 }
 
-// withoutDescriptors startsOf a program with no descriptor left, with one, and so on, until it can be started. It prints what failed
-// each time.
+// withoutDescriptors starts a program with no descriptor left, with one, and
+// so on, until it can be started. It prints what failed each time.
 func withoutDescriptors(args []string) int {
 	start, warm := startsOf[args[0]], args[1] == "warm"
 	if warm { // what the library and the runtime open once is open
@@ -623,11 +630,12 @@ func TestWithoutProcessesTheCloneFailsCleanly(t *testing.T) {
 	}
 }
 
-// forkCall begins the name of what startsOf a helper without a child that is cloned directly.
+// forkCall begins the name of what starts a helper without a child that is
+// cloned directly.
 const forkCall = "fork and execve("
 
-// withoutProcesses startsOf programs where this process's user may have no more processes, by the call args[0]: where that is clone there
-// is no clone3.
+// withoutProcesses starts programs where this process's user may have no more
+// processes, by the call args[0]: where that is clone there is no clone3.
 func withoutProcesses(args []string) int {
 	call, step := args[0], args[0]+"("
 	if !plan.CanClone() {
@@ -646,7 +654,8 @@ func withoutProcesses(args []string) int {
 	if err := spawn.New("/bin/true").Run(context.Background()); err != nil {
 		return testkit.Fail(err)
 	}
-	// The runtime dies when it cannot have a thread that it wants, so it gets some before.
+	// The runtime dies when it cannot have a thread that it wants, so it gets
+	// some before.
 	var wg sync.WaitGroup
 	all := make(chan struct{})
 	for i := range 20 {
@@ -703,7 +712,8 @@ func TestASystemCallThatASeccompFilterDeniesIsNamed(t *testing.T) {
 			t.Run(call+", "+errno.Error(), func(t *testing.T) {
 				testkit.CheckLeaks(t)
 				step := call + "("
-				if call != "umask" && !plan.CanClone() { // which the start of the helper needs
+				if call != "umask" && !plan.CanClone() {
+					// The start of the helper needs this one.
 					step = forkCall
 				}
 				out, err := testkit.HelperCommand(t, "faults-denied", strconv.Itoa(nr), strconv.Itoa(int(errno)), step).CombinedOutput(context.Background())
@@ -724,8 +734,9 @@ func TestASystemCallThatASeccompFilterDeniesIsNamed(t *testing.T) {
 	}
 }
 
-// withDeniedCall denies system call args[0] to this process with errno args[1] and then startsOf programs. The error must begin with
-// args[2]; where that is empty there must be none.
+// withDeniedCall denies system call args[0] to this process with errno args[1]
+// and then starts programs. The error must begin with args[2]; where that is
+// empty there must be none.
 func withDeniedCall(args []string) int {
 	nr, _ := strconv.ParseUint(args[0], 10, 32)
 	errno, _ := strconv.ParseUint(args[1], 10, 16)
@@ -763,7 +774,8 @@ func withDeniedCall(args []string) int {
 	return 0
 }
 
-// everyAttribute returns a command that uses all that there is, and three files, and still succeeds.
+// everyAttribute returns a command that uses all that there is, and three
+// files, and still succeeds.
 func everyAttribute(f [3]*os.File) *spawn.Command {
 	c := spawn.New("/bin/true", "argument").AddSecretArg("hidden").SetArgv0("true").
 		AddEnv("A", "value").AddSecretEnv("B", "hidden").
@@ -782,13 +794,15 @@ func everyAttribute(f [3]*os.File) *spawn.Command {
 	return c
 }
 
-// someAttributes are commands whose programs have every system call, between them.
+// someAttributes are commands whose programs have every system call,
+// between them.
 func someAttributes(f [3]*os.File) map[string]*spawn.Command {
 	commands := map[string]*spawn.Command{
 		"all":     everyAttribute(f),
 		"same id": everyAttribute(f).SetUID(os.Getuid()).SetGID(os.Getgid()),
 		"none":    spawn.New("/bin/true"),
-		// Where the others have pipes this has /dev/null, and a session where they have a group.
+		// Where the others have pipes this has /dev/null, and a session where
+		// they have a group.
 		"null":     spawn.New("/bin/true").SetSession().SetStderr(nil),
 		"confined": confine(spawn.New("/bin/true")),
 		"gate":     spawn.New("/bin/true").RequireHandshake(),
@@ -807,7 +821,8 @@ func someAttributes(f [3]*os.File) map[string]*spawn.Command {
 	return commands
 }
 
-// confine asks for what can be had without a privilege and is not in everyAttribute.
+// confine asks for what can be had without a privilege and is not in
+// everyAttribute.
 func confine(c *spawn.Command) *spawn.Command {
 	c.SetNice(19).SetScheduler(spawn.Scheduler{Policy: spawn.SchedBatch}).SetCPUAffinity(0).SetIOPriority(spawn.IOPriorityIdle, 0).SetTimerSlack(time.Millisecond)
 	c.SetPersonality(spawn.PersonalityAddrNoRandomize).SetOOMScoreAdj(1000).SetIgnoredSignals(unix.SIGPIPE).SetParentDeathSignal(unix.SIGKILL)
@@ -847,7 +862,8 @@ func runStreams(c *spawn.Command) command.Streams {
 	return streams
 }
 
-// failOp makes op i of the command's program fail and returns the error and the op as it is in truth.
+// failOp makes op i of the command's program fail and returns the error and the
+// op as it is in truth.
 func failOp(t testing.TB, c *spawn.Command, m plan.Mode, i int, spoil func(*program.Op)) (op string, err error) {
 	t.Helper()
 	if !plan.CanClone() {
@@ -1001,7 +1017,8 @@ func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
 	}
 }
 
-// TestAProgramThatMayHaveNoDescriptorIsStarted: whatever is to be opened in the child is, before its limit is set.
+// TestAProgramThatMayHaveNoDescriptorIsStarted: whatever is to be opened in the
+// child is, before its limit is set.
 func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
 	tiny := testkit.TinyProgram(t)
 	commands := someAttributes(threeFiles(t))
@@ -1064,7 +1081,9 @@ func TestAnOpWithAnUnexpectedResultIsNamed(t *testing.T) {
 func TestEveryOpThatFailsInPlaceOfAChildIsNamed(t *testing.T) {
 	for name := range someAttributes(threeFiles(t)) {
 		if slices.Contains([]string{"null", "gate", "terminal", "daemon", "copied daemon"}, name) {
-			continue // a process can lead a new session once, nobody is there to shake hands with, and there is no child
+			// A process can lead a new session once, nobody is there to shake
+			// hands with, and there is no child.
+			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			testkit.CheckLeaks(t)
@@ -1122,7 +1141,8 @@ func init() {
 		if err != nil {
 			return testkit.Fail(err)
 		}
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // while the child waits for its maps
+		// The child waits for its maps just now.
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}
 }

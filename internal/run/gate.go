@@ -31,8 +31,8 @@ func (r *run) parentWork(pid int) error {
 	return nil
 }
 
-// doParentWork does this process's work for the child and lets it go on. If it
-// cannot be done the child ends.
+// doParentWork does the parent's work for the child and lets it go on. If the
+// work cannot be done the child ends.
 func (r *run) doParentWork() {
 	if r.GateW < 0 {
 		return
@@ -43,7 +43,9 @@ func (r *run) doParentWork() {
 	if r.Command.HasParentWork() {
 		r.gateErr = r.parentWork(r.p.PID)
 		if r.gateErr == nil {
-			_, _ = unix.Write(r.GateW, []byte{1}) // EPIPE when the child has ended, which it will report
+			// The error is EPIPE when the child has ended, which it
+			// will report.
+			_, _ = unix.Write(r.GateW, []byte{1})
 		}
 	}
 	if r.p.Gate != nil && r.gateErr == nil {
@@ -55,25 +57,29 @@ func (r *run) doParentWork() {
 // gatePipe is the parent's end of a gate's pipe. Its close never fails.
 type gatePipe int
 
+// Write lets the child go on.
 func (fd gatePipe) Write(b []byte) (int, error) { return unix.Write(int(fd), b) }
 
+// Close ends a child that waits at the gate.
 func (fd gatePipe) Close() error {
 	descriptor.Close(int(fd))
 	return nil
 }
 
 // startGated starts a command with a handshake. It returns when the child has
-// stopped or has failed, which it usually does in no time, or after
-// maxBlockedTime, or when there is a helper, and leaves the rest to a goroutine.
+// stopped or has failed, which usually takes no time. It does not wait longer
+// than maxBlockedTime, nor for a helper, and leaves the rest to a goroutine.
 func startGated(ctx context.Context, c Call) (*process.Process, error) {
-	c.Command = c.Command.Clone() // the caller may change his when this has returned
+	// The caller may change its command when this has returned.
+	c.Command = c.Command.Clone()
 	r, err := cloneChild(ctx, c, plan.Watched)
 	if err != nil {
 		c.Command.CloseParents()
 		return nil, err
 	}
 	r.handOver()
-	r.Pipes, r.PTY = [3]transfer.Pipe{}, transfer.Pipe{} // the caller's from now on, also when the child fails
+	// These are the caller's from now on, also when the child fails.
+	r.Pipes, r.PTY = [3]transfer.Pipe{}, transfer.Pipe{}
 	r.watchPipes(ctx)
 	there := false
 	if r.Helper == nil { // else it takes a while
@@ -95,7 +101,8 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 		} else {
 			r.tellStarted()
 			r.p.Gate.Settle(nil)
-			_ = r.waitExit() // the child has exec'ed, so there is no reason to be had
+			// The child has exec'ed, so there is no reason to be had.
+			_ = r.waitExit()
 			r.tellOver()
 		}
 		r.p.PTY.ProgramEnded()
@@ -104,8 +111,10 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 	return r.p, nil
 }
 
-// pollGate waits, for the timeout at most, until the child has stopped at its gate or has ended, and reports whether it has. As long as it may
-// share this process's table of descriptors, its end of the status pipe must stay open here, and only the pidfd shows its end.
+// pollGate waits, for the timeout at most, until the child has stopped at its
+// gate or has ended, and reports whether it has. As long as the child may share
+// the parent's table of descriptors, its end of the status pipe must stay open
+// here, and only the pidfd shows its end.
 func (r *run) pollGate(timeout time.Duration) bool {
 	deadline := time.Now().Add(timeout)
 	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(r.handle.fd), Events: unix.POLLIN}}
@@ -131,7 +140,8 @@ func (r *run) reachedGate() bool {
 	return true
 }
 
-// readReady reads what the child says by sayReady, and reports whether it has.
+// readReady reads what the child says by plan's sayReady, and reports whether
+// it has.
 func (r *run) readReady() bool {
 	var b [1]byte
 	for {
@@ -150,7 +160,8 @@ func (r *run) leaveToGate() {
 	r.Command.CloseParents()
 }
 
-// parkGate waits, without a thread, until a helper has stopped at its gate or has ended: its hook may take any time.
+// parkGate waits, without a thread, until a helper has stopped at its gate or
+// has ended: its hook may take any time.
 func (r *run) parkGate() {
 	r.openStatus()
 	var b [1]byte
@@ -159,7 +170,8 @@ func (r *run) parkGate() {
 	}
 }
 
-// passGate waits, without a thread, until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+// passGate waits, without a thread, until the child has exec'ed. If it could
+// not, it waits for its end and returns the reason.
 func (r *run) passGate() error {
 	r.parkStatus()
 	return r.execed()

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handle is a pidfd, and the file by which Go's poller knows it, where one was needed.
+// handle is a pidfd, and the file by which Go's poller knows it, where one
+// was needed.
 type handle struct {
 	fd   int
 	file *os.File

@@ -42,9 +42,12 @@ func (r *run) forkHelper() (child.Child, error) {
 		return syscall.ForkExec(plan.SelfExe, r.HelperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: r.Helper.Files, Sys: sys})
 	}
 	pidfd := -1
-	sys.PidFD = &pidfd // as soon as there is a pid: other code may wait for it, and another process get it
+	// The pidfd comes as soon as there is a pid: other code may wait for it,
+	// and another process get it.
+	sys.PidFD = &pidfd
 	pid, err := fork()
-	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL { // which a seccomp policy may say to that
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL {
+		// A seccomp policy may say one of these to the pidfd.
 		sys.PidFD, pidfd = nil, -1
 		pid, err = fork()
 	}
@@ -66,6 +69,7 @@ func (r *run) forkHelper() (child.Child, error) {
 	return child.Child{PID: pid, PIDFD: pidfd}, nil
 }
 
+// sysMaps returns the maps as package syscall wants them.
 func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 	for _, m := range maps {
 		s = append(s, syscall.SysProcIDMap(m))
@@ -73,11 +77,13 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 	return s
 }
 
-// silence is what is known of a helper that has neither come to its execve nor said why not.
+// silence is what is known of a helper that has neither come to its execve nor
+// said why not.
 type silence struct{ step, text string }
 
-// listen returns nil for a helper that has come to its execve, or has said why not. Another one may have lost the status pipe to its hook, and be about
-// to find that out.
+// listen returns nil for a helper that has come to its execve, or has said why
+// not. Another one may have lost the status pipe to its hook, and be about to
+// find that out.
 func (r *run) listen() *silence {
 	spoken := func() bool {
 		_, failed := r.Program.Failed()
@@ -87,7 +93,9 @@ func (r *run) listen() *silence {
 		return nil
 	}
 	if r.Helper.Report.Passed() {
-		if r.endedBySignal() { // as a child without a helper may; that one's end is the program's too
+		if r.endedBySignal() {
+			// A child without a helper may end so too, and its end is
+			// the program's.
 			return nil
 		}
 		return &silence{"helper", "the child has ended before its program"}

@@ -38,7 +38,8 @@ func init() {
 	}
 }
 
-// onlyHere is registered in the process that starts a child, and not in the child.
+// onlyHere is registered in the process that starts a child, and not in
+// the child.
 var onlyHere = registerOnlyHere()
 
 func registerOnlyHere() spawn.Hook {
@@ -85,7 +86,8 @@ func TestAHookDoesWhatNeedsAPrivilege(t *testing.T) {
 		t.Skip("needs root, to give a file away")
 	}
 	testkit.CheckLeaks(t)
-	dir, err := os.MkdirTemp("", "spawn") // unlike t.TempDir, in a directory that others can enter
+	// Unlike t.TempDir, this is in a directory that others can enter.
+	dir, err := os.MkdirTemp("", "spawn")
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -137,7 +139,8 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 	}
 }
 
-// TestAHookThatClosesTheLibrarysDescriptorsIsAStartError: the end of the status pipe comes while the helper goes on, and is not taken for its execve.
+// TestAHookThatClosesTheLibrarysDescriptorsIsAStartError: the end of the status
+// pipe comes while the helper goes on, and is not taken for its execve.
 func TestAHookThatClosesTheLibrarysDescriptorsIsAStartError(t *testing.T) {
 	testkit.CheckLeaks(t)
 	for _, dir := range []string{"/", "/nonexistent"} {
@@ -295,7 +298,8 @@ func imageFile(t *testing.T, contents []byte, seals int) *os.File {
 	return f
 }
 
-// requireRefusedHelper starts this test binary as a helper with f, which it closes, and returns why it refuses to be one.
+// requireRefusedHelper starts this test binary as a helper with f, which it
+// closes, and returns why it refuses to be one.
 func requireRefusedHelper(t *testing.T, arg string, f *os.File) string {
 	t.Helper()
 	defer f.Close()
@@ -321,8 +325,8 @@ func realImage(t *testing.T) []byte {
 	return image
 }
 
-// TestAForgedHelperIsRefused: a process that is started as a helper by somebody else makes no call of a program that is not sealed, or not
-// one.
+// TestAForgedHelperIsRefused: a process that is started as a helper by somebody
+// else makes no call of a program that is not sealed, or not one.
 func TestAForgedHelperIsRefused(t *testing.T) {
 	testkit.CheckLeaks(t)
 	image := realImage(t)
@@ -353,7 +357,8 @@ func TestAnImageThatWasChangedIsRefused(t *testing.T) {
 	}
 }
 
-// TestPoliciesThatDenyTheCloneAreServedByAHelper: each of the calls, alone and together, on a real kernel under a real filter.
+// TestPoliciesThatDenyTheCloneAreServedByAHelper: each of the calls, alone and
+// together, on a real kernel under a real filter.
 func TestPoliciesThatDenyTheCloneAreServedByAHelper(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no clone3, clone without CLONE_PIDFD": {"clone"},
@@ -378,7 +383,8 @@ func startWithout(args []string) int {
 		var err error
 		switch call {
 		case "clone":
-			// The C library, where there is one, knows to do without clone3 by ENOSYS only.
+			// The C library, where there is one, knows to do without clone3 by
+			// ENOSYS only.
 			err = errors.Join(testkit.Deny(unix.SYS_CLONE3, uint64(unix.ENOSYS)), testkit.DenyFlags(unix.SYS_CLONE, unix.CLONE_PIDFD, errno))
 		case "close_range":
 			err = testkit.Deny(unix.SYS_CLOSE_RANGE, errno)
@@ -391,7 +397,8 @@ func startWithout(args []string) int {
 	if err != nil {
 		return testkit.Fail(err)
 	}
-	if _, err := unix.FcntlInt(leak.Fd(), unix.F_SETFD, 0); err != nil { // not close-on-exec
+	// It is not close-on-exec.
+	if _, err := unix.FcntlInt(leak.Fd(), unix.F_SETFD, 0); err != nil {
 		return testkit.Fail(err)
 	}
 	var f [3]*os.File
@@ -430,8 +437,8 @@ func startWithout(args []string) int {
 	return 0
 }
 
-// memfdNamed returns the path by which this process's memfd of this name can be
-// opened.
+// memfdNamed returns the path by which this process's memfd of this name can
+// be opened.
 func memfdNamed(t *testing.T, name string) string {
 	for _, fd := range testkit.OpenFDs(t) {
 		if n, file, _ := strings.Cut(fd, " "); strings.HasPrefix(file, "/memfd:"+name+" ") {

@@ -18,9 +18,9 @@ func (r *run) Signal(sig syscall.Signal) error { return r.handle.signal(sig) }
 // GoOn lets what the kill mode says go on, if it is stopped.
 func (r *run) GoOn() { _ = r.SignalAll(unix.SIGCONT) }
 
-// KillLeftBehind kills what a child that has ended has left in its cgroup, and reports whether there was anything.
-//
-// Preconditions: r.r.p.mu is held.
+// KillLeftBehind kills what a child that has ended has left in its cgroup, and
+// reports whether there was anything.
+// Preconditions: r.p.Mu is held.
 func (r *run) KillLeftBehind() (killed bool) {
 	if !r.descendants.UsesCgroup() || !tree.IsPopulated(r.descendants.Cgroup) {
 		return false

@@ -13,13 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inPIDNamespace calls start on a thread whose children are born in the pid namespace that the command joins. That stays so, and
-// therefore the thread ends; but a signal for the end of the parent would come with the end of the thread, so where the child wants
-// that one, the thread waits for its end.
+// inPIDNamespace calls start on a thread whose children are born in the pid
+// namespace that the command joins. That stays so, and therefore the thread
+// ends. But a signal for the end of the parent would come with the end of
+// the thread. Where the child wants that signal, the thread waits for the
+// child's end.
 func (r *run) inPIDNamespace(start func(), ch *child.Child) error {
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
+		// Without an unlock, the thread ends with the goroutine.
+		runtime.LockOSThread()
 		if err := unix.Setns(r.JoinedPID, unix.CLONE_NEWPID); err != nil {
 			result <- &command.StartError{Op: "setns(" + strconv.Itoa(r.JoinedPID) + ", CLONE_NEWPID)", Path: r.Path, Err: err}
 			return

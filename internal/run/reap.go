@@ -19,7 +19,8 @@ const (
 	cldDumped = 3
 )
 
-// reap takes the child's status if it has ended, and reports whether it has. Nobody can signal the child afterwards.
+// reap takes the child's status if it has ended, and reports whether it has.
+// Nobody can signal the child afterwards.
 func (r *run) reap() bool {
 	res := waitResults.Get().(*waitResult)
 	defer waitResults.Put(res)
@@ -35,7 +36,8 @@ func (r *run) reap() bool {
 		if !r.daemonEnded() {
 			return false
 		}
-		r.p.Outcome.Status = process.Status{ExitCode: -1} // only its parent is told more
+		// Only the daemon's parent is told more.
+		r.p.Outcome.Status = process.Status{ExitCode: -1}
 	case err != nil:
 		r.p.Outcome.Status = process.Status{ExitCode: -1}
 		r.lost = fmt.Errorf("the status is lost, because other code of this process has waited for process %d: %w", r.p.PID, err)
@@ -48,10 +50,12 @@ func (r *run) reap() bool {
 	return true
 }
 
-// killRest kills what a child, or a daemon, that has ended has left in its group or tree, and reports whether it has ended. A child is waited for
-// only then: while it is a zombie its group cannot be another one, nor its pid another process's.
+// killRest kills what a child, or a daemon, that has ended has left in its
+// group or tree, and reports whether it has ended. A child is waited for only
+// then: while it is a zombie its group cannot be another one, nor its pid
+// another process's.
 //
-// Preconditions: r.p.mu is held.
+// Preconditions: r.p.Mu is held.
 func (r *run) killRest(res *waitResult) (ended bool) {
 	switch err := r.waitid(res, unix.WNOWAIT); {
 	case err == nil && res.child().pid == 0, err != nil && r.p.Daemon && !r.daemonEnded():
@@ -75,7 +79,8 @@ func (r *run) waitid(res *waitResult, options int) error {
 	}
 }
 
-// endedBySignal reports whether a signal has ended the child, and leaves its status to be waited for.
+// endedBySignal reports whether a signal has ended the child, and leaves its
+// status to be waited for.
 func (r *run) endedBySignal() bool {
 	res := waitResults.Get().(*waitResult)
 	defer waitResults.Put(res)
@@ -92,6 +97,7 @@ func (r *run) waitBlocked() {
 	}
 }
 
+// newStatus makes a status of what waitid(2) says.
 func newStatus(code, number int32, usage *unix.Rusage) process.Status {
 	s := process.Status{
 		UserTime:   time.Duration(usage.Utime.Nano()),
@@ -109,8 +115,7 @@ func newStatus(code, number int32, usage *unix.Rusage) process.Status {
 }
 
 // SignalAll signals what the kill mode says.
-//
-// Preconditions: r.p.mu is held and the child was not waited for.
+// Preconditions: r.p.Mu is held and the child was not waited for.
 func (r *run) SignalAll(sig syscall.Signal) error {
 	switch {
 	case r.descendants != nil:
@@ -121,9 +126,11 @@ func (r *run) SignalAll(sig syscall.Signal) error {
 	return r.handle.signal(sig)
 }
 
-// signalGroupAndChild signals the child's group, and the child where it is in another. SIGKILL, which may come twice, and what leaves a group alone reach
-// the child first: otherwise it could go on when those that it waits for have ended. What a daemon has left in its group can be
-// signalled only before its end.
+// signalGroupAndChild signals the child's group, and the child where it is in
+// another. SIGKILL, which may come twice, and what leaves a group alone reach
+// the child first: otherwise it could go on when those that it waits for have
+// ended. What a daemon has left in its group can be signalled only before
+// its end.
 func (r *run) signalGroupAndChild(sig syscall.Signal) error {
 	if !r.p.Daemon && (sig == unix.SIGKILL || !r.leadsGroup()) {
 		err := r.handle.signal(sig)
@@ -136,12 +143,14 @@ func (r *run) signalGroupAndChild(sig syscall.Signal) error {
 	return r.handle.signal(sig)
 }
 
-// leadsGroup reports whether the child is in the group that it was made to lead. It may not yet have made it, or have left it.
+// leadsGroup reports whether the child is in the group that it was made to
+// lead. It may not yet have made it, or have left it.
 func (r *run) leadsGroup() bool {
 	group, err := unix.Getpgid(r.p.PID)
 	return err == nil && group == r.p.PID
 }
 
+// signalGroup signals the group of the child or the daemon.
 func (r *run) signalGroup(sig syscall.Signal) error {
 	if r.p.Daemon {
 		return r.signalDaemonsGroup(sig)

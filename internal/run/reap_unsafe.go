@@ -26,8 +26,8 @@ type sigchld struct {
 
 // child returns the part of the result about the child.
 //
-// Preconditions: a siginfo_t starts with three ints and then, at the next multiple of a pointer's size, a union
-// of which sigchld is a member.
+// Preconditions: a siginfo_t starts with three ints and then, at the next
+// multiple of a pointer's size, a union of which sigchld is a member.
 func (r *waitResult) child() sigchld {
 	const start = (3*4 + unsafe.Sizeof(uintptr(0)) - 1) &^ (unsafe.Sizeof(uintptr(0)) - 1)
 	return *(*sigchld)(unsafe.Add(unsafe.Pointer(&r.info), start))

@@ -1,3 +1,8 @@
+// Package run makes a child of a plan and stays with it to its end. It exports
+// four functions for that: Run, Start, Exec and Explain.
+//
+// Only package spawn and the tests import it. On other systems than Linux each
+// of the four says that programs run on Linux only.
 package run
 
 import (

@@ -17,11 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// busyTries is how often a program that is being written (ETXTBSY) is tried. A process forked elsewhere in this program may
-// hold it open for writing until it execs.
+// busyTries is how often a program that is being written (ETXTBSY) is tried.
+// A process forked elsewhere in this program may hold it open for writing until
+// it execs.
 const busyTries = 6
 
-// again calls start until the program is not busy, with growing pauses of 1 to 16 milliseconds in between.
+// again calls start until the program is not busy, with growing pauses of 1 to
+// 16 milliseconds in between.
 func again(start func() error) error {
 	for pause := time.Millisecond; ; pause *= 2 {
 		err := start()
@@ -45,8 +47,9 @@ type run struct {
 	gateErr    error       // why the child was not let go on
 	lost       error       // why there is no status
 
-	handle      handle     // to signal the child; guarded by p.mu
-	descendants *tree.Tree // the same; nil unless KillTree, and when all has ended
+	handle handle // guarded by p.Mu
+	// Nil unless KillTree, and once all has ended; guarded by p.Mu.
+	descendants *tree.Tree
 }
 
 // The watcher is told by these, if there is one.
@@ -84,7 +87,7 @@ func prepare(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	return r, nil
 }
 
-// plan.ChooseExecutor chooses who is to run the command, unless that is given.
+// chooseExecutor chooses who is to run the command, unless that is given.
 func (c *Call) chooseExecutor(forced bool) (err error) {
 	if c.Options.Executor == plan.Automatic {
 		c.Options.Executor, err = plan.ChooseExecutor(c.Command, forced)
@@ -113,7 +116,9 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	}
 	r.newProcess()
 	if err := r.clone(); err != nil {
-		retry := r.Tree.UsesCgroup() // an old kernel, or a policy, or a cgroup that must not have processes below it
+		// The reason may be an old kernel, a policy, or a cgroup that must not
+		// have processes below it.
+		retry := r.Tree.UsesCgroup()
 		r.Release()
 		if retry {
 			c.Options.NoTreeCgroup = true
@@ -126,6 +131,7 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	return r, nil
 }
 
+// newProcess makes the process that the run is the target of.
 func (r *run) newProcess() {
 	r.p = &process.Process{Grace: r.Command.Grace, Daemon: r.Command.Daemon, Target: r}
 	if r.Command.Handshake {
@@ -133,7 +139,8 @@ func (r *run) newProcess() {
 	}
 }
 
-// leftMemory is called when the child shares this process's memory no longer, or was not made.
+// leftMemory is called when the child shares the parent's memory no longer, or
+// was not made.
 func (r *run) leftMemory() {
 	if r.undumpable {
 		r.undumpable = false
@@ -141,8 +148,9 @@ func (r *run) leftMemory() {
 	}
 }
 
-// takeReport is called when the child has left this process's memory. It returns the error that the child has reported, if any, and
-// gives the program back.
+// takeReport is called when the child has left the parent's memory. It
+// returns the error that the child has reported, if any, and gives the
+// program back.
 func (r *run) takeReport() (err error) {
 	if r.Program == nil {
 		return nil
@@ -159,7 +167,8 @@ func (r *run) takeReport() (err error) {
 	return err
 }
 
-// failure returns the failure that the child, or its helper, has reported, if any.
+// failure returns the failure that the child, or its helper, has reported,
+// if any.
 func (r *run) failure() (f program.Failure, failed bool) {
 	f, failed = r.Program.Failed()
 	if !failed && r.Helper != nil {
@@ -168,8 +177,10 @@ func (r *run) failure() (f program.Failure, failed bool) {
 	return f, failed
 }
 
+// startError makes a failure that was reported a StartError.
 func (r *run) startError(f program.Failure) error {
-	if f.Errno == unix.EEXIST && r.PidFile != nil { // no other step can find that
+	if f.Errno == unix.EEXIST && r.PidFile != nil {
+		// No other step can find a file that exists.
 		if err := r.PidFile.Lost(); err != nil {
 			return r.PidFileError(err)
 		}
@@ -220,7 +231,8 @@ func runOnce(ctx context.Context, c Call) (process.Outcome, error) {
 	return r.p.Outcome, nil
 }
 
-// needsExec reports whether something has to be done as soon as the child has exec'ed, or may be too much for one ppoll.
+// needsExec reports whether something has to be done as soon as the child has
+// exec'ed, or may be too much for one ppoll.
 func needsExec(call *Call) bool {
 	for _, s := range call.Streams {
 		if s.Kind == command.StreamReader || s.Kind == command.StreamWriter {
@@ -254,7 +266,8 @@ func Start(ctx context.Context, c Call) (*process.Process, error) {
 
 // Explain returns the text of the program.
 func Explain(c Call) (string, error) {
-	if err := c.chooseExecutor(false); err != nil { // what SPAWN_EXECUTOR forces is the same but for the helper
+	if err := c.chooseExecutor(false); err != nil {
+		// What SPAWN_EXECUTOR forces is the same but for the helper.
 		return "", err
 	}
 	r, err := prepare(context.Background(), c, plan.Watched)

@@ -19,14 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// There are two ways to wait. While few wait, each blocks its thread in one ppoll for the child and all its pipes, which
-// costs the fewest wake-ups. A wait that lasts, and any beyond a few, is parked: it goes to Go's poller and costs
-// no thread.
+// There are two ways to wait. While few wait, each blocks its thread in one
+// ppoll for the child and all its pipes, which costs the fewest wake-ups.
+// A wait that lasts, and any beyond a few, is parked: it goes to Go's poller
+// and costs no thread.
 
 const (
 	// maxBlocked is how many waits may block a thread at a time.
 	maxBlocked = 16
-	// maxStarting is the same for waits for children on their way to exec, or to their gates.
+	// maxStarting is the same for waits for children on their way to exec, or
+	// to their gates.
 	maxStarting = 8
 	// maxBlockedTime is how long a wait may block a thread.
 	maxBlockedTime = 100 * time.Millisecond
@@ -35,6 +37,8 @@ const (
 // blockedWaits counts the waits that block a thread.
 var blockedWaits atomic.Int32
 
+// tryBlock reports whether one more wait may block a thread. The caller ends it
+// with unblock.
 func tryBlock() bool {
 	if blockedWaits.Add(1) <= maxBlocked {
 		return true
@@ -43,6 +47,7 @@ func tryBlock() bool {
 	return false
 }
 
+// unblock says that a wait blocks no thread any more.
 func unblock() { blockedWaits.Add(-1) }
 
 // wait waits for everything. If the child could not exec it returns the reason.
@@ -60,10 +65,12 @@ func (r *run) wait() error {
 	return err
 }
 
-// startWaits bounds the threads that wait for children to exec, which takes a moment.
+// startWaits bounds the threads that wait for children to exec, which takes
+// a moment.
 var startWaits = make(chan struct{}, maxStarting)
 
-// waitExec waits until the child has exec'ed. If it could not, it waits for its end and returns the reason.
+// waitExec waits until the child has exec'ed. If it could not, it waits for its
+// end and returns the reason.
 func (r *run) waitExec() error {
 	r.waitLeft()
 	r.CloseChildEnds()
@@ -80,7 +87,8 @@ func (r *run) waitExec() error {
 	return nil
 }
 
-// execed is called when the child has exec'ed or could not. If it could not, execed waits for its end and returns the reason.
+// execed is called when the child has exec'ed or could not. If it could not,
+// execed waits for its end and returns the reason.
 func (r *run) execed() error {
 	r.p.Mu.Lock()
 	r.p.Starting = nil
@@ -97,7 +105,8 @@ func (r *run) execed() error {
 	atGate := err == nil && r.p.Gate != nil && !r.p.Gate.Open()
 	if err != nil || atGate || silent != nil {
 		if silent != nil {
-			_ = r.handle.signal(unix.SIGKILL) // a hook may have closed the pipe, and go on
+			// A hook may have closed the pipe and still run.
+			_ = r.handle.signal(unix.SIGKILL)
 		}
 		r.giveUp()
 		switch {
@@ -116,31 +125,38 @@ func (r *run) execed() error {
 	return nil
 }
 
-// waitLeft waits until the child has left this process's memory, if it was ever there.
+// waitLeft waits until the child has left the parent's memory, if it was
+// ever there.
 func (r *run) waitLeft() {
 	wait := r.child.Wait
-	if r.CloneOptions.OwnMemory || r.Command.Daemon { // has a table of its own, and nothing but the pipe tells of it
+	if r.CloneOptions.OwnMemory || r.Command.Daemon {
+		// The child has a table of its own, and nothing but the pipe tells
+		// of it.
 		r.CloseChildEnds()
 		wait = func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) }
 	}
 	waitForStart(wait)
 }
 
-// waitForStart calls wait, which blocks the thread for no longer than its argument, until it returns true.
+// waitForStart calls wait, which blocks the thread for no longer than its
+// argument, until it returns true.
 func waitForStart(wait func(timeout time.Duration) bool) {
-	for done := briefly(wait); !done; done = wait(0) { // a file system that does not answer, for example
+	for done := briefly(wait); !done; done = wait(0) {
+		// This may be a file system that does not answer, for example.
 		time.Sleep(maxBlockedTime / 10)
 	}
 }
 
-// briefly calls wait with the time for which it may block a thread, when there are few others that do.
+// briefly calls wait with the time for which it may block a thread, when there
+// are few others that do.
 func briefly(wait func(timeout time.Duration) bool) bool {
 	startWaits <- struct{}{}
 	defer func() { <-startWaits }()
 	return wait(maxBlockedTime)
 }
 
-// waitStatus waits for the end of the status pipe, which the child has closed or is about to.
+// waitStatus waits for the end of the status pipe, which the child has closed
+// or is about to.
 func (r *run) waitStatus() {
 	var report program.Report // which is in the shared memory too
 	for {
@@ -185,7 +201,8 @@ func (r *run) giveUp() {
 	r.handle.close()
 }
 
-// waitExit waits for the end of the child and of all transfers. If the child could not exec it returns the reason.
+// waitExit waits for the end of the child and of all transfers. If the child
+// could not exec it returns the reason.
 func (r *run) waitExit() error {
 	exited := false
 	switch {
@@ -211,7 +228,8 @@ func (r *run) waitExit() error {
 	return nil
 }
 
-// maxPolled is the number of descriptors in one ppoll: the child's and those of its pipes.
+// maxPolled is the number of descriptors in one ppoll: the child's and those of
+// its pipes.
 const maxPolled = 8
 
 // poll is room for blockUntilExit.
@@ -222,9 +240,11 @@ type poll struct {
 
 var polls = sync.Pool{New: func() any { return new(poll) }}
 
-// blockUntilExit serves the transfers until the child has ended, and then reports true, or for maxBlockedTime and until the child
-// has exec'ed. The child's ends of the pipes stay open, where they still are: so the closing of each of its streams, which comes
-// just before its end, does not wake this thread once more.
+// blockUntilExit serves the transfers until the child has ended, and then
+// reports true, or for maxBlockedTime and until the child has exec'ed. The
+// child's ends of the pipes stay open here, where they still are. So the
+// child's closing of its streams, which comes just before its end, does not
+// wake this thread once more.
 func (r *run) blockUntilExit() bool {
 	if len(r.Jobs) >= maxPolled { // then the child has exec'ed: see needsExec
 		return false
@@ -266,7 +286,8 @@ func (r *run) blockUntilExit() bool {
 	}
 }
 
-// hasExeced reports whether the child has exec'ed, or ended, and gives back what it needed until then.
+// hasExeced reports whether the child has exec'ed, or ended, and gives back
+// what it needed until then.
 func (r *run) hasExeced() bool {
 	if r.Program == nil {
 		return true
@@ -282,7 +303,8 @@ func (r *run) hasExeced() bool {
 	return true
 }
 
-// parkUntilExit serves the transfers until the child has ended, without a thread.
+// parkUntilExit serves the transfers until the child has ended, without
+// a thread.
 func (r *run) parkUntilExit() {
 	for i := range r.Jobs {
 		if j := &r.Jobs[i]; j.FD >= 0 {
@@ -301,8 +323,9 @@ func (r *run) parkUntilExit() {
 	}
 }
 
-// settle ends the transfers of a child that has ended. It reports whether an output was given up on, because something
-// kept its pipe open when the context had ended.
+// settle ends the transfers of a child that has ended. It reports whether an
+// output was given up on, because something kept its pipe open when the context
+// had ended.
 func (r *run) settle() (cut bool) {
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
@@ -311,8 +334,9 @@ func (r *run) settle() (cut bool) {
 		case j.Write:
 			j.Close()
 		case j.Out.Tail:
-			// A grandchild may have inherited standard error without anybody's wish. It does not hold up the
-			// call, and must not die of SIGPIPE because the call has returned, unless it was to end.
+			// A grandchild may have inherited standard error without anybody's
+			// wish. It does not hold up the call, and must not die of SIGPIPE
+			// because the call has returned, unless it was to end.
 			switch {
 			case j.Drain():
 			case process.IsClosed(r.p.Ended):
@@ -390,7 +414,8 @@ func (r *run) handOver() {
 	}
 }
 
-// startWaiting returns when the child has exec'ed, and leaves the rest to a goroutine, or when it could not.
+// startWaiting returns when the child has exec'ed, and leaves the rest to
+// a goroutine, or when it could not.
 func (r *run) startWaiting(ctx context.Context) error {
 	r.handOver()
 	if err := r.waitExec(); err != nil {
@@ -408,8 +433,9 @@ func (r *run) startWaiting(ctx context.Context) error {
 	return nil
 }
 
-// watchPipes closes the pipes in the caller's hands a while after both the child and the context have ended: a grandchild that
-// keeps the other end open must not block a Read forever.
+// watchPipes closes the pipes in the caller's hands a while after both the
+// child and the context have ended. A grandchild that keeps the other end open
+// must not block a Read forever.
 func (r *run) watchPipes(ctx context.Context) {
 	if ctx.Done() == nil {
 		return

@@ -1,6 +1,7 @@
 //go:build !linux
 
-// Package secure knows whether an unprivileged user has chosen the environment of this process.
+// Package secure knows whether an unprivileged user has chosen the environment
+// of this process.
 package secure
 
 import "os"

@@ -8,7 +8,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// Calls are the ways to run a command to its end, each with what it returned of the standard output.
+// Calls are the ways to run a command to its end, each with what it returned of
+// the standard output.
 var Calls = map[string]func(c *spawn.Command, ctx context.Context) (out string, err error){
 	"Run": func(c *spawn.Command, ctx context.Context) (s string, err error) {
 		err = c.SetOutputBuffer(&s).Run(ctx)
@@ -22,7 +23,8 @@ var Calls = map[string]func(c *spawn.Command, ctx context.Context) (out string, 
 	"RunStatus": func(c *spawn.Command, ctx context.Context) (s string, err error) {
 		status, err := c.SetOutputBuffer(&s).RunStatus(ctx)
 		if err == nil && !status.Success() {
-			err = &spawn.ExitError{Status: status} // for tests that are the same for all
+			// The tests are the same for all ways.
+			err = &spawn.ExitError{Status: status}
 		}
 		return s, err
 	},
@@ -98,6 +100,8 @@ func During(call func(*spawn.Command, context.Context) (string, error), c *spawn
 	return r.out, r.err
 }
 
+// ForEachHandshake runs a test for every way in which a child with a handshake
+// is made.
 func ForEachHandshake(t *testing.T, f func(t *testing.T, with func(*spawn.Command) *spawn.Command)) {
 	for name, with := range handshakeKinds() {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +111,8 @@ func ForEachHandshake(t *testing.T, f func(t *testing.T, with func(*spawn.Comman
 	}
 }
 
-// InBothWaits runs a test twice: waits block a thread, and waits are all parked.
+// InBothWaits runs a test twice: waits block a thread, and waits are
+// all parked.
 func InBothWaits(t *testing.T, f func(t *testing.T)) {
 	t.Run("blocked", f)
 	t.Run("parked", func(t *testing.T) {

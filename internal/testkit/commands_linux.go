@@ -56,7 +56,8 @@ func OpenTerminal(t testing.TB) (*os.File, string) {
 	return f, name
 }
 
-// SleepFor starts a program that lives until it is killed, and returns it with a file that ends when it does.
+// SleepFor starts a program that lives until it is killed, and returns it with
+// a file that ends when it does.
 func SleepFor(t testing.TB, c *spawn.Command) (*spawn.Process, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -69,15 +70,17 @@ func SleepFor(t testing.TB, c *spawn.Command) (*spawn.Process, *os.File) {
 	return p, r
 }
 
-// PassPipe passes the end of a new pipe that the program writes to, for this run only, and returns the other end.
+// PassPipe passes the end of a new pipe that the program writes to, for this
+// run only, and returns the other end.
 func PassPipe(t testing.TB, c *spawn.Command, fd int) *os.File {
 	r, w := NewPipe(t)
 	c.PassFDAs(w, fd, spawn.CloseParent)
 	return r
 }
 
-// Grandchild is a script that leaves a process behind, which keeps the standard streams: once there is a line to read from
-// descriptor 3 it writes to both outputs, and says on descriptor 4 that it still lives.
+// Grandchild is a script that leaves a process behind, which keeps the standard
+// streams. Once there is a line to read from descriptor 3, that process writes
+// to both outputs, and says on descriptor 4 that it still lives.
 const Grandchild = `echo started >&4; { read x <&3; echo late; echo late >&2; echo alive >&4; } & echo early; exit 3`
 
 // PublicDir returns a new directory that other users may enter.
@@ -94,13 +97,14 @@ func Fail(err error) int {
 	return 1
 }
 
-// Waiting is a command whose program is up when it has written a line, and then waits for the end of its standard input. It
-// has no descriptors but those that it was given.
+// Waiting is a command whose program is up when it has written a line, and then
+// waits for the end of its standard input. It has no descriptors but those that
+// it was given.
 func Waiting() *spawn.Command {
 	return spawn.New("/bin/sh", "-c", "echo; read x; exit 0").PipeStdin().PipeStdout()
 }
 
-// Live starts a command made by waiting, and returns when the program is up.
+// Live starts a command made by Waiting, and returns when the program is up.
 func Live(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := StartLive(c)
@@ -108,6 +112,7 @@ func Live(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
+// StartLive is Live for a helper, which has no test.
 func StartLive(c *spawn.Command) (*spawn.Process, error) {
 	p, err := c.Start(context.Background())
 	if err != nil {
@@ -117,19 +122,20 @@ func StartLive(c *spawn.Command) (*spawn.Process, error) {
 	return p, err
 }
 
-// Stop ends a process that was started by live.
+// Stop ends a process that was started by Live.
 func Stop(t testing.TB, p *spawn.Process) {
 	t.Helper()
 	require.NoError(t, StopLive(p))
 }
 
+// StopLive is Stop for a helper, which has no test.
 func StopLive(p *spawn.Process) error {
 	return errors.Join(p.Stdin().Close(), p.Wait(), p.Stdout().Close())
 }
 
-// Rounds returns how often a test tries what goes wrong only now and then: short
-// with -short, long with SPAWN_TEST_LONG in the environment, as .ci/full sets it,
-// and a fifth of long otherwise.
+// Rounds returns how often a test tries what goes wrong only now and then.
+// It is short with -short, long with SPAWN_TEST_LONG in the environment, as
+// .ci/full sets it, and a fifth of long otherwise.
 func Rounds(long, short int) int {
 	switch {
 	case testing.Short():
@@ -140,7 +146,8 @@ func Rounds(long, short int) int {
 	return max(short, long/5)
 }
 
-// Gated starts a command with a handshake and returns when it has stopped at its gate.
+// Gated starts a command with a handshake and returns when it has stopped at
+// its gate.
 func Gated(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := c.RequireHandshake().Start(context.Background())
@@ -149,7 +156,8 @@ func Gated(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
-// handshakeKinds are the ways in which a child with a handshake is made: in this process's memory, and in a copy of it.
+// handshakeKinds are the ways in which a child with a handshake is made: in the
+// parent's memory, and in a copy of it.
 func handshakeKinds() map[string]func(*spawn.Command) *spawn.Command {
 	return map[string]func(*spawn.Command) *spawn.Command{
 		"shared memory": func(c *spawn.Command) *spawn.Command { return c },
@@ -172,6 +180,7 @@ func DataFile(t testing.TB, data []byte) string {
 // Zeros is a reader without end.
 type Zeros struct{}
 
+// Read fills b with zeros.
 func (Zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // Lines collects what Lines yields.
@@ -198,6 +207,7 @@ func Say(err error) string {
 	return err.Error()
 }
 
+// OutputOf returns what the program writes to its standard output.
 func OutputOf(t testing.TB, c *spawn.Command) string {
 	t.Helper()
 	out, err := c.Output(context.Background())
@@ -211,7 +221,8 @@ var AllKinds = map[spawn.Namespace]string{
 	spawn.UserNamespace: "user", spawn.PIDNamespace: "pid", spawn.NetworkNamespace: "net",
 }
 
-// WaitingIn starts cat, which waits for the end of its input, and returns it with what to call at its end.
+// WaitingIn starts cat, or what else waits for the end of its input. The
+// program is ended with the test, and must then succeed.
 func WaitingIn(t testing.TB, c *spawn.Command) *spawn.Process {
 	t.Helper()
 	p, err := c.PipeStdin().Start(context.Background())
@@ -236,7 +247,8 @@ func LockedBy(t testing.TB, path string) int {
 	return int(lock.Pid)
 }
 
-// NewPipe returns a pipe that is closed when the test ends. What hangs in a Read fails in the end.
+// NewPipe returns a pipe that is closed when the test ends. What hangs in
+// a Read fails in the end.
 func NewPipe(t testing.TB) (r, w *os.File) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -272,7 +284,8 @@ func StartReady(t testing.TB, c *spawn.Command) *spawn.Process {
 	return p
 }
 
-// Trap is a script that handles a signal, $1, with the commands in $2, and waits for it.
+// Trap is a script that handles a signal, $1, with the commands in $2, and
+// waits for it.
 const Trap = `trap 'kill $s; '"$2" $1; sleep 1000 </dev/null >/dev/null 2>&1 3>&- 4>&- & s=$!; echo ready; wait $s; exit 99`
 
 // IgnoreTERM is a script that can be ended by SIGKILL only.
@@ -287,9 +300,11 @@ func Allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
+// Nobody is the uid, and the gid, of an ordinary user without any rights.
 const Nobody = 65534
 
-// OtherIDs changes to other ids where this process can, or to its own; both count for the dumpable flag.
+// OtherIDs changes to other ids where this process can, or to its own; both
+// count for the dumpable flag.
 func OtherIDs(c *spawn.Command) *spawn.Command {
 	if os.Geteuid() == 0 {
 		return c.SetUID(Nobody).SetGID(Nobody)
@@ -297,7 +312,8 @@ func OtherIDs(c *spawn.Command) *spawn.Command {
 	return c.SetUID(os.Getuid()).SetGID(os.Getgid())
 }
 
-// CopySelf copies this test binary, as root's, to where every user can run it and a setuid bit counts.
+// CopySelf copies this test binary, as root's, to where every user can run it
+// and a setuid bit counts.
 func CopySelf(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "spawn")
 	require.NoError(t, err)

@@ -30,6 +30,7 @@ func OpenNumbers() (open []int) {
 // Inode says which file a descriptor refers to.
 type Inode struct{ dev, ino uint64 }
 
+// InodeOf returns which file f is.
 func InodeOf(t testing.TB, f *os.File) Inode {
 	t.Helper()
 	var st unix.Stat_t
@@ -37,6 +38,7 @@ func InodeOf(t testing.TB, f *os.File) Inode {
 	return Inode{uint64(st.Dev), st.Ino}
 }
 
+// InodeAt returns which file a path leads to.
 func InodeAt(path string) (Inode, error) {
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
@@ -63,6 +65,7 @@ func Table(pid int) (map[int]Inode, error) {
 	return fds, nil
 }
 
+// LiveTable returns what the descriptors of a program that runs refer to.
 func LiveTable(t testing.TB, p *spawn.Process) map[int]Inode {
 	t.Helper()
 	fds, err := Table(p.PID())
@@ -70,8 +73,10 @@ func LiveTable(t testing.TB, p *spawn.Process) map[int]Inode {
 	return fds
 }
 
+// fifo returns which pipe the caller's end of a stream is.
 func fifo(t testing.TB, end any) Inode { return InodeOf(t, end.(*process.End).File) }
 
+// nullInode returns which file /dev/null is.
 func nullInode(t testing.TB) Inode {
 	t.Helper()
 	null, err := InodeAt(os.DevNull)
@@ -88,6 +93,7 @@ func Memfd(t testing.TB, name string, min int) *os.File {
 	return f
 }
 
+// NewMemfd is Memfd for a helper, which has no test.
 func NewMemfd(name string, min int) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -112,7 +118,8 @@ func OpenFlags(t testing.TB, p *spawn.Process, fd int) int {
 	return int(flags)
 }
 
-// WithStreamsClosed runs a helper for every set of standard streams of its own to close.
+// WithStreamsClosed runs a helper for every set of standard streams of its own
+// to close.
 func WithStreamsClosed(t *testing.T, helper string) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	for _, closed := range []string{"0", "1", "2", "01", "02", "12", "012"} {
@@ -127,9 +134,11 @@ func WithStreamsClosed(t *testing.T, helper string) {
 	}
 }
 
-// CloseStreams closes what the argument names and returns where to report what is wrong.
+// CloseStreams closes what the argument names and returns where to report what
+// is wrong.
 func CloseStreams(args []string) *os.File {
-	if r, w, err := os.Pipe(); err == nil { // Go's poller must not take the numbers
+	if r, w, err := os.Pipe(); err == nil {
+		// Go's poller must not take the numbers.
 		r.Close()
 		w.Close()
 	}
@@ -139,7 +148,8 @@ func CloseStreams(args []string) *os.File {
 	return os.NewFile(100, "report")
 }
 
-// Polled returns what poll(2) says of the file without waiting: which of these events there are, and POLLHUP or POLLERR.
+// Polled returns what poll(2) says of the file without waiting: which of these
+// events there are, and POLLHUP or POLLERR.
 func Polled(f *os.File, events int16) int16 {
 	fds := []unix.PollFd{{Fd: int32(descriptor.Of(f)), Events: events}}
 	_, _ = unix.Poll(fds, 0) // EINTR at worst, and there is nothing

@@ -71,9 +71,11 @@ var Ways = map[string]func(context.Context, *spawn.Command) error{
 // NotAStart marks an error of Wait.
 type NotAStart struct{ Err error }
 
+// Error returns the text of Err, the error of Wait.
 func (e *NotAStart) Error() string { return e.Err.Error() }
 
-// BadWholes are commands that are refused whatever the machine, when they are to run.
+// BadWholes are commands that are refused whatever the machine, when they are
+// to run.
 func BadWholes(t *testing.T) map[string]func() *spawn.Command {
 	closed := TempFile(t, "")
 	closed.Close()
@@ -93,6 +95,7 @@ func BadWholes(t *testing.T) map[string]func() *spawn.Command {
 // AnyLine matches every line.
 var AnyLine = regexp.MustCompile(".*")
 
+// Unsetenv removes a variable of this process until the test ends.
 func Unsetenv(t testing.TB, name string) {
 	t.Setenv(name, "") // puts it back in the end
 	require.NoError(t, os.Unsetenv(name))
@@ -107,7 +110,8 @@ var counters = sync.OnceValue(func() []byte {
 	return b
 })
 
-// Pattern returns n bytes in which any shift, loss or repetition shows. They must not be changed.
+// Pattern returns n bytes in which any shift, loss or repetition shows. They
+// must not be changed.
 func Pattern(n int) []byte {
 	b := counters()
 	if n > len(b) {

@@ -22,8 +22,9 @@ var nativeArch = map[string]uint32{
 	"riscv64": unix.AUDIT_ARCH_RISCV64,
 }[runtime.GOARCH]
 
-// OnlyNative starts a filter that is about the numbers that calls have on this architecture. Programs of another one, as those of a 64-bit
-// system are for a 32-bit test, may make any call.
+// OnlyNative starts a filter that is about the numbers that calls have on this
+// architecture. Programs of another one, as those of a 64-bit system are for
+// a 32-bit test, may make any call.
 func OnlyNative() []unix.SockFilter {
 	const offset = 4
 	return []unix.SockFilter{
@@ -33,7 +34,8 @@ func OnlyNative() []unix.SockFilter {
 	}
 }
 
-// FilterOf returns a filter of n instructions that answers the system call nr with action, and allows the rest.
+// FilterOf returns a filter of n instructions that answers the system call nr
+// with action, and allows the rest.
 func FilterOf(nr, action uint32, n int) []unix.SockFilter {
 	const loadWord, jumpEqual, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	f := OnlyNative()
@@ -49,10 +51,13 @@ func FilterOf(nr, action uint32, n int) []unix.SockFilter {
 // Deny makes a system call of this process fail, on every thread. (seccomp(2))
 func Deny(nr, errno uint64) error { return DenyFlags(nr, 0, errno) }
 
-// DenyFlags is deny for a call whose first argument has one of these flags, or any call without flags.
+// DenyFlags is Deny for a call whose first argument has one of these flags, or
+// any call without flags.
 func DenyFlags(nr, flags, errno uint64) error {
 	const (
-		load, jumpIfEqual, jumpIfSet, ret = 0x20, 0x15, 0x45, 0x06 // BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JSET|BPF_K, BPF_RET|BPF_K
+		// BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JSET|BPF_K,
+		// BPF_RET|BPF_K
+		load, jumpIfEqual, jumpIfSet, ret = 0x20, 0x15, 0x45, 0x06
 		retErrno, retAllow                = 0x0005_0000, 0x7fff_0000
 		setModeFilter, tsync              = 1, 1
 		architecture, firstArgument       = 4, 16
@@ -100,8 +105,9 @@ func DenyFlags(nr, flags, errno uint64) error {
 	return nil
 }
 
-// NotifyOf makes a system call of this thread, and of the processes that it clones, wait for an answer through the
-// descriptor that it returns. (seccomp_unotify(2))
+// NotifyOf makes a system call of this thread, and of the processes that
+// it clones, wait for an answer through the descriptor that it returns.
+// (seccomp_unotify(2))
 //
 // Preconditions: the goroutine is locked to its thread.
 func NotifyOf(nr uint32) (int, error) {
@@ -125,7 +131,8 @@ func NotifyOf(nr uint32) (int, error) {
 	return int(fd), nil
 }
 
-// Answer waits for a call that a filter of NotifyOf holds, and lets it go on after look has returned. It tells look the process.
+// Answer waits for a call that a filter of NotifyOf holds, and lets it go on
+// after look has returned. It tells look the process.
 func Answer(listener int, look func(pid int)) error {
 	var notification struct {
 		id   uint64
@@ -148,6 +155,8 @@ func Answer(listener int, look func(pid int)) error {
 	return nil
 }
 
+// seccompIoctl makes a call about a notification, and once more when a signal
+// interrupts it.
 func seccompIoctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))

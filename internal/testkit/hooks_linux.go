@@ -34,7 +34,8 @@ var (
 			}
 		}
 	})
-	// HookCloses closes all but the standard streams, the descriptors of the library too, and stays.
+	// HookCloses closes all but the standard streams, the descriptors of the
+	// library too, and stays.
 	HookCloses = spawn.RegisterHook("closes", func(string) error {
 		_ = closeButRuntimes()
 		for {
@@ -65,7 +66,8 @@ var (
 	HookRuns  = spawn.RegisterHook("runs", func(arg string) error { return exec.Command("/bin/sh", "-c", arg).Run() })
 )
 
-// closeButRuntimes closes all but the standard streams and the descriptors of the Go runtime, which ends the process when it finds them closed.
+// closeButRuntimes closes all but the standard streams and the descriptors of
+// the Go runtime, which ends the process when it finds them closed.
 func closeButRuntimes() error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {

@@ -20,7 +20,8 @@ import (
 // LeftBehind looks for what a start that failed may have left.
 func LeftBehind(open []int, warm bool) error {
 	now := OpenNumbers()
-	if warm && !slices.Equal(now, open) || len(now) > len(open)+2 { // Go's poller has two
+	if warm && !slices.Equal(now, open) || len(now) > len(open)+2 {
+		// Go's poller may have two more.
 		return fmt.Errorf("open descriptors: %v, before: %v", now, open)
 	}
 	if n := program.InUse(); n != 0 {
@@ -42,11 +43,13 @@ func WaitForNoChild(t testing.TB) {
 	})
 }
 
-// CheckLeaks makes the test fail when it leaves behind a descriptor, a goroutine, a child or a program's memory. Tests that use
-// it do not run in parallel.
+// CheckLeaks makes the test fail when it leaves behind a descriptor,
+// a goroutine, a child or a program's memory. Tests that use it do not run
+// in parallel.
 func CheckLeaks(t *testing.T) {
 	t.Helper()
-	// What is there once and for all, such as the reserved numbers, Go's poller and the thread that never ends.
+	// What is there once and for all, such as the reserved numbers, Go's poller
+	// and the thread that never ends.
 	require.NoError(t, spawn.New("/bin/true").SetParentDeathSignal(unix.SIGKILL).Run(context.Background()))
 	p, err := spawn.New("/bin/cat").PipeStdin().Start(context.Background())
 	require.NoError(t, err)
@@ -66,8 +69,9 @@ func CheckLeaks(t *testing.T) {
 	})
 }
 
-// sharedMappings returns how often this process has mapped what it shares with children that do not share all of its memory: the
-// programs of some (MAP_SHARED|MAP_ANONYMOUS) and the reports of helpers.
+// sharedMappings returns how often this process has mapped what it shares with
+// children that do not share all of its memory. That is the programs of some
+// (MAP_SHARED|MAP_ANONYMOUS) and the reports of helpers.
 func sharedMappings(t testing.TB) (n int) {
 	maps, err := os.ReadFile("/proc/self/maps")
 	require.NoError(t, err)
@@ -79,7 +83,8 @@ func sharedMappings(t testing.TB) (n int) {
 	return n
 }
 
-// settle waits until what earlier tests have left to the garbage collector is gone.
+// settle waits until what earlier tests have left to the garbage collector
+// is gone.
 func settle(t *testing.T) {
 	runtime.GC()
 	Eventually(t, "all programs freed", func() bool { return program.InUse() == 0 })

@@ -1,3 +1,8 @@
+// Package testkit is what tests of several rooms share: programs to run, what
+// a machine must have for a test, and looks at what the library has left behind
+// or keeps to itself.
+//
+// Only tests import it.
 package testkit
 
 import (
@@ -15,10 +20,11 @@ import (
 	"github.com/virspawn/spawn/internal/secure"
 )
 
-// Helpers are small programs that tests run: this test binary with an argument that names one. A file of tests registers those
-// that it needs in its init.
+// Helpers are small programs that tests run: this test binary with an argument
+// that names one. A file of tests registers those that it needs in its init.
 var Helpers = map[string]func(args []string) int{}
 
+// HelperPrefix begins the argument that names a helper.
 const HelperPrefix = "helper:"
 
 // Self returns the path of this test binary.
@@ -34,7 +40,8 @@ func HelperCommand(t testing.TB, name string, args ...string) *spawn.Command {
 	return spawn.New(Self(t), append([]string{HelperPrefix + name}, args...)...)
 }
 
-// Eventually waits until ok reports true. What it waits for happens without further events that a test could wait for.
+// Eventually waits until ok reports true. What it waits for happens without
+// further events that a test could wait for.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); {
@@ -50,7 +57,8 @@ func Main(m *testing.M) {
 	if os.Args[0] == helper.Name {
 		fmt.Println("main was reached")
 		if !secure.Mode() { // a test of a hook that is not registered
-			time.Sleep(60 * time.Millisecond) // for what should end this process long before
+			// What should end this process does so long before.
+			time.Sleep(60 * time.Millisecond)
 			fmt.Println("main went on")
 			select {}
 		}

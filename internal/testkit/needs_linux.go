@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NeedsClone skips a test that is about the child which this process clones, where only helpers can run programs.
+// NeedsClone skips a test that is about the child which this process clones,
+// where only helpers can run programs.
 func NeedsClone(t testing.TB) {
 	t.Helper()
 	if !plan.CanClone() {
@@ -37,6 +38,7 @@ func NeedsUserNamespaces(t testing.TB) {
 	}
 }
 
+// HasUserNamespaces reports whether this process can make user namespaces.
 func HasUserNamespaces() bool {
 	c := exec.Command("/bin/true")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
@@ -52,6 +54,7 @@ func HasTerminals() bool {
 	return f.Close() == nil
 }
 
+// NeedsTerminals skips where this machine has no pseudo-terminals.
 func NeedsTerminals(t testing.TB) {
 	t.Helper()
 	if !HasTerminals() {
@@ -59,7 +62,8 @@ func NeedsTerminals(t testing.TB) {
 	}
 }
 
-// Needs skips a test when err is one of those which say that this machine does not have what it needs. It fails with any other.
+// Needs skips a test when err is one of those which say that this machine does
+// not have what it needs. It fails with any other.
 func Needs(t testing.TB, what string, err error, missing ...error) {
 	t.Helper()
 	for _, m := range missing {
@@ -70,6 +74,7 @@ func Needs(t testing.TB, what string, err error, missing ...error) {
 	require.NoError(t, err)
 }
 
+// NeedsRoot skips a test of any other user than root.
 func NeedsRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

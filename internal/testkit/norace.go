@@ -2,4 +2,5 @@
 
 package testkit
 
+// RaceDetector says whether the tests run with the race detector.
 const RaceDetector = false

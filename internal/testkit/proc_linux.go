@@ -19,6 +19,7 @@ func ProcText(t testing.TB, p *spawn.Process, name string) string {
 	return ReadFile(t, "/proc/"+strconv.Itoa(p.PID())+"/"+name)
 }
 
+// ReadFile returns the text of a file without space around it.
 func ReadFile(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -36,7 +37,8 @@ func StatusField(status, name string) string {
 	return ""
 }
 
-// CallNames returns the names of the system calls in a text of Explain, each run of the same one once.
+// CallNames returns the names of the system calls in a text of Explain, each
+// run of the same one once.
 func CallNames(text string) (names []string) {
 	for line := range strings.Lines(text) {
 		name, _, _ := strings.Cut(line, "(")
@@ -53,6 +55,7 @@ func ReadProc(t testing.TB, pid int, name string) []byte {
 	return b
 }
 
+// Readlink returns what a symbolic link refers to.
 func Readlink(t testing.TB, path string) string {
 	t.Helper()
 	s, err := os.Readlink(path)
@@ -60,25 +63,29 @@ func Readlink(t testing.TB, path string) string {
 	return s
 }
 
-// ProcessState returns the state of a process as proc_pid_stat(5) has it, and 0 when there is no such process.
+// ProcessState returns the state of a process as proc_pid_stat(5) has it, and 0
+// when there is no such process.
 func ProcessState(pid int) byte {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, here without a parenthesis
+	// The rest is behind the name, which has no parenthesis here.
+	_, rest, _ := strings.Cut(string(text), ") ")
 	return rest[0]
 }
 
 // CatStatus is a command whose program prints its own status.
 func CatStatus() *spawn.Command { return spawn.New("/bin/cat", "/proc/self/status") }
 
-// status runs a command made by CatStatus and returns what it prints, by field.
+// StatusOf runs a command made by CatStatus and returns what it prints,
+// by field.
 func StatusOf(c *spawn.Command) (map[string]string, error) {
 	out, err := c.Output(context.Background())
 	return ParseStatus(out), err
 }
 
+// ParseStatus returns the fields of a text as in proc_pid_status(5).
 func ParseStatus(b []byte) map[string]string {
 	fields := map[string]string{}
 	for _, line := range strings.Split(string(b), "\n") {

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IgnoreSignal makes this process ignore a signal. The Go runtime does not know.
+// IgnoreSignal makes this process ignore a signal. The Go runtime does
+// not know.
 func IgnoreSignal(sig syscall.Signal) { plan.SetAction(sig, plan.Action{Handler: plan.SigIgn}) }
 
 // ResetSignal gives a signal its default action.

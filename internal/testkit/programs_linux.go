@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TinyProgram writes a static program that only exits with code 0, so that its own work does not hide the cost of starting it,
-// and returns its path.
+// TinyProgram writes a static program that only exits with code 0, so that its
+// own work does not hide the cost of starting it, and returns its path.
 func TinyProgram(t testing.TB) string {
 	return WriteProgram(t, "tiny", map[string][]byte{
 		"amd64": {
@@ -39,7 +39,8 @@ func TinyProgram(t testing.TB) string {
 	})
 }
 
-// HelloProgram writes a static program that prints "hello" and a line feed, and returns its path.
+// HelloProgram writes a static program that prints "hello" and a line feed, and
+// returns its path.
 func HelloProgram(t testing.TB) string {
 	text := "hello\n"
 	return WriteProgram(t, "hello", map[string][]byte{
@@ -56,7 +57,8 @@ func HelloProgram(t testing.TB) string {
 		"386": append([]byte{
 			0xb8, 4, 0, 0, 0, // mov eax, SYS_write
 			0xbb, 1, 0, 0, 0, // mov ebx, 1
-			0xb9, 31 + 84, 0, 0x40, 0, // mov ecx: behind the headers and the code
+			// mov ecx: behind the headers and the code
+			0xb9, 31 + 84, 0, 0x40, 0,
 			0xba, 6, 0, 0, 0, // mov edx, 6
 			0xcd, 0x80, // int 0x80
 			0xb8, 1, 0, 0, 0, // mov eax, SYS_exit
@@ -87,7 +89,8 @@ func HelloProgram(t testing.TB) string {
 	})
 }
 
-// WaitingProgram writes a static program that reads one byte and exits, and returns its path. Thousands of it take little memory.
+// WaitingProgram writes a static program that reads one byte and exits, and
+// returns its path. Thousands of it take little memory.
 func WaitingProgram(t testing.TB) string {
 	return WriteProgram(t, "wait", map[string][]byte{
 		"amd64": {
@@ -133,7 +136,8 @@ func WaitingProgram(t testing.TB) string {
 	})
 }
 
-// WriteProgram writes a static program that consists of this machine code, and returns its path.
+// WriteProgram writes a static program that consists of this machine code, and
+// returns its path.
 func WriteProgram(t testing.TB, name string, codes map[string][]byte) string {
 	code := codes[runtime.GOARCH]
 	if code == nil {
@@ -152,7 +156,8 @@ func WriteProgram(t testing.TB, name string, codes map[string][]byte) string {
 	headers := uint64(elf + header)
 	size := word(headers + uint64(len(code)))
 	fields := []any{
-		// ELF header: type EXEC, machine, version, entry, program headers, section headers, flags, sizes and counts.
+		// ELF header: type EXEC, machine, version, entry, program headers,
+		// section headers, flags, sizes and counts.
 		uint16(2), machine, uint32(1), word(base + headers), word(uint64(elf)), word(0), uint32(0),
 		uint16(elf), uint16(header), uint16(1), uint16(0), uint16(0), uint16(0),
 	}

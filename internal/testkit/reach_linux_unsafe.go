@@ -42,7 +42,8 @@ func Tree(p *spawn.Process) *tree.Tree {
 //go:linkname blockedWaits github.com/virspawn/spawn/internal/run.blockedWaits
 var blockedWaits atomic.Int32
 
-// takeAllWaits makes all waits for children parked ones, until release is called.
+// takeAllWaits makes all waits for children parked ones, until release
+// is called.
 func takeAllWaits() (release func()) {
 	const many = 1 << 20
 	blockedWaits.Add(many)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// RequireAnySignal checks that a signal ended the program, and returns which.
 func RequireAnySignal(t testing.TB, err error) unix.Signal {
 	t.Helper()
 	var exit *spawn.ExitError
@@ -22,7 +23,8 @@ func RequireAnySignal(t testing.TB, err error) unix.Signal {
 	return exit.Status.Signal
 }
 
-// RequireNotStarted checks that nothing was started because of this step and this error.
+// RequireNotStarted checks that nothing was started because of this step and
+// this error.
 func RequireNotStarted(t testing.TB, err error, op string, is error) *spawn.StartError {
 	t.Helper()
 	var start *spawn.StartError
@@ -33,8 +35,8 @@ func RequireNotStarted(t testing.TB, err error, op string, is error) *spawn.Star
 	return start
 }
 
-// RequireTable starts a command made by waiting and checks that its program has exactly these descriptors, and the
-// standard streams.
+// RequireTable starts a command made by Waiting and checks that its program has
+// exactly these descriptors, and the standard streams.
 func RequireTable(t testing.TB, c *spawn.Command, want map[int]Inode) {
 	t.Helper()
 	p := Live(t, c)
@@ -47,7 +49,8 @@ func RequireTable(t testing.TB, c *spawn.Command, want map[int]Inode) {
 	require.Equal(t, all, got)
 }
 
-// RequireNeverRan checks what every method says of a process whose program never ran, and returns the error.
+// RequireNeverRan checks what every method says of a process whose program
+// never ran, and returns the error.
 func RequireNeverRan(t testing.TB, p *spawn.Process) *spawn.StartError {
 	t.Helper()
 	<-p.Done()
@@ -76,6 +79,7 @@ func RequirePidFile(t testing.TB, path string, pid, holder int) {
 	require.Len(t, entries, 1, "a temporary file is left")
 }
 
+// RequireExit checks that the program exited with this code.
 func RequireExit(t testing.TB, err error, code int) *spawn.ExitError {
 	t.Helper()
 	var exit *spawn.ExitError
@@ -85,6 +89,7 @@ func RequireExit(t testing.TB, err error, code int) *spawn.ExitError {
 	return exit
 }
 
+// RequireSignal checks that this signal ended the program.
 func RequireSignal(t testing.TB, err error, sig syscall.Signal) *spawn.ExitError {
 	t.Helper()
 	var exit *spawn.ExitError

@@ -8,14 +8,16 @@ import (
 // TailSize is how much of standard error is kept for the error, in bytes.
 const TailSize = 32 << 10
 
-// blockSize is the first buffer of a capture: what a pipe holds by default, and twice what a tail keeps.
+// blockSize is the first buffer of a capture: what a pipe holds by default, and
+// twice what a tail keeps.
 const blockSize = 64 << 10
 
 // maxChunk bounds how much memory a capture may take in advance.
 const maxChunk = 4 << 20
 
-// Capture collects the output of a child: all of it or, for a tail, the last TailSize bytes. It never moves what it has
-// collected until the end, so that n bytes of output cost n bytes of memory and n bytes of result.
+// Capture collects the output of a child: all of it or, for a tail, the last
+// TailSize bytes. It never moves what it has collected until the end, so that n
+// bytes of output cost n bytes of memory and n bytes of result.
 type Capture struct {
 	Tail  bool
 	first *[blockSize]byte // from blocks
@@ -42,7 +44,7 @@ func (c *Capture) Room() []byte {
 	return c.cur[len(c.cur):cap(c.cur)]
 }
 
-// Add takes the n bytes that were read into room.
+// Add takes the n bytes that were read into Room.
 func (c *Capture) Add(n int) { c.cur = c.cur[:len(c.cur)+n] }
 
 // large reports whether there is more output than a first buffer holds.
@@ -106,8 +108,8 @@ func (c *Capture) Free() {
 	*c = Capture{Tail: c.Tail}
 }
 
-// Assign sets the variable that v points to, a string or a slice of bytes, to all
-// that was collected.
+// Assign sets the variable that v points to, a string or a slice of bytes, to
+// all that was collected.
 func (c *Capture) Assign(v any) {
 	switch v := v.(type) {
 	case *string:

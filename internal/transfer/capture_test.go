@@ -19,7 +19,8 @@ var allNumbers = sync.OnceValue(func() []byte {
 	return b
 })
 
-// numbers returns n bytes in which any shift, loss or repetition shows. They must not be changed.
+// numbers returns n bytes in which any shift, loss or repetition shows. They
+// must not be changed.
 func numbers(n int) []byte {
 	b := allNumbers()
 	if n > len(b) {
@@ -40,7 +41,8 @@ func feed(t *testing.T, c *Capture, data []byte, chunk int) {
 	}
 }
 
-// captureSizes are the sizes around every boundary of a capture: its blocks are 64 KiB, 256 KiB, 1 MiB, 4 MiB, 4 MiB long.
+// captureSizes are the sizes around every boundary of a capture: its blocks are
+// 64 KiB, 256 KiB, 1 MiB, 4 MiB, 4 MiB long.
 func captureSizes() (sizes []int) {
 	sizes = []int{0, 1, 5*blockSize + 1<<20 + maxChunk + 1}
 	for _, n := range []int{

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InitPoller makes Go's poller ready, once. The runtime does that by itself with the first file that needs it, but ends the process
-// when there is no descriptor left for it.
+// InitPoller makes Go's poller ready, once. The runtime does that by itself
+// with the first file that needs it, but ends the process when there is no
+// descriptor left for it.
 func InitPoller() error {
 	poller.mu.Lock()
 	defer poller.mu.Unlock()
@@ -41,10 +42,12 @@ func InitPoller() error {
 	return nil
 }
 
-// pollerWait is how long a wait without Go's poller blocks its thread before it looks whether the file was closed.
+// pollerWait is how long a wait without Go's poller blocks its thread before it
+// looks whether the file was closed.
 const pollerWait = PipeWait / 10
 
-// NewPipe makes a file of a pipe's end, which must not block, for Go's poller if that takes it.
+// NewPipe makes a file of a pipe's end, which must not block, for Go's poller
+// if that takes it.
 func NewPipe(fd int, name string) Pipe {
 	f := Pipe{File: os.NewFile(uintptr(fd), name)}
 	if f.SetDeadline(time.Time{}) != nil {
@@ -53,7 +56,8 @@ func NewPipe(fd int, name string) Pipe {
 	return f
 }
 
-// AwaitBlocked blocks the thread until there is something to read, or room to write, or pollerWait has passed.
+// AwaitBlocked blocks the thread until there is something to read, or room to
+// write, or pollerWait has passed.
 func AwaitBlocked(f *os.File, write bool) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -72,5 +76,5 @@ func AwaitBlocked(f *os.File, write bool) error {
 
 var poller struct {
 	mu    sync.Mutex
-	ready bool
+	ready bool // guarded by mu
 }

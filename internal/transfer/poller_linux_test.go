@@ -26,8 +26,10 @@ func init() {
 	testkit.Helpers["without-poller"] = withoutPoller
 }
 
-// pollerNumber is the descriptor of Go's poller, or a bit of it, in a process in which the numbers below are taken when it starts. By it a filter
-// knows the poller from that of a helper, which inherits the filter and whose runtime could not even begin.
+// pollerNumber is the descriptor of Go's poller, or a bit of it, in a process
+// in which the numbers below are taken when it starts. By it a filter knows
+// the poller from that of a helper, which inherits the filter and whose runtime
+// could not even begin.
 const pollerNumber = 64
 
 func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
@@ -41,7 +43,8 @@ func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
 				if strings.HasPrefix(name, "a terminal") {
 					testkit.NeedsTerminals(t)
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a transfer that is not made hangs
+				// A transfer that is not made hangs.
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				c := testkit.HelperCommand(t, "without-poller", name, wait)
 				for fd := command.Stderr + 1; fd < pollerNumber; fd++ {
@@ -54,10 +57,12 @@ func TestWhereGosPollerTakesNoMoreFilesEverythingFlows(t *testing.T) {
 	}
 }
 
-// withoutPoller makes use args[0] of the library where Go's poller has no room, as when fs.epoll.max_user_watches is reached (epoll(7)), in waits
-// that block a thread for as long as they may or, where args[1] says so, are parked at once.
+// withoutPoller makes use args[0] of the library where Go's poller has no room,
+// as when fs.epoll.max_user_watches is reached (epoll(7)). Waits block a thread
+// for as long as they may or, where args[1] says so, are parked at once.
 func withoutPoller(args []string) int {
-	// Now it is known by its number, which is free again in the process of a helper.
+	// Now it is known by its number, which is free again in the process of
+	// a helper.
 	if err := unix.CloseRange(command.Stderr+1, pollerNumber-1, 0); err != nil {
 		return testkit.Fail(err)
 	}
@@ -94,7 +99,8 @@ func withoutPoller(args []string) int {
 	return 0
 }
 
-// lasting begins a script for a child that lasts longer than a wait may block a thread.
+// lasting begins a script for a child that lasts longer than a wait may block
+// a thread.
 const lasting = "sleep 0.2; "
 
 // large is more than any pipe holds.
@@ -189,7 +195,8 @@ var pollerUses = map[string]func() error{
 			_, err := p.PTY().Write(large())
 			written <- err
 		}()
-		for testkit.Polled(testkit.Running(p).PTY.In.File, unix.POLLOUT)&unix.POLLOUT != 0 { // until it is full
+		for testkit.Polled(testkit.Running(p).PTY.In.File, unix.POLLOUT)&unix.POLLOUT != 0 {
+			// It is not full yet.
 			runtime.Gosched()
 		}
 		if err := p.Abort(); err != nil {

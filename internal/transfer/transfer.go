@@ -1,3 +1,6 @@
+// Package transfer moves bytes between the parent and a program: pipe ends,
+// captures and copiers. It knows nothing of commands.
+// Only plan, run, dry, process and the tests import it.
 package transfer
 
 import (
@@ -8,15 +11,18 @@ import (
 	"time"
 )
 
-// PipeWait is how long a pipe is waited for once both the child and its context have ended, and a reader of the caller's once the child has
-// ended.
+// PipeWait is how long a pipe is waited for once both the child and its context
+// have ended, and a reader of the caller's once the child has ended.
 const PipeWait = 250 * time.Millisecond
 
-// Pipe is this process's end of a pipe. Go's poller waits for it; where that has taken no more files (epoll_ctl(2)) reads and writes of
-// the file itself fail with EAGAIN, and wait by await.
+// Pipe is the parent's end of a pipe. Go's poller waits for it; where that
+// has taken no more files (epoll_ctl(2)) reads and writes of the file itself
+// fail with EAGAIN, and wait by Await.
 type Pipe struct {
 	*os.File
-	Await func(f *os.File, write bool) error // waits a moment, or says why there is no more to wait for; nil on the poller
+	// Await waits a moment, or says why there is no more to wait for; nil on
+	// the poller.
+	Await func(f *os.File, write bool) error
 }
 
 // Read is File.Read.
@@ -46,7 +52,8 @@ func (f *Pipe) Write(b []byte) (written int, err error) {
 	}
 }
 
-// A file has methods besides, by which io.Copy and others read and write, and those do not wait. These types have none of them.
+// OnlyReader and OnlyWriter have no methods but these. A file has more, by
+// which io.Copy and others read and write, and those do not wait.
 type (
 	OnlyReader struct{ io.ReadCloser }
 	OnlyWriter struct{ io.WriteCloser }
@@ -58,6 +65,7 @@ type Reader struct {
 	Err error
 }
 
+// Read reads, and keeps the error unless it is the end of the file.
 func (r *Reader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	if err != io.EOF {
@@ -72,6 +80,7 @@ type Writer struct {
 	err error
 }
 
+// Write writes, and keeps the error.
 func (w *Writer) Write(b []byte) (int, error) {
 	n, err := w.Writer.Write(b)
 	if err == nil && n < len(b) {

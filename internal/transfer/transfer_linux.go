@@ -11,11 +11,12 @@ import (
 
 // Transfer is a transfer through a pipe in a goroutine of its own.
 type Transfer struct {
-	File Pipe          // this process's end
+	File Pipe          // the parent's end
 	Done chan struct{} // closed when the goroutine has ended
 }
 
-// Join waits for the transfer, but once ended is closed only for PipeWait more, and reports whether it is done.
+// Join waits for the transfer, but once ended is closed only for PipeWait more,
+// and reports whether it is done.
 func (t *Transfer) Join(ended <-chan struct{}) bool {
 	select {
 	case <-t.Done:
@@ -25,7 +26,8 @@ func (t *Transfer) Join(ended <-chan struct{}) bool {
 	}
 }
 
-// Leave waits for the transfer for PipeWait at most, and reports whether it is done.
+// Leave waits for the transfer for PipeWait at most, and reports whether it
+// is done.
 func (t *Transfer) Leave() bool {
 	timer := time.NewTimer(PipeWait)
 	defer timer.Stop()
@@ -37,17 +39,19 @@ func (t *Transfer) Leave() bool {
 	}
 }
 
-// Copier is a transfer between a reader or writer of the caller's, which may block for any time, and the child.
+// Copier is a transfer between a reader or writer of the caller's, which may
+// block for any time, and the child.
 type Copier struct {
 	Transfer
 	Stream int
-	Reader io.Reader // either r
-	Writer io.Writer // or w
-	Err    error     // set when done
+	Reader io.Reader // to be copied to the child; nil with a Writer
+	Writer io.Writer // to be copied to from the child; nil with a Reader
+	Err    error     // set once Done is closed
 }
 
-// Run copies until the end and closes the pipe. Only the caller's own reader or writer can fail: an error of the pipe means that the
-// child does not want it all, or that the pipe was closed because the child has ended.
+// Run copies until the end and closes the pipe. Only the caller's own reader or
+// writer can fail. An error of the pipe means that the child does not want it
+// all, or that the pipe was closed because the child has ended.
 func (c *Copier) Run() {
 	if c.Reader != nil {
 		r := &Reader{Reader: c.Reader}
@@ -62,17 +66,20 @@ func (c *Copier) Run() {
 	close(c.Done)
 }
 
-// Job is a transfer between memory and the child, made by whoever waits for the child or, once parked, by a goroutine.
+// Job is a transfer between memory and the child, made by whoever waits for the
+// child or, once parked, by a goroutine.
 type Job struct {
 	Transfer        // once parked
-	FD       int    // this process's end; -1 once closed, if not parked
+	FD       int    // the parent's end; -1 once closed, if not parked
 	Stream   int    // stdin, stdout, stderr, or -1 for a send buffer
 	Data     []byte // to write
 	taken    int    // bytes read, in all
 	Out      Capture
-	stop     atomic.Bool // the goroutine is to end; a pipe that is always ready never asks Go's poller, which would tell it
-	Write    bool
-	end      bool // finished by the goroutine
+	// Set when the goroutine is to end: a pipe that is always ready never asks
+	// Go's poller, which would tell it.
+	stop  atomic.Bool
+	Write bool
+	end   bool // finished by the goroutine
 }
 
 // progress is the outcome of a job's step.
@@ -84,11 +91,13 @@ const (
 	Finished                 // nothing more will come or go
 )
 
-// bulkPipe is the size of the pipe for an output that turns out to be large, in bytes: the default limit for users.
+// bulkPipe is the size of the pipe for an output that turns out to be large, in
+// bytes: the default limit for users.
 const bulkPipe = 1 << 20
 
-// Step makes one transfer. The end of the file, a reader that has gone away, and any other error finish the job: what
-// was transferred until then is all there will be.
+// Step makes one transfer. The end of the file, a reader that has gone away,
+// and any other error finish the job: what was transferred until then is all
+// there will be.
 func (j *Job) Step() progress {
 	var n int
 	var err error
@@ -116,12 +125,14 @@ func (j *Job) Step() progress {
 	return moved
 }
 
-// room returns space to read into. The first time that this is more than the first buffer, the pipe is made larger.
+// room returns space to read into. The first time that this is more than the
+// first buffer, the pipe is made larger.
 func (j *Job) room() []byte {
 	small := !j.Out.large()
 	room := j.Out.Room()
 	if small && j.Out.large() {
-		// Not granted to a user who has too many pipes; then it only takes longer.
+		// Not granted to a user who has too many pipes; then it only
+		// takes longer.
 		_, _ = unix.FcntlInt(uintptr(j.FD), unix.F_SETPIPE_SZ, bulkPipe)
 	}
 	return room
@@ -135,8 +146,9 @@ func (j *Job) Events() int16 {
 	return unix.POLLIN
 }
 
-// Drain takes what is there, without waiting, and at most little more: others may write without end. It reports whether
-// that was all, and then closes the pipe. A job that was parked goes on no longer.
+// Drain takes what is there, without waiting, and at most little more: others
+// may write without end. It reports whether that was all, and then closes the
+// pipe. A job that was parked goes on no longer.
 func (j *Job) Drain() bool {
 	if j.Parked() {
 		j.stop.Store(true)
@@ -169,9 +181,11 @@ func (j *Job) Park() {
 	go j.run()
 }
 
+// Parked reports whether a goroutine has the job.
 func (j *Job) Parked() bool { return j.Done != nil }
 
-// run makes the transfer on Go's poller, until it is finished, or stop is set and then the file closed or its deadline set.
+// run makes the transfer on Go's poller, until it is finished, or stop is set
+// and then the file closed or its deadline set.
 func (j *Job) run() {
 	defer close(j.Done)
 	conn, err := j.File.SyscallConn()

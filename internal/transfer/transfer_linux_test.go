@@ -21,8 +21,10 @@ func init() {
 	testkit.Helpers["flood"] = flood
 }
 
-// flood fills its standard output faster than anybody reads it, until nobody does any more: a read takes one byte (O_DIRECT in pipe(2)), and
-// one call writes as many as there is room for (tee(2)). It then says "cut" on descriptor 4, or "whole" after a time that is far too long.
+// flood fills its standard output faster than anybody reads it, until
+// nobody does any more. A read takes one byte (O_DIRECT in pipe(2)), and one
+// call writes as many as there is room for (tee(2)). It then says "cut" on
+// descriptor 4, or "whole" after a time that is far too long.
 func flood([]string) int {
 	var full [2]int
 	if err := unix.Pipe2(full[:], unix.O_CLOEXEC|unix.O_DIRECT); err != nil {
@@ -32,7 +34,8 @@ func flood([]string) int {
 		return testkit.Fail(err)
 	}
 	for _, fd := range []int{full[1], 1} {
-		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, transfer.BulkPipe) // where it is not granted there is only less in advance
+		// Where this is not granted there is only less in advance.
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, transfer.BulkPipe)
 	}
 	for {
 		if _, err := unix.Write(full[1], []byte("y")); err == unix.EAGAIN {
@@ -50,7 +53,8 @@ func flood([]string) int {
 	}
 	report := os.NewFile(4, "report")
 	_, _ = io.WriteString(report, "started\n")
-	// The pipe itself is asked, again and again, and then written to: on Linux 5.10 this was seen to report nothing when it relied on tee to return.
+	// The pipe itself is asked, again and again, and then written to: on Linux
+	// 5.10 this was seen to report nothing when it relied on tee to return.
 	end := "whole"
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && end == "whole"; {
 		fds := []unix.PollFd{{Fd: 1}} // POLLERR comes unasked
@@ -65,7 +69,8 @@ func flood([]string) int {
 	return 0
 }
 
-// startFlood returns a command whose child starts a flood by this script, and what the flood reports.
+// startFlood returns a command whose child starts a flood by this script, and
+// what the flood reports.
 func startFlood(t testing.TB, script string) (c *spawn.Command, report *os.File) {
 	c = testkit.Shell(`"$1" "$2" `+script, testkit.Self(t), testkit.HelperPrefix+"flood")
 	return c, testkit.PassPipe(t, c, 4)
@@ -125,7 +130,8 @@ func TestAGrandchildThatFloodsStderrDoesNotHoldUpTheCallAndSurvivesIt(t *testing
 	})
 }
 
-// TestATransferThatNeverHasToWaitCanBeEnded is about what a flood is with some luck: a pipe that is never found empty.
+// TestATransferThatNeverHasToWaitCanBeEnded is about what a flood is with some
+// luck: a pipe that is never found empty.
 func TestATransferThatNeverHasToWaitCanBeEnded(t *testing.T) {
 	for name, drain := range map[string]func(j *transfer.Job) bool{
 		"drained":           (*transfer.Job).Drain,

@@ -38,7 +38,8 @@ func MemberStat(pid int) (ppid int, start string, err error) {
 // IsSameProcess reports whether the process with this pid has this start time.
 func IsSameProcess(pid int, start string) bool { return member{pid: pid, start: start}.isSame() }
 
-// HasEndedSince reports whether the process with this pid and start time is gone.
+// HasEndedSince reports whether the process with this pid and start time
+// is gone.
 func HasEndedSince(pid int, start string) bool { return member{pid: pid, start: start}.hasEnded() }
 
 // SignalIfSame signals the process with this pid if it has this start time.

@@ -47,7 +47,8 @@ func barrenCgroup(t testing.TB) string {
 	return dir
 }
 
-// inBothTrees runs a test for each way. It gets a function that makes a command one of that way, and checks that it is.
+// inBothTrees runs a test for each way. It gets a function that makes a command
+// one of that way, and checks that it is.
 func inBothTrees(t *testing.T, f func(t *testing.T, with func(*spawn.Command) *spawn.Command)) {
 	for name, way := range treeWays {
 		t.Run(name, func(t *testing.T) {
@@ -67,8 +68,9 @@ func inBothTrees(t *testing.T, f func(t *testing.T, with func(*spawn.Command) *s
 	}
 }
 
-// dynasty is a script with a child and a daemon, which has its own session and group and no parent. All keep descriptor 3 open. $1 is for the
-// descendants, $2 for the program itself.
+// dynasty is a script with a child and a daemon, which has its own session and
+// group and no parent. All keep descriptor 3 open. $1 is for the descendants,
+// $2 for the program itself.
 const dynasty = `$2; ($1; setsid sh -c '(echo ready >&4; exec sleep 1000 4>&-) &' & sleep 1000 4>&- & wait $!) & wait; exit 5`
 
 func newDynasty(descendants, program string) *spawn.Command {
@@ -83,7 +85,8 @@ func requireAllEnded(t testing.TB, alive *os.File) {
 	require.ErrorIs(t, err, io.EOF, "all have ended")
 }
 
-// hasEnded reports whether nobody has the other end of the pipe any more, without waiting.
+// hasEnded reports whether nobody has the other end of the pipe any more,
+// without waiting.
 func hasEnded(alive *os.File) bool {
 	return testkit.Polled(alive, unix.POLLIN)&unix.POLLHUP != 0
 }
@@ -162,7 +165,8 @@ func TestKillTreeHandlesManyAtOnce(t *testing.T) {
 				if err := p.Abort(); err != nil || plan.CanClone() && !hasEnded(alive) {
 					t.Error("not all have ended", err)
 				}
-				// A helper that package syscall is forking has a copy of everything, until it execs.
+				// A helper that package syscall is forking has a copy of
+				// everything, until it execs.
 				if _, err := alive.Read(make([]byte, 1)); err != io.EOF {
 					t.Error(err)
 				}
@@ -172,9 +176,12 @@ func TestKillTreeHandlesManyAtOnce(t *testing.T) {
 	})
 }
 
-// forkingProgram writes a program that waits for all below it, orphans too, which so are no concern of process 1. Its first child forks and ends,
-// and so does its child, and that one's, each in a session of its own, 20,000 times: not all pids, should nobody wait for them. There are never more than a few, but their pids run away.
-// The last one, or one that cannot fork, says so on descriptor 3. It returns its path.
+// forkingProgram writes a program that waits for all below it, orphans too,
+// which so are no concern of process 1. Its first child forks and ends, and so
+// does its child, and that one's, each in a session of its own. That happens
+// 20,000 times: not all pids, should nobody wait for them. There are never more
+// than a few, but their pids run away. The last one, or one that cannot fork,
+// says so on descriptor 3. It returns its path.
 func forkingProgram(t testing.TB) string {
 	return testkit.WriteProgram(t, "fork", map[string][]byte{
 		"amd64": {
@@ -347,7 +354,8 @@ func TestKillTreeWithoutCgroupKillFreezes(t *testing.T) {
 	require.True(t, hasEnded(alive))
 }
 
-// A program that is left alone by its parent, says on descriptor 4 that it is there, and ends with descriptor 3.
+// A program that is left alone by its parent, says on descriptor 4 that it is
+// there, and ends with descriptor 3.
 const abandoned = `(setsid sh -c 'echo $$ >&4; read x' <&3 & exec 3<&-); exit 3`
 
 func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
@@ -377,7 +385,8 @@ func TestAProgramThatEndsByItselfLeavesItsTreeAlone(t *testing.T) {
 	})
 }
 
-// transient returns the cgroups that were made for the runs of a command that has a cgroup.
+// transient returns the cgroups that were made for the runs of a command that
+// has a cgroup.
 func transient(c *spawn.Command) []string {
 	if testkit.Wanted(c).Attributes.Cgroup == "" {
 		return nil
@@ -493,7 +502,8 @@ func TestAnotherProcessWithTheSamePIDIsSpared(t *testing.T) {
 	require.True(t, tree.IsSameProcess(p.PID(), start))
 	require.False(t, tree.IsSameProcess(p.PID(), start+"1"))
 	require.True(t, tree.HasEndedSince(p.PID(), start+"1"))
-	tree.SignalIfSame(p.PID(), start+"1", unix.SIGKILL) // testkit.WaitingIn wants it to succeed
+	// The program must live on: testkit.WaitingIn wants it to succeed.
+	tree.SignalIfSame(p.PID(), start+"1", unix.SIGKILL)
 	// Nor does one become a member that is no child of one.
 	q := testkit.WaitingIn(t, spawn.New("/bin/cat"))
 	tr := tree.NewTree(p.PID())
@@ -508,7 +518,8 @@ func (c theChild) ChildPID() int { return c.PID() }
 
 func (c theChild) Signal(sig syscall.Signal) error { return c.Process.Signal(sig) }
 
-// TestTheNewestProcessIsStopped although its parent is no member, but only below one; not if it is below none.
+// TestTheNewestProcessIsStopped although its parent is no member, but only
+// below one; not if it is below none.
 func TestTheNewestProcessIsStopped(t *testing.T) {
 	testkit.CheckLeaks(t)
 	other := testkit.WaitingIn(t, spawn.New("/bin/cat"))
@@ -547,7 +558,8 @@ func TestMountsAndOwnCgroup(t *testing.T) {
 	require.Contains(t, strings.Fields(testkit.ReadFile(t, own+"/cgroup.procs")), strconv.Itoa(os.Getpid()))
 }
 
-// Another user's program, in a cgroup of its own, of which that user may write what the first argument says.
+// Another user's program, in a cgroup of its own, of which that user may write
+// what the first argument says.
 func treeOfNobody(args []string) int {
 	c := newDynasty("trap '' TERM", ":").SetKillMode(spawn.KillTree).SetGracePeriod(time.Hour)
 	alive, aliveW, _ := os.Pipe()

@@ -19,17 +19,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tree is what finds the descendants of a child. There are two ways, of which the start of the child takes the first that it can:
+// Tree is what finds the descendants of a child. There are two ways, of which
+// the start of the child takes the first that it can:
 //
-//   - The child is born in a cgroup v2 of its own. A process cannot leave it by whatever it does to its session, group or parent, and one
-//     write to cgroup.kill ends all that are in it, however fast they fork.
-//   - The child is a subreaper: those of its descendants whose parents end become its own children, so that all are found below it as long as
-//     it lives. They are stopped first, until no new one is found and none runs that could fork; then all are killed.
+//   - The child is born in a cgroup v2 of its own. A process cannot leave it
+//     by whatever it does to its session, group or parent, and one write to
+//     cgroup.kill ends all that are in it, however fast they fork.
+//   - The child is a subreaper: those of its descendants whose parents end
+//     become its own children, so that all are found below it as long as it
+//     lives. They are stopped first, until no new one is found and none runs
+//     that could fork; then all are killed.
 type Tree struct {
-	Cgroup   string // the directory; "" with a subreaper
-	KillFile int    // its cgroup.kill, open beforehand so that a kill cannot fail for want of a descriptor; -1 before Linux 5.14
+	Cgroup string // the directory; "" with a subreaper
+	// Its cgroup.kill, open beforehand so that a kill cannot fail for want of
+	// a descriptor; -1 before Linux 5.14.
+	KillFile int
 
-	members []member // the child first, then the descendants that were found, parents before their children
+	// The child first, then the descendants that were found, parents before
+	// their children.
+	members []member
 	seen    map[int]bool
 }
 
@@ -39,7 +47,8 @@ type Leader interface {
 	Signal(syscall.Signal) error
 }
 
-// member is the child, or a process below it. Its start time tells it from another one that gets its pid.
+// member is the child, or a process below it. Its start time tells it from
+// another one that gets its pid.
 type member struct {
 	pid   int
 	start string
@@ -47,30 +56,38 @@ type member struct {
 }
 
 const (
-	// treeWait is how long a tree is waited for: that no new process appears in it, and that those killed have ended.
+	// treeWait is how long a tree is waited for: that no new process appears in
+	// it, and that those killed have ended.
 	treeWait = 2 * time.Second
-	// stopWait is how long processes that do not stop are waited for: those in an uninterruptible sleep, such as the parent of a vfork.
+	// stopWait is how long processes that do not stop are waited for: those in
+	// an uninterruptible sleep, such as the parent of a vfork.
 	stopWait = 20 * time.Millisecond
 	// treePause is the time between two looks.
 	treePause = 200 * time.Microsecond
-	// maxLooks is how often new processes are looked for when all in a cgroup get a signal.
+	// maxLooks is how often new processes are looked for when all in a cgroup
+	// get a signal.
 	maxLooks = 10
-	// huntTries is how often in a row the newest process is looked at. Most tries find that there is no newer one, and take 2 us.
+	// huntTries is how often in a row the newest process is looked at. Most
+	// tries find that there is no newer one, and take 2 us.
 	huntTries = 200
-	// maxAncestors is how far the newest process is from a member at most. Those in between have not ended yet.
+	// maxAncestors is how far the newest process is from a member at most.
+	// Those in between have not ended yet.
 	maxAncestors = 16
 )
 
 // UsesCgroup reports whether the tree is a cgroup; nil is none.
 func (t *Tree) UsesCgroup() bool { return t != nil && t.Cgroup != "" }
 
-// Signal signals the child and its descendants. The child may have ended already. It returns the error of the child.
+// Signal signals the child and its descendants. The child may have ended
+// already. It returns the error of the child.
 //
 // Preconditions: the caller keeps the child from being waited for.
 func (t *Tree) Signal(l Leader, sig syscall.Signal) error {
 	switch {
 	case t.Cgroup != "" && sig == unix.SIGKILL:
-		err := l.Signal(sig) // first, as in signalCgroup; and it may have been allowed to leave the cgroup
+		// The child comes first, as in signalCgroup; and it may have been
+		// allowed to leave the cgroup.
+		err := l.Signal(sig)
 		t.KillCgroup()
 		return err
 	case t.Cgroup != "":
@@ -79,8 +96,9 @@ func (t *Tree) Signal(l Leader, sig syscall.Signal) error {
 	return t.signalMembers(l, sig)
 }
 
-// End gives back what the tree holds. The cgroup of a tree that was killed is empty in a moment; another may have processes in it for as long as
-// they like, and is left for later.
+// End gives back what the tree holds. The cgroup of a tree that was killed is
+// empty in a moment; another may have processes in it for as long as they like,
+// and is left for later.
 func (t *Tree) End(killed bool) {
 	if t.KillFile >= 0 {
 		descriptor.Close(t.KillFile)
@@ -100,7 +118,8 @@ func (t *Tree) End(killed bool) {
 	}
 }
 
-// signalPID signals the process with this pid if same says, when no other process can get the signal any more, that it is the right one.
+// signalPID signals the process with this pid if same says, when no other
+// process can get the signal any more, that it is the right one.
 func signalPID(pid int, sig syscall.Signal, same func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -108,11 +127,13 @@ func signalPID(pid int, sig syscall.Signal, same func() bool) {
 	}
 	defer descriptor.Close(fd)
 	if same() {
-		_ = unix.PidfdSendSignal(fd, sig, nil, 0) // it may have ended, or be another user's
+		// The process may have ended, or be another user's.
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }
 
-// OwnCgroup returns the directory of this process's cgroup v2; "" where there is none to be seen.
+// OwnCgroup returns the directory of this process's cgroup v2; "" where there
+// is none to be seen.
 func OwnCgroup() string {
 	text, _ := os.ReadFile("/proc/self/cgroup")
 	_, own, _ := strings.Cut("\n"+string(text), "\n0::")
@@ -135,17 +156,21 @@ func OwnCgroup() string {
 // unescapeMount undoes what mountinfo does to a path. (proc_pid_mountinfo(5))
 var unescapeMount = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
-// cgroupName starts the name of a child's cgroup, before the pid of the process that has made it.
+// cgroupName starts the name of a child's cgroup, before the pid of the process
+// that has made it.
 const cgroupName = "spawn-"
 
 // leftCgroups are those that could not be removed at the end of their child.
 var leftCgroups struct {
-	mu    sync.Mutex
-	dirs  []string
-	swept map[string]bool // where those of other processes, which have ended, were looked for
+	mu   sync.Mutex // guards what follows
+	dirs []string
+	// The directories in which those of processes that have ended were
+	// looked for.
+	swept map[string]bool
 }
 
-// MakeCgroup makes a cgroup in this directory and reports whether it could. It removes others that have become empty.
+// MakeCgroup makes a cgroup in this directory and reports whether it could. It
+// removes others that have become empty.
 func (t *Tree) MakeCgroup(parent string) bool {
 	parent, err := filepath.Abs(parent)
 	if err != nil {
@@ -160,11 +185,14 @@ func (t *Tree) MakeCgroup(parent string) bool {
 	return true
 }
 
-// TakesProcesses reports whether a process of this one's cgroup may go to the one of the tree, as far as that can be known before. Where not, that
-// one is removed: a forked helper would find out too late.
+// TakesProcesses reports whether a process of this one's cgroup may go to the
+// one of the tree, as far as that can be known before. Where not, that one is
+// removed: a forked helper would find out too late.
 func (t *Tree) TakesProcesses() bool {
 	kind, err := os.ReadFile(t.Cgroup + "/cgroup.type")
-	common := t.Cgroup // with this one's cgroup: who may write there may move processes below it (cgroups(7))
+	// This becomes the ancestor in common with this process's cgroup: who may
+	// write there may move processes below it. (cgroups(7))
+	common := t.Cgroup
 	for own := OwnCgroup() + "/"; !strings.HasPrefix(own, common+"/") && common != "/" && own != "/"; {
 		common = filepath.Dir(common)
 	}
@@ -176,6 +204,8 @@ func (t *Tree) TakesProcesses() bool {
 	return false
 }
 
+// sweepCgroups removes cgroups that are left in a directory: those of this
+// process and, once, those of processes that have ended.
 func sweepCgroups(parent string) {
 	l := &leftCgroups
 	l.mu.Lock()
@@ -192,14 +222,16 @@ func sweepCgroups(parent string) {
 	for _, e := range entries {
 		rest, ours := strings.CutPrefix(e.Name(), cgroupName)
 		maker, _, _ := strings.Cut(rest, "-")
-		// One of a living process in another pid namespace is mistaken only while it is empty, and its start then does without.
+		// One of a living process in another pid namespace is mistaken only
+		// while it is empty, and its start then does without.
 		if pid, err := strconv.Atoi(maker); ours && err == nil && unix.Kill(pid, 0) == unix.ESRCH {
 			removeCgroup(filepath.Join(parent, e.Name()))
 		}
 	}
 }
 
-// removeCgroup removes a cgroup without processes, and those that the program has made in it. It reports whether it is gone.
+// removeCgroup removes a cgroup without processes, and those that the program
+// has made in it. It reports whether it is gone.
 func removeCgroup(dir string) bool {
 	err := unix.Rmdir(dir)
 	if err == unix.EBUSY && !IsPopulated(dir) {
@@ -211,6 +243,7 @@ func removeCgroup(dir string) bool {
 	return err == nil || err == unix.ENOENT
 }
 
+// subCgroups returns the cgroups in this one.
 func subCgroups(dir string) (subs []string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -237,6 +270,7 @@ func cgroupPIDs(dir string) []int {
 	return pids
 }
 
+// parsePIDs returns the pids in a text, and skips all else.
 func parsePIDs(text []byte) (pids []int) {
 	for f := range bytes.FieldsSeq(text) {
 		if pid, err := strconv.Atoi(string(f)); err == nil && pid > 0 {
@@ -246,7 +280,8 @@ func parsePIDs(text []byte) (pids []int) {
 	return pids
 }
 
-// signalCgroup signals the child, and then the others, lest the child goes on when those that it waits for have ended.
+// signalCgroup signals the child, and then the others, lest the child goes on
+// when those that it waits for have ended.
 func (t *Tree) signalCgroup(l Leader, sig syscall.Signal) error {
 	err := l.Signal(sig)
 	sent := map[int]bool{l.ChildPID(): true}
@@ -265,7 +300,8 @@ func (t *Tree) signalCgroup(l Leader, sig syscall.Signal) error {
 	return err
 }
 
-// has reports whether a process is in the cgroup, whose name is like no other's.
+// has reports whether a process is in the cgroup, whose name is like
+// no other's.
 func (t *Tree) has(pid int) bool {
 	text, _ := procFileText(pid, "cgroup")
 	return bytes.Contains(text, []byte("/"+filepath.Base(t.Cgroup)))
@@ -278,7 +314,8 @@ func (t *Tree) KillCgroup() {
 			return
 		}
 	}
-	// Before Linux 5.14. What is frozen forks no more, and still dies of SIGKILL.
+	// Before Linux 5.14. What is frozen forks no more, and still dies
+	// of SIGKILL.
 	_ = os.WriteFile(t.Cgroup+"/cgroup.freeze", []byte("1"), 0)
 	for deadline := time.Now().Add(treeWait); time.Now().Before(deadline); time.Sleep(treePause) {
 		pids := cgroupPIDs(t.Cgroup)
@@ -291,8 +328,9 @@ func (t *Tree) KillCgroup() {
 	}
 }
 
-// signalMembers signals the child and what was found below it: nothing more is found there once the child has ended. So all are stopped
-// before they get any other signal than SIGCONT, which has to follow unless it kills them.
+// signalMembers signals the child and what was found below it: nothing more is
+// found there once the child has ended. So all are stopped before they get any
+// other signal than SIGCONT, which has to follow unless it kills them.
 func (t *Tree) signalMembers(l Leader, sig syscall.Signal) error {
 	deadline := time.Now().Add(treeWait)
 	if sig != unix.SIGCONT {
@@ -315,15 +353,18 @@ func (t *Tree) signalMembers(l Leader, sig syscall.Signal) error {
 	return err
 }
 
-// stopMembers stops the child, what was found below it before, and their descendants, until there is none that could fork.
+// stopMembers stops the child, what was found below it before, and their
+// descendants, until there is none that could fork.
 func (t *Tree) stopMembers(l Leader, deadline time.Time) {
 	t.refresh(l.ChildPID())
-	t.members[0].ended = l.Signal(unix.SIGSTOP) == os.ErrProcessDone // because other code of this process has waited for it
+	// The child is done when other code of this process has waited for it.
+	t.members[0].ended = l.Signal(unix.SIGSTOP) == os.ErrProcessDone
 	for _, m := range t.members[1:] {
 		m.signal(unix.SIGSTOP)
 	}
 	calm := time.Now()
-	// Twice: in the first look one may have moved, from a parent that ended to the child, behind its back.
+	// Twice: in the first look one may have moved, from a parent that ended to
+	// the child, behind its back.
 	for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
 		again, missed, running := t.look(l)
 		switch {
@@ -341,7 +382,8 @@ func (t *Tree) stopMembers(l Leader, deadline time.Time) {
 	}
 }
 
-// refresh forgets the members that have ended: their pids may be others' by now.
+// refresh forgets the members that have ended: their pids may be others'
+// by now.
 func (t *Tree) refresh(child int) {
 	if len(t.members) == 0 {
 		t.members = []member{{pid: child}} // which is known by its pidfd
@@ -354,8 +396,10 @@ func (t *Tree) refresh(child int) {
 	}
 }
 
-// look looks once for new children of all members, those found meanwhile included, and stops them. It reports whether there may be more, whether one
-// could not be stopped before it ended or had another parent, and whether a member is running.
+// look looks once for new children of all members, those found meanwhile
+// included, and stops them. It reports whether there may be more, whether
+// one could not be stopped before it ended or had another parent, and whether
+// a member is running.
 func (t *Tree) look(l Leader) (again, missed, running bool) {
 	for i := 0; i < len(t.members); i++ {
 		if t.members[i].ended {
@@ -370,17 +414,21 @@ func (t *Tree) look(l Leader) (again, missed, running bool) {
 		}
 		for _, thread := range threads {
 			task := "task/" + thread.Name() + "/"
-			state, _ := procFileText(parent.pid, task+"stat") // first: once it has stopped, it has no more children
+			// This comes first: once the thread has stopped, it gets no
+			// more children.
+			state, _ := procFileText(parent.pid, task+"stat")
 			running = running || !parseStat(state).isStopped()
 			children, _ := procFileText(parent.pid, task+"children")
-			// The newest first: of those that fork and end at once, it may still be there.
+			// The newest first: of those that fork and end at once, it may
+			// still be there.
 			for _, pid := range slices.Backward(parsePIDs(children)) {
 				switch {
 				case !t.seen[pid]:
 					missed = !t.add(l, pid) || missed
 					again = true
 				case unix.Kill(pid, 0) == unix.ESRCH:
-					// The list misses one when another disappears while it is read.
+					// The list misses one when another disappears while it
+					// is read.
 					delete(t.seen, pid)
 					again = true
 				}
@@ -390,8 +438,10 @@ func (t *Tree) look(l Leader) (again, missed, running bool) {
 	return again, missed, running
 }
 
-// hunt looks at the newest process of all again and again, and stops it if it is below a member. That catches what forks and ends as fast as it
-// can, of which nothing but zombies is found among the children of a member, if anything: however many there are by now, it costs the same.
+// hunt looks at the newest process of all again and again, and stops it if it
+// is below a member. That catches what forks and ends as fast as it can, of
+// which at most zombies are found among the children of a member. It costs the
+// same however many there are by now.
 func (t *Tree) hunt(l Leader) {
 	loadavg, err := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -412,7 +462,8 @@ func (t *Tree) hunt(l Leader) {
 	}
 }
 
-// add adds a process, if it is below a member, and a living one, and stops it. It reports whether it has.
+// add adds a process, if it is below a member, and a living one, and stops it.
+// It reports whether it has.
 func (t *Tree) add(l Leader, pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -427,18 +478,21 @@ func (t *Tree) add(l Leader, pid int) bool {
 	if s.isEnded() {
 		return false
 	}
-	_ = unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0) // it may be another user's
+	// The process may be another user's.
+	_ = unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0)
 	t.members = append(t.members, member{pid: pid, start: s.start})
 	return true
 }
 
-// isBelow reports whether a process has a member for its parent, or for the parent of its parent, and so on.
+// isBelow reports whether a process has a member for its parent, or for the
+// parent of its parent, and so on.
 func (t *Tree) isBelow(l Leader, pid, ancestors int) (stat, bool) {
 	s, err := readStat(pid)
 	if err != nil {
 		return s, false
 	}
-	if s.ppid == l.ChildPID() && l.Signal(0) == nil { // nobody has waited for the child, so that the pid is its own
+	if s.ppid == l.ChildPID() && l.Signal(0) == nil {
+		// Nobody has waited for the child, so the pid is its own.
 		return s, true
 	}
 	if slices.ContainsFunc(t.members, func(m member) bool { return m.pid == s.ppid && m.isSame() }) {
@@ -455,6 +509,7 @@ func (t *Tree) isBelow(l Leader, pid, ancestors int) (stat, bool) {
 	return again, err == nil && again.ppid == s.ppid
 }
 
+// signal signals the member, unless another process has its pid.
 func (m member) signal(sig syscall.Signal) { signalPID(m.pid, sig, m.isSame) }
 
 // isSame reports whether the pid is still that of the member.
@@ -463,6 +518,7 @@ func (m member) isSame() bool {
 	return err == nil && s.start == m.start
 }
 
+// hasEnded reports whether the member is gone, or a zombie.
 func (m member) hasEnded() bool {
 	s, err := readStat(m.pid)
 	return err == nil && (s.start != m.start || s.isEnded()) || err == unix.ENOENT || err == unix.ESRCH
@@ -475,6 +531,7 @@ type stat struct {
 	start string // in clock ticks since the system was booted
 }
 
+// isEnded reports whether the process is a zombie, or less.
 func (s stat) isEnded() bool { return s.state == 'Z' || s.state == 'X' }
 
 // isStopped reports whether the thread cannot fork; there may be none any more.
@@ -482,13 +539,18 @@ func (s stat) isStopped() bool {
 	return s.state == 0 || s.state == 'T' || s.state == 't' || s.isEnded()
 }
 
+// readStat returns what tells a process from others, and its parent.
 func readStat(pid int) (stat, error) {
 	text, err := procFileText(pid, "stat")
 	return parseStat(text), err
 }
 
+// parseStat is readStat for a text that was read. The zero value is what it
+// makes of none.
 func parseStat(text []byte) (s stat) {
-	const start = 22 - 3 // counted from the field behind the name, which may have anything in it
+	// This is counted from the field behind the name, which may have anything
+	// in it.
+	const start = 22 - 3
 	f := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(f) > start {
 		s.state, s.start = f[0][0], string(f[start])
@@ -497,7 +559,8 @@ func parseStat(text []byte) (s stat) {
 	return s
 }
 
-// procFileText reads a file about a process. It is quicker than os.ReadFile, which counts in a race with a program that forks.
+// procFileText reads a file about a process. It is quicker than os.ReadFile,
+// which counts in a race with a program that forks.
 func procFileText(pid int, name string) ([]byte, error) {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -61,7 +61,8 @@ func (t *toolchain) buildTests(ctx context.Context, patterns []string) ([]testBi
 		return nil, err
 	}
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 2) // linking is what takes long, with one thread
+	// Linking is what takes long, with one thread.
+	slots := make(chan struct{}, 2)
 	for i := range binaries {
 		wg.Add(1)
 		go func(b *testBinary) {

@@ -20,8 +20,8 @@ type entry struct {
 	data     []byte
 }
 
-// cpioWriter writes the "newc" format that the kernel unpacks as its first
-// root file system: see Documentation/driver-api/early-userspace/buffer-format.rst.
+// cpioWriter writes the "newc" format that the kernel unpacks as its first root
+// file system: see Documentation/driver-api/early-userspace/buffer-format.rst.
 // A directory must be written before what it holds.
 type cpioWriter struct {
 	w     io.Writer

@@ -24,14 +24,16 @@ type machine struct {
 	params []string
 	// files maps absolute paths in the guest to files in the cache folder.
 	files map[string]string
-	// tests is a regexp for tests that are run here, where that is not all of them and none are asked for.
+	// tests is a regexp for tests that are run here, where that is not all of
+	// them and none are asked for.
 	tests string
 	// setup holds shell command lines that root runs before the tests.
 	setup []string
 }
 
-// machines is what the tests run on: each kernel with each of the security modules that give programs labels. The script .ci/vm fetches
-// the kernels and compiles the policies.
+// machines is what the tests run on: each kernel with each of the security
+// modules that give programs labels. The script .ci/vm fetches the kernels and
+// compiles the policies.
 func machines() []machine {
 	var all []machine
 	for _, m := range []machine{
@@ -43,8 +45,9 @@ func machines() []machine {
 		m.kernel = m.name + "/vmlinuz-*"
 		all = append(all, m.withAppArmor(), m.withSELinux())
 	}
-	// A processor that the child's assembly is not written for: helpers run everything, which takes so long here that only kernelTests are run.
-	// All are, by helpers, as programs for 386, see .ci/run.
+	// A processor that the child's assembly is not written for: helpers run
+	// everything, which takes so long here that only kernelTests are run. All
+	// are, by helpers, as programs for 386, see .ci/run.
 	riscv := machine{name: "sid-riscv64", arch: "riscv64", kernel: "sid-riscv64/vmlinuz-*", tests: kernelTests}
 	return append(all, riscv.withAppArmor())
 }
@@ -54,9 +57,10 @@ func machines() []machine {
 const kernelTests = "Explain|Hook|Cgroup|Namespace|Caps|Ids|" +
 	"Umask|Groups|Rlimit|Limit|Signal|Landlock|Filter|Label|Profile|Personality|PassFD|Policies|PidFile|Keyring|Terminal|Privileged|Table"
 
-// directTests is a regexp for more such tests: those that helpers would take too
-// long for, or that have nothing to do with helpers. Tests that try something
-// many times are left out, an emulated processor takes minutes for them.
+// directTests is a regexp for more such tests: those that helpers would
+// take too long for, or that have nothing to do with helpers. Tests that
+// try something many times are left out, an emulated processor takes minutes
+// for them.
 const directTests = "Clone|Pidfd|VFork|Retry|InPlaceOfAChild|Chroot|OOM|Securebits|Capabilit|NoNewPrivs|Dumpable|" +
 	"Scheduler|Affinity|Priorit|NUMA|AtTheGate|AtItsGate|StandsAlone|StoppedTree|TreeIs"
 
@@ -121,9 +125,9 @@ func (b *bootable) matches(pattern string) (bool, error) {
 	return false, nil
 }
 
-// find returns the machines that patterns mean, with their kernels. Patterns are
-// separated by spaces. Each must match a machine: a mistyped one would otherwise
-// leave out a kernel in silence.
+// find returns the machines that patterns mean, with their kernels. Patterns
+// are separated by spaces. Each must match a machine: a mistyped one would
+// otherwise leave out a kernel in silence.
 func find(all []machine, cache, patterns string) ([]bootable, error) {
 	unused := map[string]bool{}
 	for _, pattern := range strings.Fields(patterns) {

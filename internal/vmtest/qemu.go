@@ -44,8 +44,11 @@ func qemuArgs(b *bootable, initrd, console string) []string {
 	p := platforms[b.arch]
 	params := append([]string{"console=" + p.console, "quiet", "panic=-1", "rdinit=/init"}, b.params...)
 	return append(append([]string{}, p.args...),
-		"-accel", "tcg", // KVM is missing or broken in many places that run tests
-		"-m", "2048", // a few hundred helpers take some megabytes each, and the files of the machine are in memory
+		// KVM is missing or broken in many places that run tests.
+		"-accel", "tcg",
+		// A few hundred helpers take some megabytes each, and the files of the
+		// machine are in memory.
+		"-m", "2048",
 		"-nodefaults", "-no-reboot", "-display", "none",
 		"-serial", "file:"+console,
 		"-chardev", "file,id=events,path=/dev/stdout",

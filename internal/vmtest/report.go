@@ -57,7 +57,8 @@ func parseEvents(r io.Reader) (*summary, error) {
 
 	s := &summary{}
 	wrote := map[string][]string{} // what a test logged
-	ended := map[string]bool{}     // false for a test that failed or never ended
+	// False for a test that failed or never ended.
+	ended := map[string]bool{}
 	for _, e := range events {
 		switch {
 		case e.Action == "output" && !isFrame(e.Output):
@@ -122,7 +123,8 @@ type reporter struct {
 	mu                      sync.Mutex
 	out                     io.Writer
 	passed, failed, skipped int
-	failures                strings.Builder // printed again at the end: what comes between them is long
+	// Printed again at the end: what comes between them is long.
+	failures strings.Builder
 }
 
 // result is one line of the report.

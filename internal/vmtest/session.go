@@ -73,7 +73,8 @@ func newSession(o *options, b *bootable, built build, dir string, rep *reporter)
 			s.job.Runs = append(s.job.Runs, s.wireRun(&built.binaries[i], u))
 		}
 	}
-	s.endings = make(chan ending, len(s.tasks)) // each task ends once: never blocks
+	// Each task ends once: never blocks.
+	s.endings = make(chan ending, len(s.tasks))
 	return s
 }
 
@@ -82,7 +83,8 @@ func (s *session) wireRun(b *testBinary, u user) wire.Run {
 	dir := b.guestDir()
 	args := []string{
 		dir + "/test",
-		"-test.paniconexit0", // as go test: leaving early must not look like success
+		// As go test: leaving early must not look like success.
+		"-test.paniconexit0",
 		"-test.short",
 		"-test.timeout=" + s.o.testTimeout.String(),
 		"-test.v=test2json",
@@ -102,8 +104,8 @@ func (s *session) wireRun(b *testBinary, u user) wire.Run {
 
 // run boots the machine and reports on every task.
 func (s *session) run(ctx context.Context) {
-	// Not in the goroutine that reads events: QEMU stops the whole machine while
-	// nobody reads.
+	// Not in the goroutine that reads events: QEMU stops the whole machine
+	// while nobody reads.
 	reported := make(chan struct{})
 	go func() {
 		defer close(reported)

@@ -1,5 +1,6 @@
-// Leaky is a program with a C thread that opens and closes descriptors without close-on-exec, all the time. Meanwhile it starts children
-// through os/exec and through spawn, and prints how many of each inherited one.
+// Leaky is a program with a C thread that opens and closes descriptors without
+// close-on-exec, all the time. Meanwhile it starts children through os/exec and
+// through spawn, and prints how many of each inherited one.
 package main
 
 /*
@@ -46,7 +47,8 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-// list prints what the descriptors of the child refer to; a number that is gone again is no failure.
+// list prints what the descriptors of the child refer to; a number that is gone
+// again is no failure.
 const list = "readlink /proc/self/fd/* || true"
 
 func main() {
@@ -121,7 +123,8 @@ func count(run func() ([]byte, error), marker []byte) (leaked int, err error) {
 				mu.Lock()
 				if failed != nil {
 					err = failed
-				} else if !bytes.Contains(out, []byte("/dev/null")) { // standard input
+				} else if !bytes.Contains(out, []byte("/dev/null")) {
+					// Standard input.
 					err = fmt.Errorf("unexpected output %q", out)
 				} else if bytes.Contains(out, marker) {
 					leaked++

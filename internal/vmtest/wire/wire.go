@@ -27,13 +27,14 @@ type Job struct {
 
 // Run is one program to run.
 type Run struct {
-	Args   []string      `json:"args"` // Args[0] is the program's path
-	Env    []string      `json:"env"`
-	Dir    string        `json:"dir"`
-	UID    uint32        `json:"uid"`
-	GID    uint32        `json:"gid"`
-	Groups []uint32      `json:"groups,omitempty"`
-	Limit  time.Duration `json:"limit"` // the run is killed when it takes longer
+	Args   []string `json:"args"` // Args[0] is the program's path
+	Env    []string `json:"env"`
+	Dir    string   `json:"dir"`
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitempty"`
+	// The run is killed when it takes longer.
+	Limit time.Duration `json:"limit"`
 }
 
 // Kind tells what an [Event] reports.
