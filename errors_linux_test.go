@@ -54,8 +54,8 @@ func hasKind(err error, kind string) bool {
 // errReason is an error of the caller's. The library must keep it findable.
 var errReason = errors.New("this is why")
 
-// nullFile is /dev/null, open for good: the garbage collector would close it in the
-// midst of a test that counts descriptors.
+// nullFile is /dev/null, open for good: the garbage collector would close it in
+// the midst of a test that counts descriptors.
 var nullFile = sync.OnceValue(func() *os.File {
 	f, err := os.Open(os.DevNull)
 	if err != nil {

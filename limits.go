@@ -384,9 +384,9 @@ func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 //
 // The default is as in the parent. The program's descendants inherit it.
 //
-// It needs no privilege, and Linux 3.15. The flag belongs to the memory. So the
-// child gets a copy of the parent's memory in place of sharing it, and the start
-// takes longer the more memory the parent uses.
+// It needs no privilege, and Linux 3.15. The flag belongs to the memory. So
+// the child gets a copy of the parent's memory in place of sharing it, and the
+// start takes longer the more memory the parent uses.
 //
 // See PR_SET_THP_DISABLE in prctl(2).
 func (c *Command) SetTransparentHugepages(on bool) *Command {

@@ -359,16 +359,16 @@ func (c *Command) SetKeyring(mode KeyringMode) *Command {
 }
 
 // SetMemoryDenyWriteExecute refuses the program memory that it can write and
-// execute, and to make executable what was not: mmap(2) and mprotect(2) fail with
-// EACCES. Its descendants are refused the same.
+// execute, and to make executable what was not: mmap(2) and mprotect(2) fail
+// with EACCES. Its descendants are refused the same.
 //
 // The default is as in the parent. A just-in-time compiler cannot run so.
 //
 // It needs no privilege, and Linux 6.3: an older kernel fails the start with
-// EINVAL. The flag belongs to the memory. So the child gets a copy of the parent's
-// memory in place of sharing it, and the start takes longer the more memory the
-// parent uses. When [Command.Exec] fails after that step, the parent keeps the
-// flag.
+// EINVAL. The flag belongs to the memory. So the child gets a copy of the
+// parent's memory in place of sharing it, and the start takes longer the more
+// memory the parent uses. When [Command.Exec] fails after that step, the parent
+// keeps the flag.
 //
 // Like systemd's MemoryDenyWriteExecute=; see PR_SET_MDWE in prctl(2).
 func (c *Command) SetMemoryDenyWriteExecute() *Command {

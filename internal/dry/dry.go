@@ -131,8 +131,8 @@ func Exec(call Call) process.Outcome {
 	return Run(context.Background(), call)
 }
 
-// pipeHolds is what fits into a pipe, in bytes. Exec cannot leave more to the
-// program.
+// pipeHolds is what fits into a pipe, in bytes. Exec cannot leave more to
+// the program.
 const pipeHolds = 64 << 10
 
 // newDryRun checks the command as far as that does not depend on the machine,

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// denyWriteExecute sets a flag of the memory, which the kernel keeps over execve.
+// denyWriteExecute sets a flag of the memory, which the kernel keeps
+// over execve.
 func (pl *Plan) denyWriteExecute() {
 	if pl.Command.Confinement.DenyWriteExecute {
 		pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_MDWE, unix.PR_MDWE_REFUSE_EXEC_GAIN)

@@ -126,8 +126,9 @@ func init() {
 	}
 }
 
-// memoryFlags prints what the kernel keeps of this process's memory: PR_GET_MDWE,
-// PR_GET_THP_DISABLE, and whether memory can be had that is written and executed.
+// memoryFlags prints what the kernel keeps of this process's memory:
+// PR_GET_MDWE, PR_GET_THP_DISABLE, and whether memory can be had that is
+// written and executed.
 func memoryFlags([]string) int {
 	mdwe, err := unix.PrctlRetInt(unix.PR_GET_MDWE, 0, 0, 0, 0)
 	noHugepages, thpErr := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)

@@ -50,7 +50,8 @@ func (pl *Plan) checkData() error {
 	if j.Stream == command.Stdin {
 		setter = "SetInput"
 	}
-	holds, _ := unix.IoctlGetInt(j.FD, unix.TIOCINQ) // it is full, and nobody has read
+	// it is full, and nobody has read
+	holds, _ := unix.IoctlGetInt(j.FD, unix.TIOCINQ)
 	return command.ErrTooLong(method, setter, holds+len(j.Data), holds)
 }
 

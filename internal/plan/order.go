@@ -72,6 +72,7 @@ var order = [...]step{
 	{"gate", (*Plan).stopAtGate},
 	// Last but for what an ordinary program may always do, so that they confine
 	// the program and not its preparation.
+	{"memory protection", (*Plan).denyWriteExecute},
 	{"no_new_privs", (*Plan).noNewPrivs},
 	{"Landlock", (*Plan).restrictSelf},
 	{"seccomp", (*Plan).seccomp},
