@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// attributes are properties of the child's process. The zero value leaves them
+// Attributes are properties of the child's process. The zero value leaves them
 // as in the parent.
-type attributes struct {
+type Attributes struct {
 	OOMScoreAdj    int
 	SetOOMScoreAdj bool
 
@@ -30,7 +30,7 @@ type attributes struct {
 	DeathSignal int      // 0 is none
 }
 
-func (a attributes) clone() attributes {
+func (a Attributes) clone() Attributes {
 	a.Ignored = slices.Clone(a.Ignored)
 	return a
 }
@@ -45,9 +45,9 @@ const (
 	SigStop   = 19
 )
 
-// scheduling is how the kernel shares processors and memory out to the child.
+// Scheduling is how the kernel shares processors and memory out to the child.
 // The zero value leaves everything as in the parent.
-type scheduling struct {
+type Scheduling struct {
 	Nice    int
 	SetNice bool
 
@@ -70,7 +70,7 @@ type scheduling struct {
 	RunAmong int // a pid; 0 is none
 }
 
-func (s scheduling) clone() scheduling {
+func (s Scheduling) clone() Scheduling {
 	s.CPUs = slices.Clone(s.CPUs)
 	s.NUMANodes = slices.Clone(s.NUMANodes)
 	return s

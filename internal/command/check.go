@@ -73,7 +73,7 @@ func ErrPipe(method string, n int) error {
 }
 
 // errNeedsParent is the error for a stream that ends with the parent.
-func errNeedsParent(method string, n int, kind streamKind) error {
+func errNeedsParent(method string, n int, kind StreamKind) error {
 	if kind == StreamPipe && method == "Exec" {
 		return ErrPipe(method, n)
 	}

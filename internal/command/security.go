@@ -26,9 +26,9 @@ const (
 	RlimitCount   = 16
 )
 
-// capabilities are what SetBoundingCaps and its like have asked for, a bit for
+// Capabilities are what SetBoundingCaps and its like have asked for, a bit for
 // each capability.
-type capabilities struct {
+type Capabilities struct {
 	Limited                                bool // by ClearCaps or AllowCap
 	Allowed                                uint64
 	Bounding, Ambient                      uint64
@@ -38,10 +38,10 @@ type capabilities struct {
 
 // ChangesSets reports whether more than the bounding set and the
 // securebits changes.
-func (s *capabilities) ChangesSets() bool { return s.Limited || s.SetAmbient }
+func (s *Capabilities) ChangesSets() bool { return s.Limited || s.SetAmbient }
 
-// confinement is what the program is not to do, whatever its credentials are.
-type confinement struct {
+// Confinement is what the program is not to do, whatever its credentials are.
+type Confinement struct {
 	NoNewPrivs       bool
 	DenyWriteExecute bool
 	Filter           []Instruction
@@ -55,7 +55,7 @@ type Instruction struct {
 	K      uint32
 }
 
-func (c confinement) clone() confinement {
+func (c Confinement) clone() Confinement {
 	c.Filter = slices.Clone(c.Filter)
 	return c
 }

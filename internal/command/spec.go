@@ -24,11 +24,11 @@ type Command struct {
 	Rlimits []Rlimit
 	IDs     Credentials
 
-	Caps        capabilities
+	Caps        Capabilities
 	Namespaces  Namespaces
-	Confinement confinement
-	Scheduling  scheduling
-	Attributes  attributes
+	Confinement Confinement
+	Scheduling  Scheduling
+	Attributes  Attributes
 	Labels      Labels
 
 	Hook      string // the name of one that is registered; empty without

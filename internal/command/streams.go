@@ -15,15 +15,15 @@ type Streams [3]Stream
 
 // Stream says what a standard stream of the child is connected to.
 type Stream struct {
-	Kind  streamKind
+	Kind  StreamKind
 	Value any // *os.File, []byte, *string, io.Reader or io.Writer, by kind
 }
 
-// streamKind is a kind of thing that a stream is connected to.
-type streamKind uint8
+// StreamKind is a kind of thing that a stream is connected to.
+type StreamKind uint8
 
 const (
-	StreamDefault streamKind = iota // /dev/null, but see KeepTail
+	StreamDefault StreamKind = iota // /dev/null, but see KeepTail
 	StreamNull                      // /dev/null, as asked for
 	StreamInherit                   // the parent's own
 	StreamFile                      // *os.File, handed over as it is

@@ -154,9 +154,7 @@ func TestSetChrootIsTheRootDirectoryAndTheWorkingDirectory(t *testing.T) {
 }
 
 func TestSetChrootNeedsAPrivilege(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("needs an ordinary user")
-	}
+	testkit.NeedsOrdinaryUser(t, "root may")
 	testkit.CheckLeaks(t)
 	requireStartError(t, spawn.New("/bin/true").SetChroot("/"), `chroot("/")`, unix.EPERM)
 }

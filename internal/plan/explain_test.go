@@ -170,10 +170,7 @@ func TestExplainShowsWhatStraceShows(t *testing.T) {
 	if plan.HelperForced() || !plan.CanClone() {
 		t.Skip("a helper makes calls of its own, between those that Explain shows")
 	}
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
+	strace := testkit.NeedsProgram(t, "strace")
 	trace := filepath.Join(t.TempDir(), "trace")
 	if err := exec.Command(strace, "-o", trace, "/bin/true").Run(); err != nil {
 		t.Skip("strace cannot trace here: ", err)

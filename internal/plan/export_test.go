@@ -5,14 +5,13 @@ package plan
 // What the tests of this package reach into.
 
 var (
-	AppArmorEnabled = appArmorEnabled
-	Bitmap          = bitmap
-	CheckNumbers    = checkNumbers
-	CoreScheduling  = coreScheduling
-	LockStale       = lockStale
-	OwnCaps         = ownCaps
-	ReadList        = readList
-	RunningModules  = runningModules
+	Bitmap         = bitmap
+	CheckNumbers   = checkNumbers
+	CoreScheduling = coreScheduling
+	LockStale      = lockStale
+	OwnCaps        = ownCaps
+	ReadList       = readList
+	RunningModules = runningModules
 )
 
 // LabelModuleOf returns the security module of a method, and whether the kernel

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/plan"
@@ -117,9 +116,7 @@ func clearCaps(c *spawn.Command) *spawn.Command {
 }
 
 func TestAnSELinuxLabelConfines(t *testing.T) {
-	if !selinux.GetEnabled() {
-		t.Skip("needs a kernel that runs SELinux, as one of .ci/vm does")
-	}
+	testkit.NeedsLSM(t, "selinux")
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	const label = "system_u:system_r:confined_t"
 	c := testkit.HelperCommand(t, "read-secret", secretFile)
@@ -145,9 +142,7 @@ func TestAnSELinuxLabelConfines(t *testing.T) {
 }
 
 func TestAnAppArmorProfileConfines(t *testing.T) {
-	if !plan.AppArmorEnabled() {
-		t.Skip("needs a kernel that runs AppArmor, as one of .ci/vm does")
-	}
+	testkit.NeedsLSM(t, "apparmor")
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	const profile = "spawn-confined"
 	c := testkit.HelperCommand(t, "read-secret", secretFile)

@@ -320,7 +320,7 @@ func (pl *Plan) CloseChildEnds() {
 // Preconditions: no child shares the parent's memory, or none was made.
 func (pl *Plan) Release() {
 	pl.CloseChildEnds()
-	pl.CloseReport()
+	pl.Helper.CloseReport()
 	if pl.Tree != nil {
 		pl.Tree.End(false)
 		pl.Tree = nil

@@ -9,8 +9,8 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 )
 
-// gate is where a child waits for the handshake.
-type gate struct {
+// Gate is where a child waits for the handshake.
+type Gate struct {
 	Ready   chan struct{} // closed when the child is there, or never will be
 	Passed  chan struct{} // closed by Notify
 	Started chan struct{} // closed when the program runs, or never will
@@ -24,12 +24,12 @@ type gate struct {
 }
 
 // NewGate returns a gate at which no child has arrived yet.
-func NewGate() *gate {
-	return &gate{Ready: make(chan struct{}), Passed: make(chan struct{}), Started: make(chan struct{})}
+func NewGate() *Gate {
+	return &Gate{Ready: make(chan struct{}), Passed: make(chan struct{}), Started: make(chan struct{})}
 }
 
 // Notify lets the child go on.
-func (g *gate) Notify() error {
+func (g *Gate) Notify() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.notified {
@@ -46,7 +46,7 @@ func (g *gate) Notify() error {
 }
 
 // Open reports whether the child was let go on.
-func (g *gate) Open() bool {
+func (g *Gate) Open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.notified
@@ -55,7 +55,7 @@ func (g *gate) Open() bool {
 // closePipe lets go of the child.
 //
 // Preconditions: g.mu is held.
-func (g *gate) closePipe() {
+func (g *Gate) closePipe() {
 	if g.Pipe != nil {
 		g.Pipe.Close()
 		g.Pipe = nil
@@ -63,7 +63,7 @@ func (g *gate) closePipe() {
 }
 
 // Settle says that the program runs, or why it never will.
-func (g *gate) Settle(err error) {
+func (g *Gate) Settle(err error) {
 	g.Err = err
 	g.mu.Lock()
 	g.closePipe()

@@ -28,12 +28,12 @@ type Process struct {
 	// Closed when all is final; nil where nobody can wait for it.
 	Done   chan struct{}
 	Ended  chan struct{} // closed by end; nil where nobody calls it
-	Gate   *gate         // nil without a handshake
-	Target target
+	Gate   *Gate         // nil without a handshake
+	Target Target
 
 	// Mu guards the fields down to kill, and those of a target that say so.
 	Mu       sync.Mutex
-	Starting stillInside // nil once it is known to have exec'ed
+	Starting Inside      // nil once it is known to have exec'ed
 	Killed   bool        // ended before it had exec'ed, without a grace period
 	Dead     bool        // waited for: nobody may signal it any more
 	reason   error       // of the first call of end
@@ -43,10 +43,10 @@ type Process struct {
 	Outcome Outcome // final once Done is closed
 }
 
-// target is what a running process does to its program. All methods are
+// Target is what a running process does to its program. All methods are
 // called with the process's Mu held, and only the last once the program was
 // waited for.
-type target interface {
+type Target interface {
 	// Signal signals the program.
 	Signal(syscall.Signal) error
 	// SignalAll signals what the kill mode says.
@@ -113,9 +113,9 @@ func (s Status) String() string {
 	return "exit status " + strconv.Itoa(s.ExitCode)
 }
 
-// stillInside tells whether a child has left the parent's memory, by exec or by
+// Inside tells whether a child has left the parent's memory, by exec or by
 // its end.
-type stillInside interface{ LeftMemory() bool }
+type Inside interface{ LeftMemory() bool }
 
 // errAborted is the reason for the end of a process by Abort.
 var errAborted = errors.New("aborted")

@@ -83,10 +83,7 @@ func TestAttackByADirectoryThatWasLeftOpen(t *testing.T) {
 // The class of CVE-2014-6271: a shell executes what it finds in its
 // environment.
 func TestAttackByAVariableOfTheEnvironment(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("needs bash: ", err)
-	}
+	bash := testkit.NeedsProgram(t, "bash")
 	script := filepath.Join(t.TempDir(), "script")
 	require.NoError(t, os.WriteFile(script, []byte("echo attacked\n"), 0o644))
 	// A request of the network may set a variable in this way.

@@ -90,9 +90,7 @@ func TestExecReplacesThisProcessByWhatAChildWouldBe(t *testing.T) {
 }
 
 func TestExecBecomesAnotherUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become another user")
-	}
+	testkit.NeedsRoot(t, "to become another user")
 	testkit.CheckLeaks(t)
 	out, err := testkit.HelperCommand(t, "exec-from-a-mess", "exec", testkit.PublicDir(t), "/bin/cat", "/proc/self/status").Output(context.Background())
 	require.NoError(t, err)

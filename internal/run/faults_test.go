@@ -332,9 +332,7 @@ func TestAWorkingDirectoryThatCannotBeEnteredIsReportedByChdir(t *testing.T) {
 }
 
 func TestAWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become another user")
-	}
+	testkit.NeedsRoot(t, "to become another user")
 	testkit.CheckLeaks(t)
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o700))
@@ -445,9 +443,7 @@ func TestALimitAboveTheHardLimitIsReportedByPrlimit(t *testing.T) {
 }
 
 func TestAUserOverTheLimitOfProcessesIsReportedByExecve(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become another user")
-	}
+	testkit.NeedsRoot(t, "to become another user")
 	testkit.CheckLeaks(t)
 	nobody := func(name string) *spawn.Command { return spawn.New(name).SetUID(65534).SetGID(65534) }
 	other, err := nobody("/bin/cat").PipeStdin().Start(context.Background())

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
@@ -81,6 +82,10 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 // said why not.
 type silence struct{ step, text string }
 
+// maxSilence is how long a helper may take, once it has lost the status pipe, to
+// find that out and say so. An emulated processor takes more than a tenth of it.
+const maxSilence = time.Second
+
 // listen returns nil for a helper that has come to its execve, or has said why
 // not. Another one may have lost the status pipe to its hook, and be about to
 // find that out.
@@ -89,7 +94,7 @@ func (r *run) listen() *silence {
 		_, failed := r.Program.Failed()
 		return failed || r.Helper.Report.Execs()
 	}
-	if spoken() || waitReadable(r.handle.fd, maxBlockedTime) && spoken() {
+	if spoken() || waitReadable(r.handle.fd, maxSilence) && spoken() {
 		return nil
 	}
 	if r.Helper.Report.Passed() {

@@ -82,9 +82,7 @@ func TestAHookRunsUnderLimitsAndWithThisProcesssPrivileges(t *testing.T) {
 }
 
 func TestAHookDoesWhatNeedsAPrivilege(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to give a file away")
-	}
+	testkit.NeedsRoot(t, "to give a file away")
 	testkit.CheckLeaks(t)
 	// Unlike t.TempDir, this is in a directory that others can enter.
 	dir, err := os.MkdirTemp("", "spawn")

@@ -162,7 +162,7 @@ func (r *run) takeReport() (err error) {
 	if r.gateErr != nil { // which is why the child has failed
 		err = r.gateErr
 	}
-	r.CloseReport()
+	r.Helper.CloseReport()
 	r.FreeProgram()
 	return err
 }

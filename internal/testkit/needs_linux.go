@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn/internal/plan"
 	"golang.org/x/sys/unix"
@@ -80,4 +82,49 @@ func NeedsRoot(t testing.TB, why string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: " + why)
 	}
+}
+
+// NeedsOrdinaryUser skips a test of root.
+func NeedsOrdinaryUser(t testing.TB, why string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		t.Skip("needs an ordinary user: " + why)
+	}
+}
+
+// NeedsProgram returns the path of a program, and skips where it is not
+// installed.
+func NeedsProgram(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("needs %s: %v", name, err)
+	}
+	return path
+}
+
+// NeedsLSM skips where the kernel does not run this security module: selinux,
+// apparmor or smack. The machines of .ci/vm run the first or the second.
+func NeedsLSM(t testing.TB, name string) {
+	t.Helper()
+	if !HasLSM(name) {
+		t.Skipf("needs a kernel that runs %s, as one of .ci/vm does", name)
+	}
+}
+
+// HasLSM reports whether the kernel runs this security module.
+func HasLSM(name string) bool {
+	holds := func(path, text string) bool {
+		b, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(b), text)
+	}
+	switch name {
+	case "selinux":
+		return selinux.GetEnabled()
+	case "apparmor":
+		return holds("/sys/module/apparmor/parameters/enabled", "Y")
+	case "smack":
+		return holds("/proc/filesystems", "\tsmackfs\n")
+	}
+	panic("testkit: no security module " + name)
 }

@@ -82,11 +82,11 @@ type Job struct {
 	end   bool // finished by the goroutine
 }
 
-// progress is the outcome of a job's step.
-type progress int
+// Progress is the outcome of a job's step.
+type Progress int
 
 const (
-	moved    progress = iota // more may be possible at once
+	moved    Progress = iota // more may be possible at once
 	blocked                  // not now
 	Finished                 // nothing more will come or go
 )
@@ -98,7 +98,7 @@ const bulkPipe = 1 << 20
 // Step makes one transfer. The end of the file, a reader that has gone away,
 // and any other error finish the job: what was transferred until then is all
 // there will be.
-func (j *Job) Step() progress {
+func (j *Job) Step() Progress {
 	var n int
 	var err error
 	if j.Write {

@@ -1,0 +1,212 @@
+//go:build linux
+
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/transfer"
+	"golang.org/x/sys/unix"
+)
+
+// startWaits bounds the threads that wait for children to exec, which takes
+// a moment.
+var startWaits = make(chan struct{}, maxStarting)
+
+// waitExec waits until the child has exec'ed. If it could not, it waits for its
+// end and returns the reason.
+func (r *run) waitExec() error {
+	r.waitLeft()
+	r.CloseChildEnds()
+	switch {
+	case r.Helper != nil: // it may take its time
+		r.parkStatus()
+	case r.Mode == plan.Piped:
+		r.waitStatus()
+	}
+	if err := r.execed(); err != nil {
+		return err
+	}
+	r.Command.CloseParents()
+	return nil
+}
+
+// execed is called when the child has exec'ed or could not. If it could not,
+// execed waits for its end and returns the reason.
+func (r *run) execed() error {
+	r.p.Mu.Lock()
+	r.p.Starting = nil
+	killed, ending := r.p.Killed, r.p.Ending
+	r.p.Mu.Unlock()
+	var silent *silence
+	if r.Helper != nil && !killed {
+		silent = r.listen()
+	}
+	err := r.takeReport()
+	if killed { // whatever it did until then
+		err = &command.StartError{Op: "start", Path: r.Path, Err: ending}
+	}
+	atGate := err == nil && r.p.Gate != nil && !r.p.Gate.Open()
+	if err != nil || atGate || silent != nil {
+		if silent != nil {
+			// A hook may have closed the pipe and still run.
+			_ = r.handle.signal(unix.SIGKILL)
+		}
+		r.giveUp()
+		switch {
+		case err != nil:
+		case atGate && process.IsClosed(r.p.Gate.Ready) || silent == nil:
+			err = process.EndedAtGate(r.Path, r.p.Outcome.Status)
+		default:
+			err = &command.StartError{Op: silent.step, Path: r.Path, Err: fmt.Errorf("%s: %s", silent.text, r.p.Outcome.Status)}
+		}
+		return err
+	}
+	r.EndPidFile(true)
+	for _, c := range r.Copiers {
+		go c.Run()
+	}
+	return nil
+}
+
+// waitLeft waits until the child has left the parent's memory, if it was
+// ever there.
+func (r *run) waitLeft() {
+	wait := r.child.Wait
+	if r.CloneOptions.OwnMemory || r.Command.Daemon {
+		// The child has a table of its own, and nothing but the pipe tells
+		// of it.
+		r.CloseChildEnds()
+		wait = func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) }
+	}
+	waitForStart(wait)
+}
+
+// waitForStart calls wait, which blocks the thread for no longer than its
+// argument, until it returns true.
+func waitForStart(wait func(timeout time.Duration) bool) {
+	for done := briefly(wait); !done; done = wait(0) {
+		// This may be a file system that does not answer, for example.
+		time.Sleep(maxBlockedTime / 10)
+	}
+}
+
+// briefly calls wait with the time for which it may block a thread, when there
+// are few others that do.
+func briefly(wait func(timeout time.Duration) bool) bool {
+	startWaits <- struct{}{}
+	defer func() { <-startWaits }()
+	return wait(maxBlockedTime)
+}
+
+// waitStatus waits for the end of the status pipe, which the child has closed
+// or is about to.
+func (r *run) waitStatus() {
+	var report program.Report // which is in the shared memory too
+	for {
+		n, err := unix.Read(r.StatusR, report[:])
+		if n == 0 || err != nil && err != unix.EINTR {
+			break
+		}
+	}
+	descriptor.Close(r.StatusR)
+	r.StatusR = -1
+}
+
+// parkStatus is waitStatus without a thread.
+func (r *run) parkStatus() {
+	r.openStatus()
+	var report program.Report
+	for {
+		if _, err := r.StatusF.Read(report[:]); err != nil {
+			break
+		}
+	}
+	r.StatusF.Close()
+}
+
+// openStatus gives the status pipe to Go's poller.
+func (r *run) openStatus() {
+	if r.StatusF.File == nil {
+		descriptor.SetNonblock(r.StatusR)
+		r.StatusF = transfer.NewPipe(r.StatusR, "pipe")
+		r.StatusR = -1
+	}
+}
+
+// giveUp waits for a child that did not exec, and gives everything back.
+func (r *run) giveUp() {
+	if !r.p.Dead {
+		r.waitBlocked() // it is ending
+	}
+	r.endTree()
+	r.Release()
+	r.unwatchContext()
+	r.handle.close()
+}
+
+// handOver gives the process what its user sees of it.
+func (r *run) handOver() {
+	r.p.Done = make(chan struct{})
+	if r.p.Ended == nil {
+		r.p.Ended = make(chan struct{})
+	}
+	for n, f := range r.Pipes {
+		if f.File != nil {
+			r.p.Pipes[n] = &process.End{Pipe: f}
+		}
+	}
+	if r.PTY.File != nil {
+		r.p.PTY = process.NewTerminal(r.PTY, r.p.Done)
+	}
+}
+
+// startWaiting returns when the child has exec'ed, and leaves the rest to
+// a goroutine, or when it could not.
+func (r *run) startWaiting(ctx context.Context) error {
+	r.handOver()
+	if err := r.waitExec(); err != nil {
+		return err
+	}
+	r.watchPipes(ctx)
+	r.tellStarted()
+	go func() {
+		// The child has exec'ed, so there is no reason to be had.
+		_ = r.waitExit()
+		r.tellOver()
+		r.p.PTY.ProgramEnded()
+		close(r.p.Done)
+	}()
+	return nil
+}
+
+// watchPipes closes the pipes in the caller's hands a while after both the
+// child and the context have ended. A grandchild that keeps the other end open
+// must not block a Read forever.
+func (r *run) watchPipes(ctx context.Context) {
+	if ctx.Done() == nil {
+		return
+	}
+	watch := func(f *os.File) (stop func() bool) {
+		return context.AfterFunc(ctx, func() {
+			<-r.p.Done
+			time.AfterFunc(transfer.PipeWait, func() { f.Close() })
+		})
+	}
+	for n := command.Stdout; n <= command.Stderr; n++ {
+		if e := r.p.Pipes[n]; e != nil {
+			e.Stop = watch(e.File)
+		}
+	}
+	if r.p.PTY != nil {
+		r.p.PTY.Stop = watch(r.p.PTY.Out.File)
+	}
+}
