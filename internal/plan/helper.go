@@ -294,7 +294,8 @@ func (pl *Plan) enterCgroup() {
 	}
 }
 
-// CloseReport gives the memory of the helper's report back. A nil Helper has none.
+// CloseReport gives the memory of the helper's report back. A nil Helper
+// has none.
 func (h *Helper) CloseReport() {
 	if h != nil && h.Report != nil {
 		h.Report.Close()

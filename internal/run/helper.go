@@ -82,8 +82,9 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 // said why not.
 type silence struct{ step, text string }
 
-// maxSilence is how long a helper may take, once it has lost the status pipe, to
-// find that out and say so. An emulated processor takes more than a tenth of it.
+// maxSilence is how long a helper may take, once it has lost the status pipe,
+// to find that out and say so. An emulated processor takes more than a tenth
+// of it.
 const maxSilence = time.Second
 
 // listen returns nil for a helper that has come to its execve, or has said why

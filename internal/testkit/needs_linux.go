@@ -92,8 +92,8 @@ func NeedsOrdinaryUser(t testing.TB, why string) {
 	}
 }
 
-// NeedsProgram returns the path of a program, and skips where it is not
-// installed.
+// NeedsProgram returns the path of a program, and skips where it is
+// not installed.
 func NeedsProgram(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
