@@ -85,7 +85,7 @@ type silence struct{ step, text string }
 // maxSilence is how long a helper may take, once it has lost the status pipe,
 // to find that out and say so. An emulated processor takes more than a tenth
 // of it.
-const maxSilence = time.Second
+const maxSilence = 300 * time.Millisecond
 
 // listen returns nil for a helper that has come to its execve, or has said why
 // not. Another one may have lost the status pipe to its hook, and be about to

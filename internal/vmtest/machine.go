@@ -32,9 +32,9 @@ type machine struct {
 }
 
 // machines is what the tests run on: each kernel with each of the security
-// modules that give programs labels. The slowest come first, so that none of
-// them runs alone in the end. The script .ci/vm fetches the kernels and compiles
-// the policies.
+// modules that give programs labels. The slowest come first, so that none
+// of them runs alone in the end. The script .ci/vm fetches the kernels and
+// compiles the policies.
 func machines() []machine {
 	// A processor that the child's assembly is not written for: helpers run
 	// everything, which takes so long here that only kernelTests are run. All
