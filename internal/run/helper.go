@@ -83,8 +83,8 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 type silence struct{ step, text string }
 
 // maxSilence is how long a helper may take, once it has lost the status pipe,
-// to find that out and say so. An emulated processor takes more than a tenth
-// of it.
+// to find that out and say so. On an emulated processor it may take a tenth of
+// a second.
 const maxSilence = 300 * time.Millisecond
 
 // listen returns nil for a helper that has come to its execve, or has said why
