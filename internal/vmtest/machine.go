@@ -55,7 +55,7 @@ func machines() []machine {
 
 // kernelTests is a regexp for the tests in which the kernel's side may be
 // another one. -kernel-tests runs these and directTests.
-const kernelTests = "Explain|Hook|Cgroup|Namespace|Caps|Ids|" +
+const kernelTests = "Explain|Hook|MemoryProtection|MemoryToWrite|HugePages|Cgroup|Namespace|Caps|Ids|" +
 	"Umask|Groups|Rlimit|Limit|Signal|Landlock|Filter|Label|Profile|Personality|PassFD|Policies|PidFile|Keyring|Terminal|Privileged|Table"
 
 // directTests is a regexp for more such tests: those that helpers would
