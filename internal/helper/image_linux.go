@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +35,7 @@ const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_
 
 // NewImage returns the descriptor of an empty image.
 func NewImage() (fd int, err error) {
-	fd, err = unix.MemfdCreate("spawn-program", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	return fd, os.NewSyscallError("memfd_create(spawn-program)", err)
+	return descriptor.Memfd("spawn-program", false)
 }
 
 // Write writes the image to an empty one and seals it.
