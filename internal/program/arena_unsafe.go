@@ -103,11 +103,7 @@ func (a *arena) setWord(addr uintptr, w uint64) {
 }
 
 func (a *arena) setPointer(addr, value uintptr) {
-	if pointerSize == 4 {
-		binary.NativeEndian.PutUint32(a.bytes(addr, 4), uint32(value))
-		return
-	}
-	a.setWord(addr, uint64(value))
+	putPointer(a.bytes(addr, pointerSize), value)
 }
 
 // putOps copies ops to addr.

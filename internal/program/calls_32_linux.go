@@ -8,6 +8,7 @@ import "golang.org/x/sys/unix"
 // for places in files of 32 bits. Their names are those of the man pages.
 const (
 	SysFcntl     = unix.SYS_FCNTL64
+	SysMmap      = unix.SYS_MMAP2
 	SysSetgroups = unix.SYS_SETGROUPS32
 	SysSetresgid = unix.SYS_SETRESGID32
 	SysSetresuid = unix.SYS_SETRESUID32

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program can be divided in two: one executor runs what was added before
-// Split, and what comes after travels as bytes to another process, whose
-// executor runs it from there.
+// A program can be divided: one executor runs what was added before the first
+// Split. The parts behind it travel to other processes, whose executors run
+// them from there: the last one as bytes for Decode, or one as an Image.
 
 // HookNr is the number of a call that no kernel has: a function of the host
 // program, by its name, with an argument. Only package helper knows how to
@@ -41,15 +41,19 @@ func (p *Program) Hook(i int) (name, arg string, ok bool) {
 // It comes before the first of them.
 func (p *Program) Track() { p.track = true }
 
-// Split divides the program behind what was added so far.
-func (p *Program) Split() { p.split, p.isSplit = len(p.ops), true }
+// Split ends a part of the program behind what was added so far.
+func (p *Program) Split() { p.splits = append(p.splits, len(p.ops)) }
 
-// first returns the ops for an executor of this process.
-func (p *Program) first() []Op {
-	if p.isSplit {
-		return p.ops[:p.split]
+// part returns the places of the first op of a part, and of the end of it.
+func (p *Program) part(i int) (first, end int) {
+	if i > 0 {
+		first = p.splits[i-1]
 	}
-	return p.ops
+	end = len(p.ops)
+	if i < len(p.splits) {
+		end = p.splits[i]
+	}
+	return first, end
 }
 
 // An encoded program is a sequence of 64-bit words of this machine, and then
@@ -70,11 +74,12 @@ const (
 
 var checksums = crc64.MakeTable(crc64.ECMA)
 
-// Encode returns the part of the program behind Split, or all of it,
+// Encode returns the part of the program behind the last Split, or all of it,
 // for Decode.
 //
 // Preconditions: Track was called before the first SetPointer. No result of
-// a call before Split is linked to one behind it, or is the status descriptor.
+// a call before that Split is linked to one behind it, or is the status
+// descriptor.
 func (p *Program) Encode() []byte {
 	var b []byte
 	word := func(words ...uint64) {
@@ -83,14 +88,15 @@ func (p *Program) Encode() []byte {
 		}
 	}
 	word(magic, pointerSize, 0, 0)
-	ops := p.ops[p.split:]
+	split, _ := p.part(len(p.splits))
+	ops := p.ops[split:]
 	var links []link
 	for _, l := range p.links {
-		if l.from >= p.split {
+		if l.from >= split {
 			links = append(links, l)
 		}
 	}
-	word(uint64(p.split), uint64(p.pid), uint64(len(ops)), uint64(len(links)), uint64(len(p.arena.blocks)), uint64(len(p.pointers)))
+	word(uint64(split), uint64(p.pid), uint64(len(ops)), uint64(len(links)), uint64(len(p.arena.blocks)), uint64(len(p.pointers)))
 	for i := range ops {
 		op := &ops[i]
 		word(uint64(op.Nr))

@@ -29,8 +29,9 @@ func init() {
 		HookNr:                  {name: "hook", args: []format{quotedString, quotedString}},
 		unix.SYS_EXECVEAT:       {name: "execveat", args: []format{signed, quotedString, quotedStrings, quotedStrings, atFlags}},
 		unix.SYS_EXECVE:         {name: "execve", args: []format{quotedString, quotedStrings, quotedStrings}},
-		SysFcntl:                {name: "fcntl", args: []format{signed, fcntlCommand, hex}, sized: lock},
+		SysFcntl:                {name: "fcntl", args: []format{signed, fcntlCommand, hex}, sized: fcntlArg},
 		unix.SYS_GETPPID:        {name: "getppid"},
+		SysMmap:                 {name: "mmap", args: []format{pointer, unsigned, protection, mapFlags, signed, unsigned}},
 		unix.SYS_MOUNT:          {name: "mount", args: []format{quotedString, quotedString, quotedString, mountFlags, pointer}},
 		unix.SYS_OPENAT:         {name: "openat", args: []format{dirDescriptor, quotedString, openFlags("O_RDONLY")}},
 		unix.SYS_PRLIMIT64:      {name: "prlimit64", args: []format{signed, resource, rlimit, pointer}},
@@ -56,6 +57,7 @@ var cloneFlagNames = []flagName{
 	{unix.CLONE_FILES, "CLONE_FILES"},
 	{unix.CLONE_PIDFD, "CLONE_PIDFD"},
 	{unix.CLONE_VFORK, "CLONE_VFORK"},
+	{unix.CLONE_PARENT, "CLONE_PARENT"},
 	{unix.CLONE_PARENT_SETTID, "CLONE_PARENT_SETTID"},
 	{unix.CLONE_CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"},
 	{unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
@@ -79,6 +81,13 @@ var atFlags = flags("0", flagName{unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"})
 
 // cloneArgs prints the flags of a struct clone_args, which come first.
 func cloneArgs(p *Program, addr uintptr) string { return "{flags=" + CloneFlags(p.word(addr)) + "}" }
+
+var protection = flags("PROT_NONE",
+	flagName{unix.PROT_READ, "PROT_READ"},
+	flagName{unix.PROT_WRITE, "PROT_WRITE"},
+)
+
+var mapFlags = flags("0", flagName{unix.MAP_SHARED, "MAP_SHARED"})
 
 var renameFlags = flags("0", flagName{unix.RENAME_NOREPLACE, "RENAME_NOREPLACE"})
 
@@ -131,9 +140,12 @@ var lockType = enum(map[uintptr]string{
 	unix.F_UNLCK: "F_UNLCK",
 })
 
-// lock prints the struct flock of a F_SETLK, of which nothing but the type is
-// ever set.
-func lock(p *Program, args []uintptr, printed []string) {
+// fcntlArg prints the flag of a F_SETFD, and the struct flock of a F_SETLK, of
+// which nothing but the type is ever set.
+func fcntlArg(p *Program, args []uintptr, printed []string) {
+	if args[1] == unix.F_SETFD && args[2] == unix.FD_CLOEXEC {
+		printed[2] = "FD_CLOEXEC"
+	}
 	if args[1] == unix.F_SETLK && args[2] != 0 {
 		kind := binary.NativeEndian.Uint16(p.arena.bytes(args[2], 2))
 		printed[2] = "{l_type=" + lockType(p, uintptr(kind)) + ", l_whence=SEEK_SET, l_start=0, l_len=0}"

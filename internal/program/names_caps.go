@@ -25,6 +25,7 @@ var prctlOptions = map[uintptr]call{
 	unix.PR_CAPBSET_DROP:        {name: "PR_CAPBSET_DROP", args: []format{capability}},
 	unix.PR_CAPBSET_READ:        {name: "PR_CAPBSET_READ", args: []format{capability}},
 	unix.PR_CAP_AMBIENT:         {name: "PR_CAP_AMBIENT", args: []format{ambientCommand, capability}},
+	unix.PR_SET_DUMPABLE:        {name: "PR_SET_DUMPABLE", args: []format{unsigned}},
 	unix.PR_SET_CHILD_SUBREAPER: {name: "PR_SET_CHILD_SUBREAPER", args: []format{unsigned}},
 	unix.PR_SCHED_CORE:          {name: "PR_SCHED_CORE", args: []format{coreCommand, signed, coreScope, pointer}},
 	unix.PR_SET_KEEPCAPS:        {name: "PR_SET_KEEPCAPS", args: []format{unsigned}},

@@ -66,8 +66,7 @@ type Program struct {
 	secrets []secret
 	report  uintptr // address of the three words of a report: see ReportTo
 
-	split    int // see Split
-	isSplit  bool
+	splits   []int // see Split
 	track    bool
 	pointers []uintptr // addresses of pointers, with track
 	pid      uintptr   // see PIDText
@@ -119,7 +118,8 @@ func (p *Program) Free() {
 	p.ops = p.ops[:0]
 	p.links = p.links[:0]
 	p.secrets = p.secrets[:0]
-	p.split, p.isSplit, p.track, p.pointers, p.pid = 0, false, false, nil, 0
+	p.splits, p.pointers = p.splits[:0], p.pointers[:0]
+	p.track, p.pid = false, 0
 	p.arena.reset()
 	if !pool.put(p) {
 		p.arena.close()
@@ -159,9 +159,15 @@ func (p *Program) Link(from, to, arg int) {
 // StoreStatus makes the result of op i the descriptor to which later failures
 // are reported.
 func (p *Program) StoreStatus(i int) {
+	p.StoreAt(i, p.report)
+}
+
+// StoreAt makes the result of op i go to a word at an address, which is that of
+// an Image where it is not in the program's memory.
+func (p *Program) StoreAt(i int, addr uintptr) {
 	p.mustNotStore(i)
 	p.ops[i].Flags |= Store
-	p.ops[i].Store = p.report
+	p.ops[i].Store = addr
 }
 
 func (p *Program) mustNotStore(i int) {
@@ -215,15 +221,18 @@ func (p *Program) StoreResult(i int, result uintptr) {
 	}
 }
 
-// Layout copies the ops, those before Split, into the program's memory and
-// returns the addresses of the first one and of the end of the list. What is
-// added afterwards has no effect until Layout is called again.
-func (p *Program) Layout() (first, end uintptr) {
-	ops := p.first()
+// Layout copies the ops of the first part into the program's memory and returns
+// the addresses of the first one and of the end of the list. What is added
+// afterwards has no effect until Layout is called again.
+func (p *Program) Layout() (first, end uintptr) { return p.layout(0) }
+
+func (p *Program) layout(part int) (first, end uintptr) {
+	from, to := p.part(part)
+	ops := p.ops[from:to]
 	first = p.Alloc(len(ops) * OpSize)
 	for _, l := range p.links {
-		if l.from < len(ops) {
-			ops[l.from].Store = first + uintptr(l.to*OpSize+(1+l.arg)*pointerSize)
+		if from <= l.from && l.from < to {
+			p.ops[l.from].Store = first + uintptr((l.to-from)*OpSize+(1+l.arg)*pointerSize)
 		}
 	}
 	p.arena.putOps(first, ops)
@@ -317,6 +326,9 @@ func (p *Program) PIDText(prefix string) uintptr {
 	return addr
 }
 
+// PIDRoom returns the room for the pid in what PIDText has returned.
+func (p *Program) PIDRoom() (addr uintptr, n int) { return p.pid, maxPIDDigits }
+
 // SetPID fills in the child's pid where PIDText wants it.
 func (p *Program) SetPID(pid int) {
 	if p.pid != 0 {
@@ -332,10 +344,7 @@ func (p *Program) Bytes(addr uintptr, n int) []byte { return p.arena.bytes(addr,
 
 // pointer returns the pointer at addr.
 func (p *Program) pointer(addr uintptr) uintptr {
-	if pointerSize == 4 {
-		return uintptr(binary.NativeEndian.Uint32(p.arena.bytes(addr, 4)))
-	}
-	return uintptr(p.word(addr))
+	return getPointer(p.arena.bytes(addr, pointerSize))
 }
 
 // word returns the 64-bit word at addr.
