@@ -22,12 +22,17 @@
 //   - ends in execve or exit_group and never returns.
 //
 // The clone is without CLONE_VFORK, so the caller's thread goes on at once.
-// What the child leaves in the kernel's mm, as opposed to its task, is the
-// caller's business: see the package spawn.
+// Whether a child may share the memory at all is decided by package plan.
+//
+// # The stub
+//
+// The same loop, in a process whose memory holds nothing else, is a stub:
+// [Code] and [Frame] are what package stub makes an executable of.
 package child
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -53,9 +58,6 @@ func (o Options) flags() uint64 {
 	flags := o.Namespaces | sharedFlags
 	if o.OwnMemory {
 		flags = o.Namespaces | commonFlags
-	}
-	if o.VFork {
-		flags |= unix.CLONE_VFORK
 	}
 	return flags
 }
@@ -172,4 +174,16 @@ func result(r uintptr) (int, syscall.Errno) {
 		return -1, syscall.Errno(-r)
 	}
 	return int(r), 0
+}
+
+// Code returns the code of a stub whose frame is at the address frame: it is
+// entered at its first byte, can stand at any address, and needs no stack.
+func Code(frame uint32) []byte { return append(entry(frame), code()...) }
+
+var code = sync.OnceValue(loopCode)
+
+// Frame returns the frame of a stub: the addresses of its first op, of the
+// end of the list, and of where to report to, as of program.ReportTo.
+func Frame(first, end, report uintptr) []byte {
+	return frameBytes(&frame{first: first, end: end, report: report})
 }

@@ -1106,28 +1106,6 @@ func TestAChildWithItsOwnMemoryWritesIntoItsOwn(t *testing.T) {
 	require.Zero(t, word[0])
 }
 
-func TestVForkReturnsWhenTheChildHasLeftTheMemory(t *testing.T) {
-	for name, add := range map[string]func(*program.Program){
-		"exec":    func(p *program.Program) { addExec(p, "/bin/true") },
-		"failure": func(p *program.Program) { p.Add(unix.SYS_CLOSE, badFD) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			for range 20 {
-				p := newProgram(t)
-				addOwnTable(p)
-				add(p)
-				c, err := Start(p, Options{VFork: true})
-				require.Nil(t, err)
-				require.True(t, c.LeftMemory())
-				_, failure := end(t, p, c)
-				require.Equal(t, name == "failure", failure != nil)
-				p.Free()
-			}
-		})
-	}
-	requireNoChild(t)
-}
-
 func TestNamespacesAreTheChildsFromTheStart(t *testing.T) {
 	r, w := pipe(t)
 	out, status := pipe(t)

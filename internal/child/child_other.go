@@ -28,3 +28,12 @@ func (c *Child) Wait(time.Duration) bool { return true }
 func Start(*program.Program, Options) (Child, *Error) {
 	return Child{}, &Error{"clone3", syscall.ENOSYS}
 }
+
+// FrameReport is not used: there is no stub.
+const FrameReport = uintptr(0)
+
+// Code is not called: there is no stub.
+func Code(uint32) []byte { return nil }
+
+// Frame is not called: there is no stub.
+func Frame(first, end, report uintptr) []byte { return nil }

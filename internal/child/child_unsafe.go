@@ -3,6 +3,7 @@
 package child
 
 import (
+	"bytes"
 	"sync/atomic"
 	"unsafe"
 
@@ -44,8 +45,7 @@ const _ = flagIgnore | flagStore | flagExpect | flagRetry | flagLeave
 // Preconditions: frame has no Go pointers and needs no more than
 // a word's alignment.
 func newFrame(p *program.Program) *frame {
-	size := int(unsafe.Sizeof(frame{}))
-	return (*frame)(unsafe.Pointer(&p.Bytes(p.Alloc(size), size)[0]))
+	return (*frame)(unsafe.Pointer(&p.Bytes(p.Alloc(frameSize), frameSize)[0]))
 }
 
 // cloneArgs is the kernel's struct clone_args, as of Linux 5.7
@@ -98,6 +98,37 @@ func (f *frame) wait(timeout unix.Timespec) {
 	const futexWait = 0
 	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&f.inside)), futexWait, inside, uintptr(unsafe.Pointer(&timeout)), 0, 0)
 }
+
+// loopAddress returns the address of the loop's code.
+func loopAddress() unsafe.Pointer
+
+// loopEnd stands behind the loop's code, which is not longer than loopMax.
+const (
+	loopEnd = "spawnend"
+	loopMax = 1024
+)
+
+// loopCode returns the code of the loop.
+//
+// Preconditions: the text of this program can be read, for loopMax bytes from
+// the loop on. It has the pages of the Go runtime behind it.
+func loopCode() []byte {
+	code := unsafe.Slice((*byte)(loopAddress()), loopMax)
+	n := bytes.Index(code, []byte(loopEnd))
+	if n < 0 {
+		panic("spawn: the end of the child's code was not found")
+	}
+	return bytes.Clone(code[:n])
+}
+
+// frameBytes returns the memory of a frame.
+func frameBytes(f *frame) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(f)), frameSize) }
+
+// FrameReport is the offset in a frame of the address to report to.
+const FrameReport = uintptr(unsafe.Offsetof(frame{}.report))
+
+// frameSize is the size of a frame in bytes.
+const frameSize = int(unsafe.Sizeof(frame{}))
 
 // inside is the value of frame.inside until the kernel clears it.
 const inside = 1

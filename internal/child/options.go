@@ -9,9 +9,6 @@ type Options struct {
 	// descriptor: that one's end is the only sign that the child has left.
 	// LeftMemory reports true at once.
 	OwnMemory bool
-	// VFork suspends the calling thread until the child has left the memory.
-	// (CLONE_VFORK)
-	VFork bool
 	// Namespaces are CLONE_NEW… flags. CLONE_NEWTIME needs clone3.
 	Namespaces uint64
 	// Cgroup is a descriptor of a cgroup v2 directory, in which the child is

@@ -85,6 +85,10 @@ func (c *Command) Directory() string {
 	return c.Dir
 }
 
+// WaitsForParent reports whether the child waits for a word of the parent's
+// before it runs the program.
+func (c *Command) WaitsForParent() bool { return c.Handshake || c.Daemon || c.HasParentWork() }
+
 // HasParentWork reports whether the child needs the parent to do something
 // once it knows the child's pid.
 func (c *Command) HasParentWork() bool {

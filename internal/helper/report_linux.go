@@ -5,6 +5,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ const (
 	atOp      = 8
 	atErrno   = 16
 	atLength  = 24 // of the message
-	atDaemon  = 32 // its pid
+	atPID     = 32 // of what the helper has forked
 	atMessage = 40
 )
 
@@ -36,9 +37,9 @@ const (
 // NewReport returns a report and the descriptor by which the helper finds it.
 // The caller closes both.
 func NewReport() (*Report, int, error) {
-	fd, err := unix.MemfdCreate("spawn-report", unix.MFD_CLOEXEC)
+	fd, err := descriptor.Memfd("spawn-report", false)
 	if err != nil {
-		return nil, -1, os.NewSyscallError("memfd_create(spawn-report)", err)
+		return nil, -1, err
 	}
 	if err := unix.Ftruncate(fd, reportSize); err != nil {
 		_ = unix.Close(fd)
@@ -67,14 +68,14 @@ func (r *Report) set(at int, v uint64) { binary.NativeEndian.PutUint64(r.page[at
 
 func (r *Report) get(at int) uint64 { return binary.NativeEndian.Uint64(r.page[at:]) }
 
-// fork says that there is a daemon.
-func (r *Report) fork(pid int) { r.set(atDaemon, uint64(pid)) }
+// fork says what the helper has forked.
+func (r *Report) fork(pid int) { r.set(atPID, uint64(pid)) }
 
-// Daemon returns the pid of the daemon that a helper has forked, 0 if there
+// Forked returns the pid of the process that a helper has forked, 0 if there
 // is none.
 //
 // Preconditions: the helper has ended.
-func (r *Report) Daemon() int { return int(r.get(atDaemon)) }
+func (r *Report) Forked() int { return int(r.get(atPID)) }
 
 // pass says that no hook is left to be called.
 func (r *Report) pass() { r.set(atState, statePassed) }

@@ -17,19 +17,19 @@ import (
 // ProcFile is a file of the child's own directory of /proc, which the child
 // opens early, while its place is still there, and writes later.
 type ProcFile struct {
-	Path string
+	Path string // below /proc
 	text string
 	// Base stands before the number that the file shows, to write that back.
 	Base string
 	open int // the op
 }
 
-// Paths that mean the calling process, or, for a command that replaces this
+// Paths below /proc that mean the calling process, or, for a command that replaces this
 // process, the calling thread.
 const (
-	oomScoreAdjFile = "/proc/thread-self/oom_score_adj"
+	oomScoreAdjFile = "thread-self/oom_score_adj"
 	// This one is the memory's, and not among a thread's files.
-	coredumpFilterFile = "/proc/self/coredump_filter"
+	coredumpFilterFile = "self/coredump_filter"
 )
 
 // checkAttributes opens what the child needs of files, and looks at what can be
@@ -38,9 +38,6 @@ func (pl *Plan) checkAttributes() error {
 	a := &pl.Command.Attributes
 	if a.SetOOMScoreAdj {
 		pl.ProcFiles = append(pl.ProcFiles, ProcFile{Path: oomScoreAdjFile, text: strconv.Itoa(a.OOMScoreAdj)})
-		// Or the kernel would give the parent, which shares the memory, the
-		// same value.
-		pl.CloneOptions.VFork = !pl.CloneOptions.OwnMemory && pl.Options.Executor == Direct
 	}
 	if a.SetCoredumpFilter {
 		pl.ProcFiles = append(pl.ProcFiles, ProcFile{Path: coredumpFilterFile, text: fmt.Sprintf("%#x", a.CoredumpFilter), Base: "0x"})
@@ -71,7 +68,7 @@ func (pl *Plan) openCgroup() error {
 	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
 		return &command.CallError{Method: "SetCgroup", Err: fmt.Errorf("%s is not in a cgroup v2 file system", dir)}
 	}
-	pl.CloneOptions.Cgroup = fd
+	pl.cgroup = fd
 	return nil
 }
 
@@ -122,7 +119,7 @@ func (pl *Plan) openProcDirect() {
 func (pl *Plan) openProc() {
 	for i := range pl.ProcFiles {
 		f := &pl.ProcFiles[i]
-		f.open = pl.Program.Add(unix.SYS_OPENAT, atFDCWD, pl.Program.CString(f.Path), unix.O_WRONLY|unix.O_CLOEXEC)
+		f.open = pl.Program.Add(unix.SYS_OPENAT, pl.fds.keptFD(pl.fds.proc), pl.Program.CString(f.Path), unix.O_WRONLY|unix.O_CLOEXEC)
 	}
 }
 

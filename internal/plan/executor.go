@@ -15,8 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// forced is what SPAWN_EXECUTOR asks for: "helper", or of what a cloned child
+// can do "stub" or "copy".
+var forced = sync.OnceValue(func() string {
+	if secure.Mode() {
+		return ""
+	}
+	return os.Getenv("SPAWN_EXECUTOR")
+})
+
 // HelperForced reports whether SPAWN_EXECUTOR asks for helpers.
-var HelperForced = sync.OnceValue(func() bool { return os.Getenv("SPAWN_EXECUTOR") == "helper" && !secure.Mode() })
+func HelperForced() bool { return forced() == "helper" }
 
 // CanClone reports whether a child can be cloned, as far as that is
 // known before.
@@ -25,19 +34,45 @@ var CanClone = sync.OnceValue(func() bool {
 	return child.Available && unix.CloseRange(math.MaxUint32, math.MaxUint32, 0) == nil
 })
 
-// ChooseExecutor returns who is to run a command.
-func ChooseExecutor(c *command.Command, forced bool) (Executor, error) {
+// ChooseExecutor sets who is to run a command. A helper that SPAWN_EXECUTOR
+// forces does what the command would do without, and is left out of what is
+// only explained.
+func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
+	helper := HelperForced() && !explain
 	switch {
 	case c.Hook != "" && secure.Mode():
-		return Direct, &command.CallError{Method: "SetPreExecHook", Err: errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
+		return &command.CallError{Method: "SetPreExecHook", Err: errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
 	case !child.Available && secure.Mode():
-		return Direct, &command.StartError{Op: "start", Path: c.Name, Err: errNoExecutor}
-	case secure.Mode(), c.Hook == "" && CanClone() && !forced:
-		return Direct, nil
-	case CanClone():
-		return ChildAndHelper, nil
+		return &command.StartError{Op: "start", Path: c.Name, Err: errNoExecutor}
+	case !secure.Mode() && !CanClone():
+		o.Executor = ForkedHelper
+	case c.Hook != "" || helper:
+		o.Executor = ChildAndHelper
+	case SharesMemory(c) && forced() != "stub" && forced() != "copy":
+		o.Executor = Direct
+	default:
+		o.Executor = Stub
 	}
-	return ForkedHelper, nil
+	o.NoStub = o.NoStub || forced() == "copy" || !keepsIDs()
+	return nil
+}
+
+// keepsIDs reports whether the execve of a stub leaves this thread's ids and
+// capabilities as they are, with what the plan does for it: the saved ids
+// become the effective ones, and capabilities need the ambient set where the
+// user is not root.
+func keepsIDs() bool {
+	_, euid, suid := unix.Getresuid()
+	_, egid, sgid := unix.Getresgid()
+	if euid != suid || egid != sgid {
+		return false
+	}
+	if euid == 0 {
+		return true
+	}
+	const noAmbientRaise = 1 << 6 // SECBIT_NO_CAP_AMBIENT_RAISE
+	bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	return err == nil && bits&noAmbientRaise == 0
 }
 
 var errNoExecutor = fmt.Errorf("no child can be cloned on this processor, and a process that runs setuid or with file capabilities has no helper: %w", errors.ErrUnsupported)

@@ -24,14 +24,16 @@ type placement struct {
 	top   int // the highest number that the child's table may hold
 
 	// Places in kept; -1 without.
-	status      int // the status pipe's end, with a status pipe
-	gateR       int // with a gate
-	tty         int // the controlling terminal
-	self        int // a pidfd of the parent
-	landlock    int // the rules
-	procs       int // the cgroup's list of processes, for a forked helper
-	daemonPIDNS int // a pid namespace for the daemon
-	joined      []keptNamespace
+	status   int // the status pipe's end, with a status pipe
+	gateR    int // with a gate
+	tty      int // the controlling terminal
+	self     int // a pidfd of the parent
+	landlock int // the rules
+	procs    int // the cgroup's list of processes, for a forked helper
+	cgroup   int // where the child is born
+	pidNS    int // a pid namespace to be born in
+	proc     int // of /proc, with ProcFiles
+	joined   []keptNamespace
 
 	nextScratch int
 }
@@ -66,6 +68,9 @@ func (pl *Plan) leaveTable() {
 	}
 	if pl.Mode == InPlace { // a thread shares the directory and the umask too
 		pl.Program.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
+	}
+	if pl.isCopied() && !isDumpableLong() {
+		pl.leaveDumpable()
 	}
 	if pl.Options.Executor == ForkedHelper {
 		pl.placeForked()

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 // does so once when it knows a daemon, once when it has done its work, such as
 // the maps of a user namespace, and once for a handshake.
 func (pl *Plan) checkGate() error {
-	if pl.Mode == InPlace || !pl.Command.Handshake && !pl.Command.Daemon && !pl.Command.HasParentWork() {
+	if pl.Mode == InPlace || !pl.Command.WaitsForParent() && !pl.Forks() {
 		return nil
 	}
 	var err error
@@ -28,9 +29,29 @@ func (pl *Plan) checkGate() error {
 
 // awaitParent makes the child wait until the parent has done its work for it.
 func (pl *Plan) awaitParent() {
-	if pl.Command.HasParentWork() && pl.Mode != InPlace {
-		pl.awaitByte()
+	if !pl.Command.HasParentWork() || pl.Mode == InPlace {
+		return
 	}
+	pl.awaitByte()
+	if pl.Command.Listen == nil {
+		return
+	}
+	// A helper knows its pid by itself.
+	pl.pidText = pl.Program.PIDText(command.ListenPID + "=")
+	if pl.Helper == nil {
+		text, n := pl.Program.PIDRoom()
+		p := pl.Program
+		p.Expect(p.AddOp(unix.SYS_READ, program.Retry, pl.fds.keptFD(pl.fds.gateR), text, uintptr(n)), uintptr(n))
+	}
+}
+
+// GoAhead returns what the parent writes when it has done its work.
+func (pl *Plan) GoAhead() []byte {
+	b := []byte{1}
+	if pl.Command.Listen != nil && pl.Helper == nil {
+		b = append(b, pl.Program.Bytes(pl.Program.PIDRoom())...)
+	}
+	return b
 }
 
 // stopAtGate makes the child say that it is there, and wait. When the parent
@@ -46,7 +67,7 @@ func (pl *Plan) stopAtGate() {
 // sayReady makes the child write a byte to the status pipe: it is there.
 func (pl *Plan) sayReady() {
 	p := pl.Program
-	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.fds.status), p.CString("\x01"), 1)
+	ready := p.AddOp(unix.SYS_WRITE, program.Retry, pl.fds.keptFD(pl.fds.status), p.CString(string(rune(SaysReady))), 1)
 	p.Expect(ready, 1)
 }
 

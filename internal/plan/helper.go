@@ -6,12 +6,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/helper"
-	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,10 +21,8 @@ type Helper struct {
 	// In placement.kept.
 	exe, imageKept, reportKept int
 
-	// The child's end of the status pipe, closed once, and a further descriptor
-	// of the other one.
-	closeStatus func()
-	watch       int
+	closeStatus func() // CloseStatusEnd
+	watch       int    // a further descriptor of the status pipe
 
 	// For a forked helper.
 	Files []uintptr // its descriptors
@@ -35,31 +31,20 @@ type Helper struct {
 
 // checkHelper opens what a helper needs.
 func (pl *Plan) checkHelper() error {
-	if pl.Options.Executor == Direct {
+	if by := pl.Options.Executor; by != ChildAndHelper && by != ForkedHelper {
 		return nil
 	}
-	h := &Helper{watch: -1, closeStatus: func() {}}
+	h := &Helper{watch: -1, closeStatus: pl.CloseStatusEnd}
 	report, reportFD, err := helper.NewReport()
 	if err != nil {
 		return pl.Failed(err)
 	}
 	h.Report = report
 	pl.Helper = h // for Release
-	keep := func(fd int, err error) (int, int, error) {
-		if err == nil {
-			fd, err = descriptor.AboveStreams(fd)
-		}
-		if err != nil {
-			return -1, -1, err
-		}
-		fd = descriptor.Low.Move(fd)
-		pl.childEnds = append(pl.childEnds, fd)
-		return fd, pl.fds.keep(fd), nil
-	}
-	if _, h.reportKept, err = keep(reportFD, nil); err != nil {
+	if _, h.reportKept, err = pl.keepNew(reportFD, nil); err != nil {
 		return pl.Failed(err)
 	}
-	if h.image, h.imageKept, err = keep(helper.NewImage()); err != nil {
+	if h.image, h.imageKept, err = pl.keepNew(helper.NewImage()); err != nil {
 		return pl.Failed(err)
 	}
 	if pl.Options.Executor == ForkedHelper {
@@ -75,7 +60,7 @@ func (pl *Plan) checkHelper() error {
 		return nil
 	}
 	exe, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if _, h.exe, err = keep(exe, os.NewSyscallError("open("+SelfExe+")", err)); err != nil {
+	if _, h.exe, err = pl.keepNew(exe, os.NewSyscallError("open("+SelfExe+")", err)); err != nil {
 		return pl.Failed(err)
 	}
 	return nil
@@ -93,9 +78,7 @@ func (pl *Plan) enterHelper() {
 	p := pl.Program
 	caps := pl.helperCaps()
 	if pl.Options.Executor == ChildAndHelper {
-		for i := range pl.fds.kept {
-			p.Add(program.SysFcntl, pl.fds.keptFD(i), unix.F_SETFD, 0)
-		}
+		pl.keepAcrossExec(true)
 		// Or the Go runtime could not make panics of faults.
 		p.Add(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Words(^uint64(helper.Faults)), 0, sigsetSize)
 		pl.keepCaps(caps)
@@ -118,6 +101,7 @@ func (pl *Plan) enterHelper() {
 	}
 	pl.restoreCaps(caps)
 	pl.openProc() // what was opened before execve would be refused
+	pl.leaveDumpable()
 }
 
 // HelperArgs returns the arguments of a helper: its name, and the number of
@@ -145,15 +129,22 @@ func (h *Helper) LeftMemory() bool {
 	return err == nil && fds[0].Revents&unix.POLLHUP != 0
 }
 
-// WriteImage hands the helper what it is to run of the program.
+// WriteImage hands the stub and the helper what they are to run of the program.
 func (pl *Plan) WriteImage() error {
+	if pl.usesStub() {
+		if err := pl.writeStub(); err != nil {
+			return err
+		}
+	}
 	h := pl.Helper
 	if h == nil {
 		return nil
 	}
 	m := helper.Image{Program: pl.Program, Report: int(pl.fds.keptFD(h.reportKept))}
 	for i := range pl.fds.kept {
-		m.Kept = append(m.Kept, int(pl.fds.keptFD(i)))
+		if !pl.isStub(i) {
+			m.Kept = append(m.Kept, int(pl.fds.keptFD(i)))
+		}
 	}
 	if pl.Options.Executor == ForkedHelper {
 		m.Only = []int{}
@@ -183,6 +174,11 @@ func (pl *Plan) helperCaps() (s sets) {
 	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
 		return sets{inUserNamespace: true, permitted: 1<<(LastCap()+1) - 1}
 	}
+	return ownSets()
+}
+
+// ownSets returns the capabilities of this thread.
+func ownSets() (s sets) {
 	s.permitted, s.inheritable = ownCaps()
 	before, bounding := s.permitted, uint64(0)
 	for c := range LastCap() + 1 {
@@ -261,20 +257,24 @@ func (pl *Plan) placeForked() {
 	}
 }
 
-// openProcs opens the list of processes of the cgroup, for a forked helper:
-// with the parent's privileges, by which the kernel goes. It is not born
+// keepCgroup keeps what the child needs to be born in its cgroup. A forked
+// helper gets the list of its processes: with the parent's privileges, by which the kernel goes. It is not born
 // there, because package syscall waits for execve, and that wait would have no
 // end in a frozen cgroup.
-func (pl *Plan) openProcs() error {
-	if pl.Options.Executor != ForkedHelper || pl.CloneOptions.Cgroup == 0 {
+func (pl *Plan) keepCgroup() error {
+	switch {
+	case pl.cgroup == 0:
+		return nil
+	case pl.Options.Executor != ForkedHelper:
+		pl.fds.cgroup = pl.fds.keep(pl.cgroup)
 		return nil
 	}
-	fd, err := unix.Openat(pl.CloneOptions.Cgroup, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(pl.cgroup, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		fd, err = descriptor.AboveStreams(fd)
 	}
 	if err != nil {
-		return pl.Failed(os.NewSyscallError("openat("+strconv.Itoa(pl.CloneOptions.Cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err))
+		return pl.Failed(os.NewSyscallError("openat("+strconv.Itoa(pl.cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err))
 	}
 	fd = descriptor.Low.Move(fd)
 	pl.childEnds = append(pl.childEnds, fd)
@@ -289,14 +289,14 @@ func (pl *Plan) enterCgroup() {
 	}
 	// 0 is the writer itself.
 	pl.Program.Add(unix.SYS_WRITE, pl.fds.keptFD(pl.fds.procs), pl.Program.CString("0"), 1)
-	if own := pl.CloneOptions.Namespaces & unix.CLONE_NEWCGROUP; own != 0 {
+	if own := pl.Command.Namespaces.Fresh & unix.CLONE_NEWCGROUP; own != 0 && !pl.Forks() {
 		pl.Program.Add(unix.SYS_UNSHARE, uintptr(own))
 	}
 }
 
-// CloseReport gives the memory of the helper's report back. A nil Helper
+// closeReport gives the memory of the helper's report back. A nil Helper
 // has none.
-func (h *Helper) CloseReport() {
+func (h *Helper) closeReport() {
 	if h != nil && h.Report != nil {
 		h.Report.Close()
 		h.Report = nil
@@ -306,10 +306,9 @@ func (h *Helper) CloseReport() {
 	}
 }
 
-// watchStatus takes over the parent's ends of the status pipe that tell when
-// the helper has become the program.
-func (h *Helper) watchStatus(statusR, status int) (err error) {
-	h.closeStatus = sync.OnceFunc(func() { descriptor.Low.Release(status) })
+// watchStatus keeps the parent's end of the status pipe, which tells when the
+// helper has become the program.
+func (h *Helper) watchStatus(statusR int) (err error) {
 	h.watch, err = unix.FcntlInt(uintptr(statusR), unix.F_DUPFD_CLOEXEC, command.Stderr+1)
 	return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 }

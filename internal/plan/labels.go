@@ -22,7 +22,7 @@ type labelModule struct {
 	enabled      func() bool
 	// check looks at a label as far as the parent can.
 	check func(label string) error
-	// file is where the child writes prefix and label.
+	// file is where below /proc the child writes prefix and label.
 	file, prefix string
 }
 
@@ -32,21 +32,21 @@ var labelModules = [...]labelModule{
 		label:   func(l *command.Labels) string { return l.SELinux },
 		enabled: selinux.GetEnabled,
 		check:   checkSELinuxLabel,
-		file:    "/proc/thread-self/attr/exec",
+		file:    "thread-self/attr/exec",
 	},
 	{
 		name: "AppArmor", method: "SetAppArmorProfile",
 		label:   func(l *command.Labels) string { return l.AppArmor },
 		enabled: appArmorEnabled,
 		check:   checkAppArmorProfile,
-		file:    "/proc/thread-self/attr/apparmor/exec", prefix: "exec ",
+		file:    "thread-self/attr/apparmor/exec", prefix: "exec ",
 	},
 	{
 		name: "Smack", method: "SetSmackLabel",
 		label:   func(l *command.Labels) string { return l.Smack },
 		enabled: smackEnabled,
 		check:   func(string) error { return nil },
-		file:    "/proc/thread-self/attr/smack/current",
+		file:    "thread-self/attr/smack/current",
 	},
 }
 

@@ -11,9 +11,9 @@ import (
 // addListenPID adds LISTEN_PID to the program. Its value is filled in when the
 // pid is known.
 func (pl *Plan) addListenPID() (addr uintptr) {
-	addr = pl.Program.PIDText(command.ListenPID + "=")
 	if pl.Mode == InPlace {
+		pl.pidText = pl.Program.PIDText(command.ListenPID + "=")
 		pl.Program.SetPID(os.Getpid())
 	}
-	return addr
+	return pl.pidText
 }

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -11,54 +12,104 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownMemory reports whether the child must not share the parent's memory. One
-// reason is that it changes state that belongs to the memory; the other, that
-// the kernel allows something only to a process with memory of its own.
-func ownMemory(c *command.Command, by Executor) bool {
-	const kinds = unix.CLONE_NEWUSER | unix.CLONE_NEWTIME
-	switch a := &c.Attributes; {
-	case by == ForkedHelper:
+// A child that shares the parent's memory is the parent, for everyone who may
+// trace it, for the out-of-memory killer, and for every flag that the kernel
+// keeps in the memory. So it shares it only while it is to everybody else
+// exactly what the parent is, and never while it waits:
+//
+//	what the command asks for                         the child's memory
+//	------------------------------------------------  ------------------------
+//	streams, descriptors, environment, directory,     the parent's until execve
+//	umask, limits, session, group, terminal,
+//	scheduling, personality, ignored signals, the     (before Linux 5.16, where
+//	death signal, no_new_privs, Landlock, seccomp     a core dump ends all who
+//	                                                  share it: a stub's)
+//	ids, groups, capabilities, securebits, labels,    a stub's: the command's
+//	keyring, namespaces, cgroup, KillTree, chroot,    own data and nothing else
+//	handshake, pid file, LISTEN_PID, a daemon,
+//	out-of-memory score, core dump filter, flags
+//	of the memory
+//	the same, where no stub can be executed           a copy of the parent's,
+//	                                                  not dumpable
+//	a hook                                            a stub's, then that of a
+//	                                                  helper, not dumpable
+//
+// SharesMemory reports whether the first row is all that the command asks for.
+func SharesMemory(c *command.Command) bool {
+	a, n := &c.Attributes, &c.Namespaces
+	switch {
+	case CoreDumpEndsAll():
 		return false
-	case c.Namespaces.Fresh&kinds != 0, c.Namespaces.Joins(kinds):
-		return true
-	case by != Direct: // a helper does the rest when it has memory of its own
+	case c.Hook != "" || c.WaitsForParent():
 		return false
-	case a.SetCoredumpFilter, a.SetHugepages, c.Confinement.DenyWriteExecute:
-		return true
-	case a.SetOOMScoreAdj && (c.Daemon || c.HasParentWork()):
-		// The parent cannot do its work while it waits for the child.
-		return true
-	case c.Handshake && (a.SetOOMScoreAdj || endangersMemory(c)):
-		// A wait at the gate would hold up the parent's threads, or
-		// other children.
-		return true
-	case a.SetOOMScoreAdj && os.Geteuid() != 0:
-		// While the parent is not dumpable, the child's files in /proc
-		// are root's.
-		return endangersMemory(c)
+	case c.IDs.SetUID || c.IDs.SetGID || c.IDs.SetGroups:
+		return false
+	case c.Caps != (command.Capabilities{}) || c.Labels != (command.Labels{}) || a.OwnKeyring:
+		return false
+	case n.Fresh != 0 || n.Joined != nil || a.Cgroup != "" || c.KillMode == command.KillTree || a.Chroot != "":
+		return false
 	}
-	return false
+	return !a.SetOOMScoreAdj && !a.SetCoredumpFilter && !a.SetHugepages && !c.Confinement.DenyWriteExecute
 }
 
-// Undumpable reports whether the parent must not be dumpable while the child
-// shares its memory.
-func Undumpable(c *command.Command, by Executor) bool {
-	return by == Direct && !ownMemory(c, by) && endangersMemory(c)
+// NeedsParent reports whether the parent has something to do for the child
+// before the program runs, or may have.
+func NeedsParent(c *command.Command) bool {
+	return c.WaitsForParent() || c.Namespaces.Fresh&ownMemoryKinds != 0 || c.Namespaces.Joins(unix.CLONE_NEWPID) ||
+		c.Attributes.Cgroup != "" || c.KillMode == command.KillTree
 }
 
-// endangersMemory reports whether what the child does, or what is done to it,
-// must not find a memory that is dumpable and not the child's alone. The kernel
-// clears the flag when credentials change. A seccomp filter may end the child
-// with a core dump in execve. And where a core dump ends all who share the
-// memory, any child may get SIGQUIT.
-func endangersMemory(c *command.Command) bool {
-	return c.IDs.SetUID || c.IDs.SetGID || c.Confinement.Filter != nil || CoreDumpEndsAll()
+// ownMemoryKinds are the namespaces in which nobody may be born who shares
+// a memory of somebody outside: of users, for what others may do to the child
+// there; of times, because the kernel refuses it.
+const ownMemoryKinds = unix.CLONE_NEWUSER | unix.CLONE_NEWTIME
+
+// isCopied reports whether the child has a copy of the parent's memory.
+func (pl *Plan) isCopied() bool {
+	return pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
 }
 
-// NeedsPipe reports whether only the end of the status pipe tells that the
-// child has left the memory for good.
-func NeedsPipe(c *command.Command, by Executor) bool {
-	return by != Direct || c.Handshake || c.Daemon || Undumpable(c, by) || ownMemory(c, by)
+// usesStub reports whether the child goes by a stub.
+func (pl *Plan) usesStub() bool {
+	return !pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
+}
+
+// checkMemory says what the clone is to share.
+func (pl *Plan) checkMemory() error {
+	pl.CloneOptions.OwnMemory = pl.isCopied()
+	if !pl.Forks() {
+		pl.CloneOptions.Namespaces = uint64(pl.Command.Namespaces.Fresh)
+	}
+	if pl.isCopied() && pl.Command.Namespaces.Fresh&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0 {
+		if permitted, _ := ownCaps(); permitted != 0 {
+			// Its maps could not be written if it was not dumpable. Whoever
+			// has the same uid has every privilege in the namespace.
+			return &command.CallError{Method: "SetNamespaces", Err: fmt.Errorf("UserNamespace: no stub can be executed here, and a copy of the memory of a process with capabilities must not be in a user namespace: %w", errors.ErrUnsupported)}
+		}
+	}
+	return nil
+}
+
+// isDumpableLong reports whether the child stays dumpable until the parent has
+// done its work: else the files in /proc that the two write would be root's,
+// and the parent is not root.
+func isDumpableLong() bool { return os.Geteuid() != 0 }
+
+// leaveDumpable makes the child's memory one that nobody without privilege may
+// look at. execve of the program makes it anew.
+func (pl *Plan) leaveDumpable() { pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) }
+
+// leaveDumpableLate comes when the files are open, and before anything changes
+// who the child is.
+func (pl *Plan) leaveDumpableLate() {
+	switch {
+	case pl.Mode == InPlace:
+		if !SharesMemory(pl.Command) { // with the other threads
+			pl.leaveDumpable()
+		}
+	case (pl.usesStub() || pl.isCopied()) && isDumpableLong():
+		pl.leaveDumpable()
+	}
 }
 
 // CoreDumpEndsAll reports whether a process that dumps core ends all that

@@ -14,10 +14,6 @@ import (
 
 func (pl *Plan) checkNamespaces() error {
 	n := &pl.Command.Namespaces
-	if !pl.Command.Daemon { // which gets them when it is forked
-		pl.CloneOptions.Namespaces = uint64(n.Fresh)
-	}
-	pl.CloneOptions.OwnMemory = ownMemory(pl.Command, pl.Options.Executor)
 	if pl.Options.Executor == ForkedHelper && n.Joins(unix.CLONE_NEWUSER|unix.CLONE_NEWTIME) {
 		return &command.CallError{Method: "JoinNamespace", Err: fmt.Errorf("no child can be cloned here, and a helper has threads, which may not join a user or time namespace: %w", errors.ErrUnsupported)}
 	}
@@ -30,10 +26,8 @@ func (pl *Plan) checkNamespaces() error {
 		switch {
 		case j.Kind != unix.CLONE_NEWPID:
 			pl.fds.joined = append(pl.fds.joined, keptNamespace{j.Kind, pl.fds.keep(fd)})
-		case pl.Command.Daemon:
-			pl.fds.daemonPIDNS = pl.fds.keep(fd)
 		default:
-			pl.JoinedPID = fd
+			pl.fds.pidNS = pl.fds.keep(fd)
 		}
 	}
 	return nil
@@ -47,16 +41,27 @@ type keptNamespace struct {
 
 // joinNamespaces comes after the descriptors have their numbers.
 func (pl *Plan) joinNamespaces() {
-	if pl.Options.Executor == ForkedHelper && pl.Command.Namespaces.Joins(unix.CLONE_NEWNS) {
-		// Only a thread whose directory and root no other one shares may join
-		// a mount namespace.
-		pl.Program.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
-	}
 	for _, j := range pl.fds.joined {
-		pl.Program.Add(unix.SYS_SETNS, pl.fds.keptFD(j.kept), uintptr(j.kind))
+		if j.kind != unix.CLONE_NEWNS || pl.Helper == nil {
+			pl.Program.Add(unix.SYS_SETNS, pl.fds.keptFD(j.kept), uintptr(j.kind))
+		}
 	}
 	if pl.Command.Namespaces.Fresh&unix.CLONE_NEWNS != 0 {
 		pl.Program.Add(unix.SYS_MOUNT, 0, pl.Program.CString("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
+	}
+}
+
+// joinMountsOfHelper moves the thread that runs the program: the others stay.
+func (pl *Plan) joinMountsOfHelper() {
+	if pl.Helper == nil || !pl.Command.Namespaces.Joins(unix.CLONE_NEWNS) {
+		return
+	}
+	// Only a thread whose directory and root no other one shares may do it.
+	pl.Program.Add(unix.SYS_UNSHARE, unix.CLONE_FS)
+	for _, j := range pl.fds.joined {
+		if j.kind == unix.CLONE_NEWNS {
+			pl.Program.Add(unix.SYS_SETNS, pl.fds.keptFD(j.kept), uintptr(j.kind))
+		}
 	}
 }
 

@@ -4,6 +4,9 @@ package plan
 type Options struct {
 	Executor     Executor
 	NoTreeCgroup bool // the kernel has refused the one for KillTree
+	// NoStub: a stub cannot be executed here; a child that would need one gets
+	// a copy of this process's memory.
+	NoStub bool
 	// The plan is only looked at: the program need not be there, and no file
 	// is made.
 	Look bool
@@ -16,9 +19,13 @@ type Executor int
 const (
 	// Automatic: what the command needs.
 	Automatic Executor = iota
-	// Direct: a cloned child, which does all of it.
+	// Direct: a cloned child, which shares the parent's memory and does all
+	// of it.
 	Direct
-	// ChildAndHelper: a cloned child up to the namespaces, and then a helper.
+	// Stub: a cloned child, which leaves that memory by way of a stub. That one
+	// does the rest.
+	Stub
+	// ChildAndHelper: the same up to the namespaces, and then a helper.
 	ChildAndHelper
 	// ForkedHelper: a helper that package syscall starts, where no child can be
 	// cloned otherwise. What is missing is the assembly or close_range (Linux

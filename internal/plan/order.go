@@ -13,24 +13,29 @@ var order = [...]step{
 	// First of all: until it has been done the child shares the parent's table
 	// and must not change it.
 	{"own descriptor table", (*Plan).leaveTable},
-	// Before anything is opened, so that nothing opened can become
-	// a controlling terminal but the one asked for.
-	{"session, process group, controlling terminal", (*Plan).sessionAndGroup},
-	// Before anything can fail for a limit; the parent of all that the program
-	// will start is the child from its first moment.
-	{"subreaper", (*Plan).adoptOrphans},
 	// While /dev/null can still be opened, as the parent's user and under
 	// its limits.
 	{"descriptors", (*Plan).place},
-	// With the daemon's descriptors, and before anything that is for one
-	// process only.
-	{"double fork", (*Plan).doubleFork},
+	// Before anything that makes the child another one than the parent, or
+	// lets it wait: from here on its memory is its own.
+	{"stub", (*Plan).leaveMemory},
+	// With all descriptors, and before anything that is for one process only:
+	// what is born in a cgroup or a namespace has nothing of the parent's.
+	{"fork", (*Plan).fork},
+	// Before anything can become a controlling terminal but the one asked for.
+	{"session, process group, controlling terminal", (*Plan).leadSessionOrGroup},
+	// Before anything can fail for a limit; the parent of all that the program
+	// will start is the child from its first moment.
+	{"subreaper", (*Plan).adoptOrphans},
 	// After the closing, but while the parent's /proc is there, and under its
 	// limits. A helper opens them itself.
 	{"files of /proc", (*Plan).openProcDirect},
 	// After the closing, so that the child waits for the parent without
 	// anybody else's descriptors.
 	{"the parent's work", (*Plan).awaitParent},
+	// When no file of its own in /proc is left to be opened, and before
+	// anything makes the child somebody else. For root at the stub already.
+	{"not dumpable", (*Plan).leaveDumpableLate},
 	// When it is written, and while the parent's user, root and mounts
 	// are there.
 	{"pid file", (*Plan).takePidFile},
@@ -39,6 +44,9 @@ var order = [...]step{
 	// takes effect on one process or thread and stays for the next execve, but
 	// for limits, under which a Go runtime might not start.
 	{"helper", (*Plan).enterHelper},
+	// Not before: a helper is executed in the parent's mounts, whose loader
+	// and libraries are the parent's.
+	{"joined mounts of a helper", (*Plan).joinMountsOfHelper},
 	// While the privileges to raise limits, to be scheduled first and to change
 	// the root are still there.
 	{"umask", (*Plan).umask},
@@ -87,15 +95,18 @@ var order = [...]step{
 // a descriptor adds it to childEnds.
 var checks = [...]func(*Plan) error{
 	(*Plan).checkDaemon,
-	// This comes before the others: it decides about the child's memory.
+	(*Plan).checkStub,
 	(*Plan).checkNamespaces,
 	(*Plan).checkHelper,
-	(*Plan).checkGate,
 	(*Plan).checkAttributes,
-	(*Plan).checkTree, // after it, which opens the cgroup to start from
-	(*Plan).openProcs, // of either
+	(*Plan).checkTree,  // after it, which opens the cgroup to start from
+	(*Plan).keepCgroup, // of either
+	(*Plan).checkMemory,
+	(*Plan).checkReport,
+	(*Plan).checkGate,
 	(*Plan).checkScheduling,
 	(*Plan).checkLabels,
+	(*Plan).openProcRoot, // when all files are known
 	(*Plan).checkCapabilities,
 	(*Plan).checkLandlock,
 	(*Plan).checkPidFile, // last: it makes a file

@@ -5,6 +5,7 @@ package plan
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
@@ -26,19 +27,21 @@ type Plan struct {
 	fds     placement // what the child keeps of the parent's descriptors
 	// What is open in the parent until the child has it, or the run is over.
 	opened
-	finding // what the checks have found out
+	finding            // what the checks have found out
+	stub    *stubImage // nil without
 }
 
 // opened is what a plan holds open in the parent.
 type opened struct {
 	GateW int // lets the child go on; -1 without a gate
 	// StatusR tells of the child; -1 without, and once StatusF has it.
-	StatusR   int
-	StatusF   transfer.Pipe // the same, for Go's poller
-	JoinedPID int           // a pid namespace to clone into; -1 without
+	StatusR int
+	StatusF transfer.Pipe // the same, for Go's poller
 	// The child's ends, closed in the parent once the child has a table of
 	// its own.
 	childEnds []int
+	// The child's end of the status pipe, the same, and -1 once it is closed.
+	statusEnd atomic.Int64
 	Jobs      []transfer.Job
 	Copiers   []*transfer.Copier
 	Pipes     [3]transfer.Pipe
@@ -65,8 +68,10 @@ type finding struct {
 	ProcFiles    []ProcFile
 	// The parent's environment, where the child inherits it.
 	environ []string
-	// The address where the kernel writes the daemon's pid; 0 without a daemon.
-	DaemonPID uintptr
+	cgroup  int     // a descriptor of the one to be born in; 0 without
+	forkAt  int     // the call that forks; 0 without
+	forked  uintptr // the address of the pid of what it forks; 0 with a stub
+	pidText uintptr // LISTEN_PID; 0 without
 }
 
 // Mode says how a program is run and watched.
@@ -76,8 +81,8 @@ const (
 	// Watched: in a child, which is waited for until it has exec'ed or
 	// could not.
 	Watched Mode = iota
-	// Piped: the same, by way of a pipe. The child has then left the parent's
-	// memory for good, where Watched says that it is about to.
+	// Piped: the same, by way of a pipe: the child does not share the parent's
+	// memory until then.
 	Piped
 	// Unwatched: in a child of which only the end is waited for. That saves
 	// a wake-up.
@@ -91,9 +96,10 @@ const (
 // it with Release. After an error there is nothing to release.
 func (pl *Plan) Make(c *command.Command, s command.Streams, m Mode, o Options) error {
 	*pl = Plan{Command: c, Streams: s, Mode: m, Options: o}
-	pl.GateW, pl.StatusR, pl.JoinedPID = -1, -1, -1
+	pl.GateW, pl.StatusR = -1, -1
+	pl.statusEnd.Store(-1)
 	f := &pl.fds
-	f.tty, f.self, f.daemonPIDNS, f.landlock, f.procs = -1, -1, -1, -1, -1
+	f.tty, f.self, f.pidNS, f.landlock, f.procs, f.cgroup = -1, -1, -1, -1, -1, -1
 	err := pl.prepare()
 	if err != nil {
 		pl.Release()
@@ -126,7 +132,7 @@ func (pl *Plan) prepare() error {
 	if err != nil {
 		return pl.Failed(os.NewSyscallError("mmap", err))
 	}
-	if pl.Helper != nil {
+	if pl.Helper != nil || pl.usesStub() {
 		pl.Program.Track()
 	}
 	if err := pl.open(); err != nil {
@@ -167,7 +173,7 @@ func (pl *Plan) open() (err error) {
 		}
 		descriptor.Low.Reserve()
 	}
-	if pl.Mode != Piped {
+	if pl.Mode != Piped && !pl.usesStub() {
 		return pl.openStreams()
 	}
 	var status int
@@ -175,10 +181,11 @@ func (pl *Plan) open() (err error) {
 	if err != nil {
 		return pl.Failed(err)
 	}
-	if pl.Helper == nil {
-		pl.childEnds = append(pl.childEnds, status)
-	} else if err := pl.Helper.watchStatus(pl.StatusR, status); err != nil {
-		return pl.Failed(err)
+	pl.statusEnd.Store(int64(status))
+	if pl.Helper != nil {
+		if err := pl.Helper.watchStatus(pl.StatusR); err != nil {
+			return pl.Failed(err)
+		}
 	}
 	pl.fds.status = pl.fds.keep(status)
 	pl.fds.kept[pl.fds.status].status = true
@@ -220,18 +227,6 @@ func (pl *Plan) Failed(err error) error {
 		op, err = call.Syscall, call.Err
 	}
 	return &command.StartError{Op: op, Path: pl.Path, Err: err}
-}
-
-// sessionAndGroup makes the session or the group, of a daemon only the session
-// that it leaves.
-func (pl *Plan) sessionAndGroup() {
-	if pl.Command.Daemon {
-		// The session is that of the first parent, which ends: it then has
-		// no leader.
-		pl.Program.Add(unix.SYS_SETSID)
-		return
-	}
-	pl.leadSessionOrGroup()
 }
 
 // leadSessionOrGroup makes the program the leader of what is asked for.
@@ -309,10 +304,16 @@ func (pl *Plan) CloseChildEnds() {
 	for _, fd := range pl.childEnds {
 		descriptor.Low.Release(fd)
 	}
-	if pl.Helper != nil {
-		pl.Helper.closeStatus()
-	}
+	pl.CloseStatusEnd()
 	pl.childEnds = pl.childEnds[:0]
+}
+
+// CloseStatusEnd closes the child's end of the status pipe, which the child has
+// in a table of its own by now.
+func (pl *Plan) CloseStatusEnd() {
+	if fd := pl.statusEnd.Swap(-1); fd >= 0 {
+		descriptor.Low.Release(int(fd))
+	}
 }
 
 // Release gives back everything that the plan still holds.
@@ -320,7 +321,7 @@ func (pl *Plan) CloseChildEnds() {
 // Preconditions: no child shares the parent's memory, or none was made.
 func (pl *Plan) Release() {
 	pl.CloseChildEnds()
-	pl.Helper.CloseReport()
+	pl.CloseReports()
 	if pl.Tree != nil {
 		pl.Tree.End(false)
 		pl.Tree = nil

@@ -32,7 +32,7 @@ func init() {
 	testkit.Helpers["security-unprivileged"] = securityHelper(checkUnprivileged)
 	testkit.Helpers["security-capability"] = securityHelper(checkWithoutSetuidCapability)
 	testkit.Helpers["security-groups"] = securityHelper(checkGroupRules)
-	testkit.Helpers["security-window"] = securityHelper(checkDumpableWindow)
+	testkit.Helpers["security-window"] = securityHelper(checkMemoryOfChildren)
 	testkit.Helpers["security-os-exec"] = securityHelper(checkOsExec)
 	testkit.Helpers["security-signals"] = securityHelper(checkSignals)
 	testkit.Helpers["security-signals-exec"] = securityHelper(execWithSignalsIgnored)
@@ -491,17 +491,19 @@ func TestTheDumpableFlagIsAsBefore(t *testing.T) {
 	}
 }
 
-func TestThisProcessIsNotDumpableWhileAChildWithOtherIdsSharesItsMemory(t *testing.T) {
+// TestAChildWithOtherIdsHasNothingOfThisProcess: it is held in the middle of
+// its change, and this process's flag is never touched.
+func TestAChildWithOtherIdsHasNothingOfThisProcess(t *testing.T) {
 	if plan.HelperForced() || !plan.CanClone() {
-		t.Skip("a helper does not share the memory when it changes its ids")
+		t.Skip("a helper has the executable of this process")
 	}
 	testkit.CheckLeaks(t)
 	runSecurityHelper(t, "security-window")
 }
 
-// checkDumpableWindow holds children at their chdir, which comes after the
+// checkMemoryOfChildren holds children at their chdir, which comes after the
 // change of ids, by a seccomp filter that asks this process what to do.
-func checkDumpableWindow() error {
+func checkMemoryOfChildren() error {
 	runtime.LockOSThread() // the filter is this thread's and its children's
 	listener, err := testkit.NotifyOf(unix.SYS_CHDIR)
 	if err != nil {
@@ -510,18 +512,15 @@ func checkDumpableWindow() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	usual := 1
-	if plan.CoreDumpEndsAll() {
-		usual = 0
-	}
+	shares := !plan.CoreDumpEndsAll() && os.Getenv("SPAWN_EXECUTOR") == ""
 	for _, x := range []struct {
-		c    *spawn.Command
-		flag int // while the child is held
+		c      *spawn.Command
+		shares bool // this process's memory, while the child is held
 	}{
-		{spawn.New("/bin/true").SetWorkingDirectory("/"), usual},
-		{testkit.OtherIDs(spawn.New("/bin/true")).SetWorkingDirectory("/"), 0},
-		{spawn.New("/bin/true").SetUID(os.Getuid()).SetWorkingDirectory("/"), 0},
-		{spawn.New("/bin/true").SetGID(os.Getgid()).SetWorkingDirectory("/"), 0},
+		{spawn.New("/bin/true").SetWorkingDirectory("/"), shares},
+		{testkit.OtherIDs(spawn.New("/bin/true")).SetWorkingDirectory("/"), false},
+		{spawn.New("/bin/true").SetUID(os.Getuid()).SetGID(os.Getgid()).SetWorkingDirectory("/"), false},
+		{spawn.New("/bin/true").ClearCaps().SetWorkingDirectory("/"), false},
 	} {
 		for name, run := range map[string]func() error{
 			"Run": func() error { return x.c.Run(context.Background()) },
@@ -534,13 +533,16 @@ func checkDumpableWindow() error {
 			},
 		} {
 			held := make(chan error, 1)
-			flag := -1
+			flag, maps := -1, ""
 			var errOther error
 			go func() {
-				held <- testkit.Answer(listener, func(int) {
+				held <- testkit.Answer(listener, func(pid int) {
 					// Another such child comes and goes.
 					errOther = testkit.OtherIDs(spawn.New("/bin/true")).Run(context.Background())
 					flag = testkit.DumpableFlag()
+					// A copy has the same maps, and root may look at it.
+					b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+					maps = string(b)
 				})
 			}()
 			if err := run(); err != nil {
@@ -549,11 +551,14 @@ func checkDumpableWindow() error {
 			if err := errors.Join(<-held, errOther); err != nil {
 				return err
 			}
-			if flag != x.flag {
-				return fmt.Errorf("%s: dumpable %d while the child is held, want %d", name, flag, x.flag)
+			if flag != 1 {
+				return fmt.Errorf("%s: dumpable %d while the child is held", name, flag)
 			}
 			if got := testkit.DumpableFlag(); got != 1 {
 				return fmt.Errorf("%s: dumpable %d afterwards", name, got)
+			}
+			if os.Getenv("SPAWN_EXECUTOR") != "copy" && os.Getuid() == 0 && strings.Contains(maps, os.Args[0]) != x.shares {
+				return fmt.Errorf("%s: the child has mapped: %s", name, maps)
 			}
 		}
 	}

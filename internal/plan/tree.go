@@ -31,7 +31,7 @@ func (pl *Plan) checkTree() error {
 			return pl.Failed(err)
 		}
 		pl.childEnds = append(pl.childEnds, fd)
-		pl.CloneOptions.Cgroup = fd
+		pl.cgroup = fd
 		pl.Tree.KillFile, err = descriptor.Open(pl.Tree.Cgroup+"/cgroup.kill", unix.O_WRONLY)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return pl.Failed(err)

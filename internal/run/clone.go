@@ -23,13 +23,8 @@ func (r *run) clone() error {
 	if err := r.WriteImage(); err != nil {
 		return err
 	}
-	r.undumpable = plan.Undumpable(r.Command, r.Options.Executor)
-	if r.undumpable {
-		dumpable.enter()
-	}
 	ch, err := r.newChild()
 	if err != nil {
-		r.leftMemory()
 		return err
 	}
 	r.child = ch
@@ -44,23 +39,15 @@ func (r *run) clone() error {
 		}
 	}
 	switch {
-	case r.CloneOptions.OwnMemory && r.Helper == nil, r.p.Daemon:
-		r.p.Starting = apart{}
 	case r.Helper != nil:
 		r.p.Starting = r.Helper
-	case r.Mode != plan.Unwatched:
+	case r.Options.Executor == plan.Direct:
 		r.p.Starting = &r.child
+	default:
+		r.p.Starting = (*apart)(r)
 	}
 	return nil
 }
-
-// apart is a child that was never in the parent's memory, or not the one that
-// was cloned: that it has exec'ed is known only when the process's Starting
-// is cleared.
-type apart struct{}
-
-// LeftMemory reports false: it is not known before the status pipe tells.
-func (apart) LeftMemory() bool { return false }
 
 // newChild clones the child.
 func (r *run) newChild() (ch child.Child, err error) {
@@ -78,24 +65,10 @@ func (r *run) newChild() (ch child.Child, err error) {
 			}
 		}
 	}
-	place := func(f func()) { f() }
-	switch {
-	case r.JoinedPID >= 0:
-		place = func(f func()) {
-			if joinErr := r.inPIDNamespace(f, &ch); joinErr != nil {
-				err = joinErr
-			}
-		}
-	case r.Command.Attributes.DeathSignal != 0:
-		place = onImmortalThread
-	}
-	// The copy of the memory gets the flag as it is, and without the flag the
-	// child's files in /proc are root's. Not where that does not matter: nobody
-	// else may wait for a CLONE_VFORK.
-	if r.CloneOptions.OwnMemory || r.CloneOptions.VFork && os.Geteuid() != 0 {
-		dumpable.outside(func() { place(start) })
+	if r.Command.Attributes.DeathSignal != 0 {
+		onImmortalThread(start)
 	} else {
-		place(start)
+		start()
 	}
 	return ch, err
 }

@@ -3,7 +3,6 @@
 package run
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -11,42 +10,41 @@ import (
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
-	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/process"
 	"golang.org/x/sys/unix"
 )
 
-// meetDaemon makes the daemon, if there is to be one, the process of this run.
-// Where it cannot, gateErr or the child's report says why, and there is no
-// process left.
-func (r *run) meetDaemon() (met bool) {
-	if !r.p.Daemon {
+// meetForked makes the process that the child forks, if there is to be one, the
+// process of this run. Where it cannot, gateErr or the child's report says why,
+// and there is no process left.
+func (r *run) meetForked() (met bool) {
+	if !r.Forks() {
 		return true
 	}
 	waitForStart(func(timeout time.Duration) bool { return waitReadable(r.handle.fd, timeout) })
-	r.CloseChildEnds() // the daemon has a table of its own
-	pid, status := r.reapFirstParent()
+	status := r.reapFirstParent()
+	r.drainStatus()
+	pid := r.Forked()
 	_, failed := r.failure()
-	err := r.openDaemon(pid)
+	err := r.openForked(pid)
 	if err == nil {
 		return true
 	}
 	if pid == 0 {
 		// The gate was then closed, and if anything has failed since then, it
 		// is for that.
-		err = fmt.Errorf("the daemon's first parent ended: %s", status)
+		err = fmt.Errorf("the child that was to fork the program ended: %s", status)
 	} else {
 		_, failed = r.failure()
 	}
 	if !failed {
-		r.gateErr = &command.StartError{Op: "double fork", Path: r.Path, Err: err}
+		r.gateErr = &command.StartError{Op: "fork", Path: r.Path, Err: err}
 	}
 	return false
 }
 
-// reapFirstParent takes the first parent's status and returns it with the pid
-// of the daemon, 0 if there is none.
-func (r *run) reapFirstParent() (pid int, status process.Status) {
+// reapFirstParent takes the first parent's status.
+func (r *run) reapFirstParent() (status process.Status) {
 	r.p.Mu.Lock()
 	defer r.p.Mu.Unlock()
 	res := waitResults.Get().(*waitResult)
@@ -55,20 +53,14 @@ func (r *run) reapFirstParent() (pid int, status process.Status) {
 	if r.waitid(res, 0) == nil {
 		status = newStatus(res.info.Code, res.child().status, &res.usage)
 	}
-	if r.Options.Executor == plan.ForkedHelper {
-		return r.Helper.Report.Daemon(), status
-	}
-	return int(binary.NativeEndian.Uint32(r.Program.Bytes(r.DaemonPID, 4))), status
+	return status
 }
 
-// openDaemon makes the daemon the process of this run, or waits for its end.
-func (r *run) openDaemon(pid int) error {
+// openForked makes the process that was forked the process of this run, or
+// waits for its end.
+func (r *run) openForked(pid int) error {
 	if pid == 0 {
-		// This ends a daemon whose first parent was killed before it could tell
-		// of it.
-		r.CloseGate()
-		waitForStart(func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) })
-		return errNoDaemon
+		return errNoFork
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
@@ -76,18 +68,19 @@ func (r *run) openDaemon(pid int) error {
 	}
 	if err != nil {
 		r.CloseGate() // which ends it
-		waitReadable(r.StatusR, -1)
-		// The error is ECHILD, unless the daemon is this process's child now.
+		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, false, nothing) })
+		// The error is ECHILD for a daemon, unless it is this process's child
+		// now.
 		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil)
 		if err == unix.ESRCH {
-			return errNoDaemon // whose parent has waited for it
+			return errNoFork // whose parent has waited for it
 		}
 		return os.NewSyscallError(fmt.Sprintf("pidfd_open(%d, 0)", pid), err)
 	}
 	if !r.awaitAnswer(fd) {
 		_ = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WALL, nil)
 		descriptor.Close(fd)
-		return errNoDaemon
+		return errNoFork
 	}
 	r.p.Mu.Lock()
 	defer r.p.Mu.Unlock()
@@ -99,26 +92,27 @@ func (r *run) openDaemon(pid int) error {
 	return nil
 }
 
-var errNoDaemon = errors.New("the daemon ended before its program")
+var errNoFork = errors.New("the process ended before its program")
 
-// awaitAnswer lets the daemon go on and reports whether it has answered, or
+// awaitAnswer lets the process go on and reports whether it has answered, or
 // has ended.
 func (r *run) awaitAnswer(pidfd int) bool {
 	_, _ = unix.Write(r.GateW, []byte{1}) // EPIPE when it has ended
+	answered := func() bool { return r.heard.readies > 0 || r.heard.failed }
 	waitForStart(func(timeout time.Duration) bool {
-		if waitReadable(r.StatusR, timeout) {
+		if r.listenFor(timeout, false, answered) {
 			return true
 		}
 		r.p.Mu.Lock()
 		defer r.p.Mu.Unlock()
 		if r.p.Killed {
-			// The daemon may be stopped, but it is there: it would have
-			// answered or ended.
+			// It may be stopped, but it is there: it would have answered
+			// or ended.
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 		}
 		return false
 	})
-	return r.readReady()
+	return r.heard.readies > 0 && !r.heard.failed
 }
 
 // waitReadable waits until fd can be read, or has no more writers, but no

@@ -42,12 +42,7 @@ func execOnce(c Call, tell func(path string)) error {
 	defer r.Release()
 	tell(r.Path)
 	undo := r.saveProcess()
-	r.undumpable = plan.Undumpable(r.Command, plan.Direct)
-	if r.undumpable {
-		dumpable.enter()
-	}
 	failure := helper.Exec(r.Program)
-	r.leftMemory()
 	undo()
 	return r.startError(failure)
 }
@@ -71,18 +66,20 @@ func (r *run) saveProcess() (undo func()) {
 	}
 	files := map[string]string{}
 	for _, f := range r.ProcFiles {
-		if text, err := os.ReadFile(f.Path); err == nil {
+		if text, err := os.ReadFile("/proc/" + f.Path); err == nil {
 			files[f.Path] = f.Base + strings.TrimSpace(string(text))
 		}
 	}
+	show := showMemory()
 	noHugepages, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
 	return func() {
+		show()
 		if r.Command.Attributes.SetHugepages && err == nil {
 			_ = unix.Prctl(unix.PR_SET_THP_DISABLE, uintptr(noHugepages), 0, 0, 0)
 		}
 		for path, text := range files {
 			// A lower oom_score_adj may need a privilege.
-			_ = writeOnce(path, text)
+			_ = writeOnce("/proc/"+path, text)
 		}
 		for resource, l := range limits {
 			// A hard limit may need a privilege to be raised.
@@ -92,4 +89,27 @@ func (r *run) saveProcess() (undo func()) {
 			plan.SetAction(sig, action)
 		}
 	}
+}
+
+// showMemory returns a function that makes this process dumpable again, if it
+// was: it is not while a thread of it becomes another user or gives up
+// capabilities. That function leaves it so where the process itself has changed
+// its ids, which has the same effect.
+func showMemory() (undo func()) {
+	flag, uid, gid := getDumpable(), os.Geteuid(), os.Getegid()
+	return func() {
+		if flag == 1 && getDumpable() != 1 && os.Geteuid() == uid && os.Getegid() == gid {
+			// 0 and 1 are always accepted.
+			_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		}
+	}
+}
+
+// getDumpable returns the flag; 0 where it cannot be read.
+func getDumpable() int {
+	flag, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		return 0
+	}
+	return flag
 }

@@ -32,7 +32,10 @@ type Child = run
 func ChildOf(p *process.Process) *Child { return p.Target.(*run) }
 
 // ChooseExecutor chooses who is to run the command.
-func (c *Call) ChooseExecutor(forced bool) error { return c.chooseExecutor(forced) }
+func (c *Call) ChooseExecutor(explain bool) error { return c.chooseExecutor(explain) }
+
+// Meet does what the child needs this process for.
+func (r *run) Meet() { r.meet() }
 
 func (r *run) Process() *process.Process              { return r.p }
 func (r *run) NewProcess()                            { r.newProcess() }

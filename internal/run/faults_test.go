@@ -549,7 +549,10 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 				switch {
 				case plan.HelperForced() || !plan.CanClone():
 					first = "memfd_create(spawn-report)"
-				case name == "SetPTY" && state == "warm" && !plan.CoreDumpEndsAll():
+				case os.Getenv("SPAWN_EXECUTOR") == "copy":
+				case plan.CoreDumpEndsAll() || name == "Daemonize" || name == "handshake" || name == "SetUID" || os.Getenv("SPAWN_EXECUTOR") == "stub":
+					first = "memfd_create(spawn-stub)"
+				case name == "SetPTY" && state == "warm":
 					// Else there is a status pipe first.
 					first = "open(/dev/ptmx)"
 				}
@@ -881,11 +884,12 @@ func failOp(t testing.TB, c *spawn.Command, m plan.Mode, i int, spoil func(*prog
 		require.NoError(t, err)
 	}
 	*r.Program.At(i) = good // the child, or the helper, goes by a copy
-	if testkit.Wanted(c).Daemon {
-		r.DoParentWork()
-	} else if r.GateW >= 0 {
-		_, err := unix.Write(r.GateW, []byte{1})
-		require.NoError(t, err)
+	if r.GateW >= 0 {
+		if testkit.Wanted(c).Handshake {
+			_, err := unix.Write(r.GateW, []byte{1})
+			require.NoError(t, err)
+		}
+		r.Meet()
 	}
 	r.WatchContext(ctx)
 	if r.Mode == plan.Unwatched {
@@ -908,7 +912,7 @@ func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	require.NoError(t, err)
 	defer r.Release()
 	every := 1
-	if call.Options.Executor != plan.Direct && testkit.Rounds(2, 1) == 1 {
+	if call.Options.Executor > plan.Stub && testkit.Rounds(2, 1) == 1 {
 		every = 5
 	}
 	last := uintptr(noSyscall)
@@ -930,11 +934,12 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 			mode plan.Mode
 			by   plan.Executor
 		}{
-			"watched": {plan.Watched, plan.Direct}, "piped": {plan.Piped, plan.Direct}, "unwatched": {plan.Unwatched, plan.Direct},
+			"watched": {plan.Watched, plan.Direct}, "unwatched": {plan.Unwatched, plan.Direct},
+			"stub": {plan.Piped, plan.Stub}, "stub, unwatched": {plan.Unwatched, plan.Stub}, "copy": {plan.Piped, plan.Stub},
 			"helper": {plan.Piped, plan.ChildAndHelper}, "forked helper": {plan.Piped, plan.ForkedHelper},
 		} {
 			startOnly := testkit.Wanted(c).CheckStartOnly("Run") != nil
-			if w := testkit.Wanted(c); (w.Handshake || w.Daemon) && how.mode != plan.Piped {
+			if w := testkit.Wanted(c); how.by == plan.Direct && !plan.SharesMemory(w) || how.mode == plan.Unwatched && plan.NeedsParent(w) {
 				continue
 			}
 			t.Run(name+", "+mode, func(t *testing.T) {
@@ -943,6 +948,9 @@ func TestEveryOpThatFailsIsNamedAndLeavesNothing(t *testing.T) {
 				}
 				testkit.CheckLeaks(t)
 				c, m := testkit.By(c, how.by), how.mode
+				if mode == "copy" {
+					c = testkit.WithoutStub(c)
+				}
 				if !startOnly {
 					require.NoError(t, c.Run(context.Background()))
 				}
@@ -988,7 +996,7 @@ func TestEveryOpThatFailsLeavesNoPidFile(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "pid")
 			c := spawn.New("/bin/true").SetPidFile(path)
-			for _, m := range []plan.Mode{plan.Watched, plan.Piped} {
+			for _, m := range []plan.Mode{plan.Piped} {
 				renamed := false
 				for _, i := range opsOf(t, c, m) {
 					if stale {
@@ -1020,7 +1028,7 @@ func TestAProgramThatMayHaveNoDescriptorIsStarted(t *testing.T) {
 	commands := someAttributes(threeFiles(t))
 	delete(commands, "other id") // whose may not be to run it
 	for name, c := range commands {
-		for how, executor := range map[string]plan.Executor{"direct": plan.Direct, "helper": plan.ChildAndHelper, "forked helper": plan.ForkedHelper} {
+		for how, executor := range map[string]plan.Executor{"stub": plan.Stub, "helper": plan.ChildAndHelper, "forked helper": plan.ForkedHelper} {
 			t.Run(name+", "+how, func(t *testing.T) {
 				testkit.CheckLeaks(t)
 				ctx := context.Background()

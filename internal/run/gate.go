@@ -31,21 +31,15 @@ func (r *run) parentWork(pid int) error {
 	return nil
 }
 
-// doParentWork does the parent's work for the child and lets it go on. If the
-// work cannot be done the child ends.
+// doParentWork does the parent's work for the child, if it waits for that, and
+// lets it go on. If the work cannot be done the child ends.
 func (r *run) doParentWork() {
-	if r.GateW < 0 {
-		return
-	}
-	if !r.meetDaemon() {
-		return
-	}
 	if r.Command.HasParentWork() {
 		r.gateErr = r.parentWork(r.p.PID)
 		if r.gateErr == nil {
 			// The error is EPIPE when the child has ended, which it
 			// will report.
-			_, _ = unix.Write(r.GateW, []byte{1})
+			_, _ = unix.Write(r.GateW, r.GoAhead())
 		}
 	}
 	if r.p.Gate != nil && r.gateErr == nil {
@@ -77,6 +71,7 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 		c.Command.CloseParents()
 		return nil, err
 	}
+	r.Command.CloseParents()
 	r.handOver()
 	// These are the caller's from now on, also when the child fails.
 	r.Pipes, r.PTY = [3]transfer.Pipe{}, transfer.Pipe{}
@@ -84,8 +79,6 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 	there := false
 	if r.Helper == nil { // else it takes a while
 		there = briefly(r.pollGate)
-	} else {
-		r.leaveToGate()
 	}
 	go func() {
 		switch {
@@ -112,67 +105,45 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 }
 
 // pollGate waits, for the timeout at most, until the child has stopped at its
-// gate or has ended, and reports whether it has. As long as the child may share
-// the parent's table of descriptors, its end of the status pipe must stay open
-// here, and only the pidfd shows its end.
+// gate or has ended, and reports whether it has.
 func (r *run) pollGate(timeout time.Duration) bool {
-	deadline := time.Now().Add(timeout)
-	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(r.handle.fd), Events: unix.POLLIN}}
-	for {
-		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
-		n, err := unix.Ppoll(fds, &left, nil)
-		switch {
-		case n > 0:
-			r.CloseChildEnds()
-			r.Command.CloseParents()
-			return r.reachedGate()
-		case err != unix.EINTR:
-			return false
-		}
+	if !r.listenFor(timeout, true, r.atGate) {
+		return false
 	}
-}
-
-// reachedGate takes the child's word that it has stopped.
-func (r *run) reachedGate() bool {
-	if r.readReady() {
-		close(r.p.Gate.Ready)
-	}
+	r.tellReady()
 	return true
 }
 
-// readReady reads what the child says by plan's sayReady, and reports whether
-// it has.
-func (r *run) readReady() bool {
-	var b [1]byte
-	for {
-		n, err := unix.Read(r.StatusR, b[:])
-		if err != unix.EINTR {
-			_, failed := r.Program.Failed()
-			return n == 1 && !failed
-		}
+// readiesAtGate is how often a child has said that it is there when it is at
+// its gate: one that was forked says so before, too.
+func (r *run) readiesAtGate() int {
+	if r.Forks() {
+		return 2
 	}
+	return 1
 }
 
-// leaveToGate gives back what is the helper's now.
-func (r *run) leaveToGate() {
-	r.waitLeft()
-	r.CloseChildEnds()
-	r.Command.CloseParents()
+// atGate reports whether the child has said that it is at its gate, or why it
+// never will be.
+func (r *run) atGate() bool { return r.heard.failed || r.heard.readies >= r.readiesAtGate() }
+
+// tellReady tells those who wait for the child at its gate.
+func (r *run) tellReady() {
+	if _, failed := r.failure(); !failed && r.heard.readies >= r.readiesAtGate() {
+		close(r.p.Gate.Ready)
+	}
 }
 
 // parkGate waits, without a thread, until a helper has stopped at its gate or
 // has ended: its hook may take any time.
 func (r *run) parkGate() {
-	r.openStatus()
-	var b [1]byte
-	if n, _ := r.StatusF.Read(b[:]); n == 1 {
-		close(r.p.Gate.Ready)
-	}
+	r.parkStatus(r.atGate)
+	r.tellReady()
 }
 
 // passGate waits, without a thread, until the child has exec'ed. If it could
 // not, it waits for its end and returns the reason.
 func (r *run) passGate() error {
-	r.parkStatus()
+	r.parkStatus(nothing)
 	return r.execed()
 }

@@ -42,10 +42,10 @@ type run struct {
 	p     *process.Process
 	child child.Child
 
-	undumpable bool        // the child is counted in dumpable
-	unwatch    func() bool // ends the watch of the context; nil without
-	gateErr    error       // why the child was not let go on
-	lost       error       // why there is no status
+	heard   heard
+	unwatch func() bool // ends the watch of the context; nil without
+	gateErr error       // why the child was not let go on
+	lost    error       // why there is no status
 
 	handle handle // guarded by p.Mu
 	// Nil unless KillTree, and once all has ended; guarded by p.Mu.
@@ -77,7 +77,10 @@ func prepare(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	if ctx.Err() != nil {
 		return nil, &command.StartError{Op: "start", Path: c.Command.Name, Err: process.ContextError(ctx)}
 	}
-	if m == plan.Watched && plan.NeedsPipe(c.Command, c.Options.Executor) || m == plan.Unwatched && c.Options.Executor != plan.Direct {
+	switch by := c.Options.Executor; {
+	case m == plan.Watched && by != plan.Direct:
+		m = plan.Piped
+	case m == plan.Unwatched && (by != plan.Direct && by != plan.Stub || c.Options.NoStub):
 		m = plan.Piped
 	}
 	r := &run{call: c}
@@ -88,24 +91,42 @@ func prepare(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 }
 
 // chooseExecutor chooses who is to run the command, unless that is given.
-func (c *Call) chooseExecutor(forced bool) (err error) {
+func (c *Call) chooseExecutor(explain bool) (err error) {
 	if c.Options.Executor == plan.Automatic {
-		c.Options.Executor, err = plan.ChooseExecutor(c.Command, forced)
+		err = c.Options.ChooseExecutor(c.Command, explain)
 	}
 	return err
 }
 
 // cloneChild makes the child. It watches ctx from then on.
 func cloneChild(ctx context.Context, c Call, m plan.Mode) (*run, error) {
-	if err := c.chooseExecutor(plan.HelperForced()); err != nil {
+	if err := c.chooseExecutor(false); err != nil {
 		return nil, err
 	}
 	r, err := cloneBy(ctx, c, m)
+	if _, ok := err.(*plan.NoStubError); ok && !c.Options.NoStub {
+		c.Options.NoStub = true
+		r, err = cloneBy(ctx, c, m)
+	}
 	if _, ok := err.(refused); ok {
 		c.Options.Executor = plan.ForkedHelper
 		r, err = cloneBy(ctx, c, m)
 	}
 	return r, err
+}
+
+// orByCopy calls start, and once more if no stub can be executed: the child
+// then has a copy of this process's memory.
+func orByCopy(c *Call, start func(c Call) error) error {
+	err := start(*c)
+	if refusal, ok := err.(*plan.NoStubError); ok {
+		if c.Options.NoStub {
+			return refusal.Err
+		}
+		c.Options.NoStub = true
+		err = start(*c)
+	}
+	return err
 }
 
 // cloneBy makes the child by an executor.
@@ -116,19 +137,33 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	}
 	r.newProcess()
 	if err := r.clone(); err != nil {
-		// The reason may be an old kernel, a policy, or a cgroup that must not
-		// have processes below it.
-		retry := r.Tree.UsesCgroup()
 		r.Release()
-		if retry {
-			c.Options.NoTreeCgroup = true
-			return cloneBy(ctx, c, m)
-		}
 		return nil, err
 	}
 	r.unwatch = r.p.Watch(ctx)
-	r.doParentWork()
+	if r.GateW < 0 {
+		return r, nil
+	}
+	r.meet()
+	switch f, failed := r.failure(); {
+	case failed && r.RefusesStub(f):
+		return nil, r.execed()
+	case failed && r.RefusesFork(f) && r.descendants.UsesCgroup():
+		// The reason may be an old kernel, a policy, or a cgroup that must not
+		// have processes below it.
+		_ = r.execed()
+		c.Options.NoTreeCgroup = true
+		return cloneBy(ctx, c, m)
+	}
 	return r, nil
+}
+
+// meet does what the child needs this process for, once it has left its memory.
+func (r *run) meet() {
+	r.waitLeft()
+	if _, failed := r.Program.Failed(); !failed && r.meetForked() {
+		r.doParentWork()
+	}
 }
 
 // newProcess makes the process that the run is the target of.
@@ -139,15 +174,6 @@ func (r *run) newProcess() {
 	}
 }
 
-// leftMemory is called when the child shares the parent's memory no longer, or
-// was not made.
-func (r *run) leftMemory() {
-	if r.undumpable {
-		r.undumpable = false
-		dumpable.leave()
-	}
-}
-
 // takeReport is called when the child has left the parent's memory. It
 // returns the error that the child has reported, if any, and gives the
 // program back.
@@ -155,14 +181,16 @@ func (r *run) takeReport() (err error) {
 	if r.Program == nil {
 		return nil
 	}
-	r.leftMemory()
 	if f, failed := r.failure(); failed {
 		err = r.startError(f)
+		if r.RefusesStub(f) {
+			err = &plan.NoStubError{Err: err}
+		}
 	}
 	if r.gateErr != nil { // which is why the child has failed
 		err = r.gateErr
 	}
-	r.Helper.CloseReport()
+	r.CloseReports()
 	r.FreeProgram()
 	return err
 }
@@ -170,8 +198,18 @@ func (r *run) takeReport() (err error) {
 // failure returns the failure that the child, or its helper, has reported,
 // if any.
 func (r *run) failure() (f program.Failure, failed bool) {
-	f, failed = r.Program.Failed()
-	if !failed && r.Helper != nil {
+	if f, failed = r.Program.Failed(); failed {
+		return f, failed
+	}
+	if f, failed = r.StubFailure(); failed {
+		return f, failed
+	}
+	if r.heard.failed {
+		f = r.Program.Decode(r.heard.report)
+		f.Op += r.StubStart()
+		return f, true
+	}
+	if r.Helper != nil {
 		f, failed = r.Helper.Report.Failure()
 	}
 	return f, failed
@@ -199,9 +237,11 @@ var errUnexpected = errors.New("unexpected result")
 
 // Run runs a command to its end.
 func Run(ctx context.Context, c Call) (o process.Outcome) {
-	err := again(func() (err error) {
-		o, err = runOnce(ctx, c)
-		return err
+	err := again(func() error {
+		return orByCopy(&c, func(c Call) (err error) {
+			o, err = runOnce(ctx, c)
+			return err
+		})
 	})
 	if err != nil {
 		return process.Outcome{Status: process.Unknown, Never: err}
@@ -241,7 +281,7 @@ func needsExec(call *Call) bool {
 	}
 	c := call.Command
 	closeParent := slices.ContainsFunc(c.Passed, func(p command.PassedFD) bool { return p.Close })
-	return closeParent || call.Watcher != nil || c.PidFile != "" || plan.NeedsPipe(c, plan.Direct) || len(c.Passed) > maxPolled-1-len(call.Streams)
+	return closeParent || call.Watcher != nil || plan.NeedsParent(c) || len(c.Passed) > maxPolled-1-len(call.Streams)
 }
 
 // Start starts a command.
@@ -251,12 +291,14 @@ func Start(ctx context.Context, c Call) (*process.Process, error) {
 	}
 	defer c.Command.CloseParents()
 	var r *run
-	err := again(func() (err error) {
-		r, err = cloneChild(ctx, c, plan.Watched)
-		if err != nil {
-			return err
-		}
-		return r.startWaiting(ctx)
+	err := again(func() error {
+		return orByCopy(&c, func(c Call) (err error) {
+			r, err = cloneChild(ctx, c, plan.Watched)
+			if err != nil {
+				return err
+			}
+			return r.startWaiting(ctx)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -266,11 +308,14 @@ func Start(ctx context.Context, c Call) (*process.Process, error) {
 
 // Explain returns the text of the program.
 func Explain(c Call) (string, error) {
-	if err := c.chooseExecutor(false); err != nil {
-		// What SPAWN_EXECUTOR forces is the same but for the helper.
+	if err := c.chooseExecutor(true); err != nil {
 		return "", err
 	}
 	r, err := prepare(context.Background(), c, plan.Watched)
+	if _, ok := err.(*plan.NoStubError); ok {
+		c.Options.NoStub = true
+		r, err = prepare(context.Background(), c, plan.Watched)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -75,8 +75,8 @@ func (r *run) waitExit() error {
 		r.parkUntilExit()
 	}
 	if r.Mode == plan.Unwatched {
-		if err := r.takeReport(); err != nil {
-			r.giveUp()
+		r.drainStatus()
+		if err := r.execed(); err != nil {
 			return err
 		}
 	}
@@ -155,10 +155,12 @@ func (r *run) hasExeced() bool {
 	if !r.child.LeftMemory() {
 		return false
 	}
-	if _, failed := r.Program.Failed(); failed {
-		return false // it is ending
-	}
 	r.CloseChildEnds()
+	r.drainStatus()
+	if _, failed := r.failure(); failed || r.StatusR >= 0 && !r.heard.silent {
+		return false // it is ending, or not there yet
+	}
+	r.closeStatus()
 	r.FreeProgram()
 	return true
 }

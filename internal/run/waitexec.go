@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"github.com/virspawn/spawn/internal/command"
-	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/process"
-	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/transfer"
 	"golang.org/x/sys/unix"
 )
@@ -25,12 +23,11 @@ var startWaits = make(chan struct{}, maxStarting)
 // end and returns the reason.
 func (r *run) waitExec() error {
 	r.waitLeft()
-	r.CloseChildEnds()
 	switch {
 	case r.Helper != nil: // it may take its time
-		r.parkStatus()
+		r.parkStatus(nothing)
 	case r.Mode == plan.Piped:
-		r.waitStatus()
+		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, true, nothing) })
 	}
 	if err := r.execed(); err != nil {
 		return err
@@ -42,8 +39,11 @@ func (r *run) waitExec() error {
 // execed is called when the child has exec'ed or could not. If it could not,
 // execed waits for its end and returns the reason.
 func (r *run) execed() error {
+	r.closeStatus()
+	if r.StatusF.File != nil {
+		r.StatusF.Close()
+	}
 	r.p.Mu.Lock()
-	r.p.Starting = nil
 	killed, ending := r.p.Killed, r.p.Ending
 	r.p.Mu.Unlock()
 	var silent *silence
@@ -77,17 +77,13 @@ func (r *run) execed() error {
 	return nil
 }
 
-// waitLeft waits until the child has left the parent's memory, if it was
-// ever there.
+// waitLeft waits until the child has left the parent's memory, if it was ever
+// there. It has descriptors of its own then.
 func (r *run) waitLeft() {
-	wait := r.child.Wait
-	if r.CloneOptions.OwnMemory || r.Command.Daemon {
-		// The child has a table of its own, and nothing but the pipe tells
-		// of it.
-		r.CloseChildEnds()
-		wait = func(timeout time.Duration) bool { return waitReadable(r.StatusR, timeout) }
+	if !r.CloneOptions.OwnMemory {
+		waitForStart(r.child.Wait)
 	}
-	waitForStart(wait)
+	r.CloseChildEnds()
 }
 
 // waitForStart calls wait, which blocks the thread for no longer than its
@@ -105,41 +101,6 @@ func briefly(wait func(timeout time.Duration) bool) bool {
 	startWaits <- struct{}{}
 	defer func() { <-startWaits }()
 	return wait(maxBlockedTime)
-}
-
-// waitStatus waits for the end of the status pipe, which the child has closed
-// or is about to.
-func (r *run) waitStatus() {
-	var report program.Report // which is in the shared memory too
-	for {
-		n, err := unix.Read(r.StatusR, report[:])
-		if n == 0 || err != nil && err != unix.EINTR {
-			break
-		}
-	}
-	descriptor.Close(r.StatusR)
-	r.StatusR = -1
-}
-
-// parkStatus is waitStatus without a thread.
-func (r *run) parkStatus() {
-	r.openStatus()
-	var report program.Report
-	for {
-		if _, err := r.StatusF.Read(report[:]); err != nil {
-			break
-		}
-	}
-	r.StatusF.Close()
-}
-
-// openStatus gives the status pipe to Go's poller.
-func (r *run) openStatus() {
-	if r.StatusF.File == nil {
-		descriptor.SetNonblock(r.StatusR)
-		r.StatusF = transfer.NewPipe(r.StatusR, "pipe")
-		r.StatusR = -1
-	}
 }
 
 // giveUp waits for a child that did not exec, and gives everything back.

@@ -12,21 +12,24 @@ import (
 	"github.com/virspawn/spawn/internal/tree"
 )
 
-// Call returns a running call of the command, by the direct executor unless it
-// has another.
+// Call returns a running call of the command, by a cloned child unless it has
+// another executor.
 func Call(c *spawn.Command) run.Call {
 	call := run.Call{Command: Wanted(c), Streams: Wanted(c).Streams, Options: *field[plan.Options](c, "options"), Method: "Run"}
 	if call.Options.Executor == plan.Automatic {
-		call.Options.Executor = plan.Direct
+		call.Options.Executor = plan.Stub
+		if plan.SharesMemory(call.Command) {
+			call.Options.Executor = plan.Direct
+		}
 	}
 	return call
 }
 
-// Planned plans a run of the command, by the direct executor unless it has
-// another. The caller ends it with Release.
+// Planned plans a run of the command, by a cloned child unless it has another
+// executor. The caller ends it with Release.
 func Planned(c *spawn.Command, m plan.Mode) (*plan.Plan, error) {
 	call := Call(c)
-	if m == plan.Watched && plan.NeedsPipe(call.Command, call.Options.Executor) {
+	if m == plan.Watched && call.Options.Executor != plan.Direct {
 		m = plan.Piped
 	}
 	pl := new(plan.Plan)

@@ -31,6 +31,13 @@ func By(c *spawn.Command, e plan.Executor) *spawn.Command {
 	return &d
 }
 
+// WithoutStub returns a copy of the command for which no stub can be executed.
+func WithoutStub(c *spawn.Command) *spawn.Command {
+	d := *c
+	field[plan.Options](&d, "options").NoStub = true
+	return &d
+}
+
 // FirstFail returns the first bad call of a command.
 func FirstFail(c *spawn.Command) error { return *field[error](c, "firstFail") }
 
@@ -40,6 +47,8 @@ func Running(p *spawn.Process) *process.Process { return *field[*process.Process
 // Public gives an error of the rooms below the type that users know.
 func Public(err error) error {
 	switch e := err.(type) {
+	case *plan.NoStubError:
+		return Public(e.Err)
 	case *command.StartError:
 		return (*spawn.StartError)(e)
 	case *command.CallError:

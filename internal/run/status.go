@@ -1,0 +1,145 @@
+//go:build linux
+
+package run
+
+import (
+	"time"
+
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/transfer"
+	"golang.org/x/sys/unix"
+)
+
+// heard is what a child has said by its status pipe: see plan.SaysReady.
+type heard struct {
+	rest    []byte // begins with the first byte of a report that is not whole
+	readies int    // how often it has said that it is there
+	report  program.Report
+	failed  bool // the report is there
+	silent  bool // nobody has the other end any more
+}
+
+// hear takes what was read.
+func (h *heard) hear(b []byte) {
+	h.rest = append(h.rest, b...)
+	for len(h.rest) > 0 {
+		n := 1
+		if h.rest[0] == plan.SaysReady {
+			h.readies++
+		} else {
+			if n = len(h.report); len(h.rest) < n {
+				return
+			}
+			if !h.failed { // a later one is because of the first
+				copy(h.report[:], h.rest)
+			}
+			h.failed = true
+		}
+		h.rest = h.rest[n:]
+	}
+}
+
+// readStatus reads once from the status pipe.
+func (r *run) readStatus() {
+	var b [64]byte
+	n, err := unix.Read(r.StatusR, b[:])
+	switch {
+	case err == unix.EINTR || err == unix.EAGAIN:
+	case n <= 0:
+		r.heard.silent = true
+	default:
+		r.heard.hear(b[:n])
+	}
+}
+
+// listenFor reads from the status pipe until done, or until nothing more can
+// come, but no longer than the timeout, and reports whether that is so. With
+// end, nothing more comes when the child has ended, whoever else may have the
+// other end of the pipe.
+func (r *run) listenFor(timeout time.Duration, end bool, done func() bool) bool {
+	fds := [2]unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(r.handle.fd), Events: unix.POLLIN}}
+	n := 1
+	if end {
+		n = 2
+	}
+	for deadline := time.Now().Add(timeout); ; {
+		if r.heard.silent || done() {
+			return true
+		}
+		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
+		ready, err := unix.Ppoll(fds[:n], &left, nil)
+		switch {
+		case err == unix.EINTR:
+		case ready <= 0:
+			return false
+		case fds[0].Revents != 0:
+			r.readStatus()
+		default:
+			return true
+		}
+	}
+}
+
+// nothing is for listenFor: it is done when nothing more can come.
+func nothing() bool { return false }
+
+// drainStatus reads what a child that has ended has left in the status pipe.
+func (r *run) drainStatus() {
+	if r.StatusR >= 0 {
+		r.listenFor(0, false, nothing)
+	}
+}
+
+// closeStatus closes the status pipe.
+func (r *run) closeStatus() {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	r.p.Starting = nil // which looks at it
+	if r.StatusR >= 0 {
+		descriptor.Close(r.StatusR)
+		r.StatusR = -1
+	}
+}
+
+// openStatus gives the status pipe to Go's poller.
+func (r *run) openStatus() {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	if r.StatusF.File == nil {
+		descriptor.SetNonblock(r.StatusR)
+		r.StatusF = transfer.NewPipe(r.StatusR, "pipe")
+		r.StatusR = -1
+	}
+}
+
+// parkStatus reads from the status pipe, without a thread, until done or until
+// nothing more can come.
+func (r *run) parkStatus(done func() bool) {
+	r.openStatus()
+	var b [64]byte
+	for !r.heard.silent && !done() {
+		n, err := r.StatusF.Read(b[:])
+		r.heard.hear(b[:n])
+		r.heard.silent = err != nil
+	}
+}
+
+// apart is a run whose child has a memory of its own.
+type apart run
+
+// LeftMemory reports whether the program runs, or the child has ended: then
+// nobody has the status pipe's other end.
+//
+// Preconditions: p.Mu is held.
+func (a *apart) LeftMemory() bool {
+	r := (*run)(a)
+	if r.StatusR < 0 || !r.child.LeftMemory() {
+		return false
+	}
+	r.CloseStatusEnd()
+	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}}
+	_, err := unix.Poll(fds, 0)
+	return err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLIN) == unix.POLLHUP
+}

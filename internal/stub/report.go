@@ -1,0 +1,78 @@
+//go:build linux
+
+package stub
+
+import (
+	"encoding/binary"
+	"os"
+	"syscall"
+
+	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/program"
+	"golang.org/x/sys/unix"
+)
+
+// Report is a page of memory that a stub shares with the process that has
+// started it, until it execs or ends: where it reports a failure, besides the
+// status pipe, and where the kernel writes the pid of what it forks.
+type Report struct{ page []byte }
+
+// ReportSize is the size of a report's memory in bytes; the kernel rounds it up
+// to a page.
+const ReportSize = 4096
+
+// Where the stub has it.
+const (
+	ReportAt = 0x08000000
+	PIDAt    = ReportAt + 3*8
+)
+
+// none stands in the place of a failed op.
+const none = ^uint64(0)
+
+// NewReport returns a report and its descriptor. The caller closes both.
+func NewReport() (*Report, int, error) {
+	fd, err := descriptor.Memfd("spawn-report", false)
+	if err != nil {
+		return nil, -1, err
+	}
+	if err := unix.Ftruncate(fd, ReportSize); err != nil {
+		descriptor.Close(fd)
+		return nil, -1, os.NewSyscallError("ftruncate", err)
+	}
+	page, err := unix.Mmap(fd, 0, ReportSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		descriptor.Close(fd)
+		return nil, -1, os.NewSyscallError("mmap", err)
+	}
+	r := &Report{page}
+	r.set(1, none)
+	return r, fd, nil
+}
+
+// SetStatus sets the descriptor of the status pipe, as the stub knows it.
+func (r *Report) SetStatus(fd int) { r.set(0, uint64(fd)) }
+
+// Failure returns the failure that the stub has reported, if any, counted from
+// its own first call.
+//
+// Preconditions: the stub has exec'ed or ended.
+func (r *Report) Failure() (f program.Failure, failed bool) {
+	if r.get(1) == none {
+		return f, false
+	}
+	return program.Failure{Op: int(r.get(1) / program.OpSize), Errno: syscall.Errno(r.get(2))}, true
+}
+
+// Forked returns the pid of the process that the stub has forked, 0 if there
+// is none.
+//
+// Preconditions: the stub that has forked it has ended.
+func (r *Report) Forked() int { return int(uint32(r.get(3))) }
+
+// Close gives the memory back.
+func (r *Report) Close() { _ = unix.Munmap(r.page) } // ours, and whole
+
+func (r *Report) set(word int, v uint64) { binary.NativeEndian.PutUint64(r.page[8*word:], v) }
+
+func (r *Report) get(word int) uint64 { return binary.NativeEndian.Uint64(r.page[8*word:]) }
