@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -275,7 +276,7 @@ func Dup(f *os.File) (fd int, err error) {
 func Open(path string, flags int) (int, error) {
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, os.NewSyscallError("open", err)
+		return -1, os.NewSyscallError("open("+strconv.Quote(path)+")", err)
 	}
 	return AboveStreams(fd)
 }

@@ -1,6 +1,7 @@
 package descriptor_test
 
 import (
+	"os"
 	"sync"
 	"testing"
 
@@ -159,4 +160,12 @@ func TestALibraryWithoutItsBlockWorksWithout(t *testing.T) {
 	l.Release(fd)
 	require.False(t, descriptor.IsOpen(fd))
 	require.Empty(t, l.Free())
+}
+
+func TestOpenNamesTheFile(t *testing.T) {
+	testkit.CheckLeaks(t)
+	fd, err := descriptor.Open("/nonexistent/a\n", unix.O_RDONLY)
+	require.Equal(t, -1, fd)
+	require.EqualError(t, err, `open("/nonexistent/a\n"): no such file or directory`)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
