@@ -84,7 +84,7 @@ func keptAfterAll(args []string) int {
 	return 0
 }
 
-func TestWhatIsKeptHasNoPath(t *testing.T) {
+func TestWhatIsKeptHasNoPathWithALabelToo(t *testing.T) {
 	out, err := testkit.HelperCommand(t, "kept-after-all", t.TempDir()).CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
 }
