@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -140,7 +141,7 @@ func keptPins(args []string) int {
 		return testkit.Fail(err)
 	}
 	for _, err := range []error{
-		unix.Chroot(args[0]), unix.Chdir("/"), spawn.Run(context.Background(), "/tiny"),
+		unix.Chroot(args[0]), unix.Chdir("/"), testkit.By(spawn.New("/tiny"), plan.Direct).Run(context.Background()),
 		unix.Fchdir(root), unix.Chroot("."), unix.Close(root),
 		unix.Unmount(args[0], 0),
 	} {
@@ -153,6 +154,7 @@ func keptPins(args []string) int {
 
 func TestWhatIsKeptPinsNoFileSystem(t *testing.T) {
 	testkit.NeedsRoot(t, "to mount")
+	testkit.NeedsClone(t) // there is no /proc, and no C library of a helper's
 	dir := t.TempDir()
 	testkit.Needs(t, "to mount a file system", unix.Mount("tmpfs", dir, "tmpfs", 0, ""), unix.EPERM)
 	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
