@@ -177,11 +177,23 @@ func (c *Command) SetPreExecHook(h Hook, arg string) *Command {
 // SetPidFile makes a file that holds the child's pid, and that the child keeps
 // locked as long as it lives.
 //
-// The file holds the pid as the parent sees it, and a line feed, with mode
-// 0644. The lock is that of fcntl(2), F_SETLK. The default is no file.
-// The file has its name before the program runs, and before the stop of
-// [Command.RequireHandshake] is reached. Under its name it always has its
+// The file holds the pid as the parent sees it, and a line feed. The default is
+// no file. The file has its name before the program runs, and before the stop
+// of [Command.RequireHandshake] is reached. Under its name it always has its
 // whole content.
+//
+// The lock is that of fcntl(2), F_SETLK with F_RDLCK. It excludes every lock
+// for writing, so who asks for one (F_SETLK or F_GETLK with F_WRLCK) sees that
+// the file is taken, and by whom. The program cannot have such a lock itself,
+// for its descriptor cannot write the file.
+//
+// The mode is 0600: whoever may read a file can lock it too, and so keep the
+// next program from starting. If others are to read it, change the mode when
+// [Command.Start] has returned. Then, as with a file that another program has
+// made, the lock of somebody who may only read it counts only while there is
+// a process with the pid in it, or if the lock is that of a process in another
+// pid namespace. In a directory that others may write, they can take the name
+// of the file, or that of the lock file that is then made beside it.
 //
 // A relative path is taken from the parent's working directory. The file is
 // made as the parent's user, whatever credentials the child gets. A symbolic
@@ -197,7 +209,7 @@ func (c *Command) SetPreExecHook(h Hook, arg string) *Command {
 // the lowest from 3 on that is not passed otherwise. The program gives up its
 // lock if it closes all descriptors that it does not know, or if it opens the
 // file by its name and closes it again. A process that the program forks does
-// not have the lock.
+// not have the lock, but can take one by the descriptor.
 //
 // Before Linux 5.11, where the change is not backported, execve in a process
 // with threads gives up the lock. A child by way of a helper, such as one with

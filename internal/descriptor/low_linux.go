@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,23 @@ import (
 // that it needs (close_range with CLOSE_RANGE_UNSHARE). So the child's end of
 // a new pipe must have a low number, also where this process has thousands of
 // descriptors open. A small block of low numbers is therefore reserved at the
-// first start. Descriptors of / that can do nothing (O_PATH) hold it, and its
-// numbers are lent to the ends of pipes that go to a child.
+// first start, and lent to the ends of pipes that go to a child.
+//
+// What holds the numbers stays for good, so it must be nowhere and able to do
+// nothing: this process may change its root, unmount what it came from, or give
+// up its privileges. It is the reading end of a pipe that nobody writes to.
+// Every process that starts children may make one, and it cannot be filled,
+// which a memfd, an eventfd or a socket could. A descriptor of a directory, of
+// O_PATH too, would lead out of a later chroot(2), and keep its file system
+// from being unmounted.
+//
+// A pipe also has an inode of its own, as an eventfd or a pidfd has not. By it
+// a number that is still held is known from one that other code has taken over,
+// by closing all that it does not know, or by dup2(2). Such a number is that
+// code's and never touched again. What happens between that look and the dup3
+// cannot be seen: there is no call that does both. Code that closes what it
+// does not know while another of its threads starts a program has that race
+// with every library.
 
 const (
 	lowCount = 16 // numbers reserved
@@ -30,9 +46,27 @@ type Numbers struct {
 	once sync.Once
 	mu   sync.Mutex // guards what follows
 	// A number that is never lent: the source to refill the others from.
-	base int
-	free []int          // held, and not lent
-	ours [lowLimit]bool // held or lent
+	base   int
+	holder object           // what holds the numbers
+	free   []int            // held, and not lent
+	lent   [lowLimit]object // what they were lent to; zero for all others
+}
+
+// object tells what a descriptor has open from anything else, as far as the
+// kernel does: anonymous inodes, such as those of eventfds, are all the same.
+type object struct {
+	major, minor uint32
+	ino          uint64
+}
+
+// objectOf returns what fd has open. It does not wait for a file system that
+// does not answer.
+func objectOf(fd int) (o object, ok bool) {
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st) != nil {
+		return o, false
+	}
+	return object{st.Dev_major, st.Dev_minor, st.Ino}, true
 }
 
 // Reserve takes the block, once. Where there is none to be had, the library
@@ -41,37 +75,69 @@ func (l *Numbers) Reserve() {
 	l.once.Do(func() {
 		l.mu.Lock() // another start may be before its own call of this
 		defer l.mu.Unlock()
-		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err == nil {
-			fd, err = AboveStreams(fd)
-		}
+		fd, err := newHolder()
 		if err != nil {
 			return
 		}
 		l.base = fd
-		for len(l.free) < lowCount && fd < lowLimit {
-			fd, err = unix.FcntlInt(uintptr(l.base), unix.F_DUPFD_CLOEXEC, 3)
+		holder, ok := objectOf(fd)
+		for ok && len(l.free) < lowCount && fd < lowLimit {
+			fd, err = unix.FcntlInt(uintptr(l.base), unix.F_DUPFD_CLOEXEC, lastStream+1)
 			if err != nil {
 				break
 			}
 			if fd < lowLimit {
-				l.ours[fd] = true
 				l.free = append(l.free, fd)
 			} else {
 				Close(fd)
 			}
 		}
 		if len(l.free) < lowCount {
-			// A table that is nearly full, or a low limit: leave the numbers to
-			// the program.
+			// A table that is nearly full, a low limit, or a policy without
+			// statx: leave the numbers to the program.
 			for _, fd := range l.free {
-				l.ours[fd] = false
 				Close(fd)
 			}
 			l.free = nil
 			Close(l.base)
+			return
 		}
+		l.holder = holder
 	})
+}
+
+// newHolder opens what is to hold the numbers.
+func newHolder() (int, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	fd, err := AboveStreams(p[0])
+	Close(p[1])
+	return fd, err
+}
+
+// holds reports whether the number n is still held.
+//
+// Preconditions: l.mu is held.
+func (l *Numbers) holds(n int) bool {
+	o, ok := objectOf(n)
+	return ok && o == l.holder
+}
+
+// takeFree takes a free number out of the block; -1 when there is none. It
+// forgets those that other code has taken over.
+//
+// Preconditions: l.mu is held.
+func (l *Numbers) takeFree() int {
+	for last := len(l.free) - 1; last >= 0; last-- {
+		n := l.free[last]
+		l.free = l.free[:last]
+		if l.holds(n) {
+			return n
+		}
+	}
+	return -1
 }
 
 // Move returns a low number for the descriptor fd, which is then closed, or
@@ -83,15 +149,19 @@ func (l *Numbers) Move(fd int) int {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	last := len(l.free) - 1
-	if last < 0 {
+	borrower, ok := objectOf(fd)
+	if !ok {
 		return fd
 	}
-	n := l.free[last]
+	n := l.takeFree()
+	if n < 0 {
+		return fd
+	}
 	if unix.Dup3(fd, n, unix.O_CLOEXEC) != nil {
+		l.free = append(l.free, n)
 		return fd
 	}
-	l.free = l.free[:last]
+	l.lent[n] = borrower
 	Close(fd)
 	return n
 }
@@ -105,11 +175,22 @@ func (l *Numbers) Release(fd int) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ours[fd] && unix.Dup3(l.base, fd, unix.O_CLOEXEC) == nil {
+	borrower := l.lent[fd]
+	if borrower == (object{}) {
+		Close(fd)
+		return
+	}
+	l.lent[fd] = object{}
+	if o, ok := objectOf(fd); !ok || o != borrower {
+		return // other code has taken it over while it was lent
+	}
+	if !l.holds(l.base) {
+		l.base = l.takeFree()
+	}
+	if l.base >= 0 && unix.Dup3(l.base, fd, unix.O_CLOEXEC) == nil {
 		l.free = append(l.free, fd)
 		return
 	}
-	l.ours[fd] = false
 	Close(fd)
 }
 
@@ -195,7 +276,7 @@ func Dup(f *os.File) (fd int, err error) {
 func Open(path string, flags int) (int, error) {
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, os.NewSyscallError("open", err)
+		return -1, os.NewSyscallError("open("+strconv.Quote(path)+")", err)
 	}
 	return AboveStreams(fd)
 }

@@ -1,6 +1,7 @@
 package descriptor_test
 
 import (
+	"os"
 	"sync"
 	"testing"
 
@@ -18,9 +19,7 @@ func TestNumbersAreReservedWhileOtherStartsBorrow(t *testing.T) {
 		var l descriptor.Numbers
 		var fds [8]int
 		for i := range fds {
-			fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, descriptor.LowLimit)
-			require.NoError(t, err)
-			fds[i] = fd
+			fds[i] = high(t, 0)
 		}
 		var starts sync.WaitGroup
 		for i := range fds {
@@ -35,4 +34,138 @@ func TestNumbersAreReservedWhileOtherStartsBorrow(t *testing.T) {
 		starts.Wait()
 		l.CloseAll()
 	}
+}
+
+// high returns a descriptor for what fd has open, with a number that is
+// not low.
+func high(t testing.TB, fd int) int {
+	t.Helper()
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, descriptor.LowLimit)
+	require.NoError(t, err)
+	return n
+}
+
+// reserved returns a block of its own.
+func reserved(t *testing.T) *descriptor.Numbers {
+	t.Helper()
+	testkit.CheckLeaks(t)
+	l := new(descriptor.Numbers)
+	l.Reserve()
+	require.Len(t, l.Free(), 16)
+	t.Cleanup(l.CloseAll)
+	return l
+}
+
+// inode returns what a number has open.
+func inode(t testing.TB, fd int) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	require.NoError(t, unix.Fstat(fd, &st))
+	return st.Ino
+}
+
+// takeOver puts a file of its own under a number until the test ends, and
+// returns which.
+func takeOver(t *testing.T, n int) uint64 {
+	t.Helper()
+	f := testkit.Memfd(t, "other code's", descriptor.LowLimit)
+	require.NoError(t, unix.Dup3(descriptor.Of(f), n, unix.O_CLOEXEC))
+	t.Cleanup(func() { descriptor.Close(n) })
+	return inode(t, n)
+}
+
+// lend lends a number of the block.
+func lend(t *testing.T, l *descriptor.Numbers) int {
+	t.Helper()
+	n := l.Move(high(t, 0))
+	require.Less(t, n, descriptor.LowLimit)
+	return n
+}
+
+func TestWhatHoldsTheNumbersIsNowhereAndCanDoNothing(t *testing.T) {
+	l := reserved(t)
+	for _, n := range append(l.Free(), l.Base()) {
+		require.ErrorIs(t, unix.Fchdir(n), unix.ENOTDIR)
+		_, err := unix.Openat(n, "proc", unix.O_PATH|unix.O_CLOEXEC, 0)
+		require.ErrorIs(t, err, unix.ENOTDIR)
+		var b [1]byte
+		_, err = unix.Write(n, b[:])
+		require.ErrorIs(t, err, unix.EBADF)
+		got, err := unix.Read(n, b[:])
+		require.NoError(t, err)
+		require.Zero(t, got)
+		flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0)
+		require.NoError(t, err)
+		require.Equal(t, unix.FD_CLOEXEC, flags)
+	}
+}
+
+func TestANumberThatOtherCodeHasTakenOverIsNotLent(t *testing.T) {
+	l := reserved(t)
+	free := l.Free()
+	first := takeOver(t, free[0])
+	descriptor.Close(free[1])
+	n := lend(t, l)
+	require.Equal(t, free[2], n)
+	require.Equal(t, first, inode(t, free[0]))
+	require.False(t, descriptor.IsOpen(free[1]))
+	l.Release(n)
+	require.Equal(t, free[2:], l.Free())
+}
+
+func TestANumberThatOtherCodeHasTakenOverWhileItWasLentStaysItsOwn(t *testing.T) {
+	l := reserved(t)
+	taken, closed := lend(t, l), lend(t, l)
+	theirs := takeOver(t, taken)
+	descriptor.Close(closed)
+	free := l.Free()
+	l.Release(taken)
+	l.Release(closed)
+	require.Equal(t, theirs, inode(t, taken))
+	require.False(t, descriptor.IsOpen(closed))
+	require.Equal(t, free, l.Free())
+}
+
+// The number that the others are refilled from may be gone too. Another one
+// stands in for it.
+func TestTheBlockOutlivesItsBase(t *testing.T) {
+	for name, gone := range map[string]func(*testing.T, int){
+		"taken over": func(t *testing.T, base int) { takeOver(t, base) },
+		"closed":     func(_ *testing.T, base int) { descriptor.Close(base) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := reserved(t)
+			base, held := l.Base(), inode(t, l.Base())
+			n := lend(t, l)
+			gone(t, base)
+			l.Release(n)
+			require.Equal(t, held, inode(t, n), "held by what has always held it, and not by other code's file")
+			require.Len(t, l.Free(), 15)
+			require.NotContains(t, l.Free(), base)
+			require.NotContains(t, l.Free(), l.Base())
+		})
+	}
+}
+
+func TestALibraryWithoutItsBlockWorksWithout(t *testing.T) {
+	l := reserved(t)
+	n := lend(t, l)
+	for _, fd := range append(l.Free(), l.Base()) {
+		descriptor.Close(fd)
+	}
+	l.Release(n)
+	require.False(t, descriptor.IsOpen(n))
+	fd := high(t, 0)
+	require.Equal(t, fd, l.Move(fd))
+	l.Release(fd)
+	require.False(t, descriptor.IsOpen(fd))
+	require.Empty(t, l.Free())
+}
+
+func TestOpenNamesTheFile(t *testing.T) {
+	testkit.CheckLeaks(t)
+	fd, err := descriptor.Open("/nonexistent/a\n", unix.O_RDONLY)
+	require.Equal(t, -1, fd)
+	require.EqualError(t, err, `open("/nonexistent/a\n"): no such file or directory`)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -8,7 +8,6 @@ var (
 	Bitmap         = bitmap
 	CheckNumbers   = checkNumbers
 	CoreScheduling = coreScheduling
-	LockStale      = lockStale
 	OwnCaps        = ownCaps
 	ReadList       = readList
 	RunningModules = runningModules
@@ -34,7 +33,14 @@ func WithoutLabelCheck(module int) (restore func()) {
 }
 
 // PIDFileAt returns a pid file that a child has got as far as to name.
-func PIDFileAt(path string, fd int) *PidFile { return &PidFile{path: path, fd: fd} }
+func PIDFileAt(path string, fd int) *PidFile { return &PidFile{path: path, parent: fd} }
+
+// LockStale takes the right to replace a file, until release is called, and
+// reports whether it needed the second file for that.
+func LockStale(path string) (release func(), guarded bool, err error) {
+	c, err := lockStale(path)
+	return c.release, c.guard >= 0, err
+}
 
 // RemoveIfOurs removes the file.
 func (f *PidFile) RemoveIfOurs() { f.remove() }

@@ -30,7 +30,7 @@ var labelModules = [...]labelModule{
 	{
 		name: "SELinux", method: "SetSELinuxLabel",
 		label:   func(l *command.Labels) string { return l.SELinux },
-		enabled: selinux.GetEnabled,
+		enabled: selinuxEnabled,
 		check:   checkSELinuxLabel,
 		file:    "thread-self/attr/exec",
 	},
@@ -92,6 +92,18 @@ func runningModules() string {
 		return "none of SELinux, AppArmor and Smack"
 	}
 	return strings.Join(names, " and ")
+}
+
+// selinuxEnabled reports whether there is an SELinux with a policy, before
+// which the kernel gives every process the same label. selinux.GetEnabled would
+// keep a descriptor of /proc for good.
+func selinuxEnabled() bool {
+	var fs unix.Statfs_t
+	if unix.Statfs("/sys/fs/selinux", &fs) != nil || uint32(fs.Type) != unix.SELINUX_MAGIC || fs.Flags&unix.ST_RDONLY != 0 {
+		return false
+	}
+	label, err := os.ReadFile("/proc/thread-self/attr/current")
+	return err == nil && string(bytes.TrimRight(label, "\x00\n")) != "kernel"
 }
 
 // checkSELinuxLabel asks the policy. Where the parent may not ask, the child

@@ -23,16 +23,57 @@ import (
 // libvirt's, which belongs to a process and not to those that inherit its
 // descriptors, and which tells whose it is.
 //
+// The child has a descriptor that cannot write, or the program, whatever it is
+// confined to, could put another pid there, which others signal. Such
+// a descriptor takes no lock for writing. One for reading excludes those too,
+// and so all who ask whether the file is taken. But whoever may read a file can
+// take one. So nobody else may read this file: its mode is 0600, and a lock is
+// the program's, that of another start, or of somebody who may write the file.
+//
 // Two that want to replace the same stale file exclude each other by a lock on
-// that one.
+// that one. See claim for a file that others may read.
 type PidFile struct {
 	path   string
 	temp   string
-	fd     int // of temp
+	parent int // of temp, to write it; -1 without
+	fd     int // of temp, for the child; -1 without
 	number int // in the child
-	stale  int // the file to be replaced, locked; -1 without
+	stale  claim
 
 	pretended bool // there is no file
+}
+
+// claim is the right to replace a stale file. One start at a time has it.
+//
+// Of a file that others may read, because another program has made it or
+// somebody has changed its mode, a lock for reading may be anybody's. It counts
+// only while there is a process with the pid in the file, which only those who
+// may write it can choose. Where such a lock does not count, the start takes
+// another one for reading, which those of others do not exclude, and by which
+// it is seen that there is somebody. Among those who do so the lock of a second
+// file decides, which nobody else may open.
+type claim struct {
+	fd    int // the file, locked; -1 without
+	guard int // the second file, locked; -1 without
+	// Its path. Once this process has become the program nobody is there to
+	// remove it; it then stays for the next one.
+	guardPath string
+}
+
+// noClaim is where there is no file.
+var noClaim = claim{fd: -1, guard: -1}
+
+// release gives the right up.
+func (c claim) release() {
+	if c.guard >= 0 {
+		if isFile(c.guardPath, c.guard) {
+			_ = unix.Unlink(c.guardPath)
+		}
+		descriptor.Close(c.guard)
+	}
+	if c.fd >= 0 {
+		descriptor.Close(c.fd)
+	}
 }
 
 // checkPidFile makes the file under its temporary name, unless another process
@@ -45,7 +86,7 @@ func (pl *Plan) checkPidFile() error {
 	if err != nil {
 		return pl.PidFileError(err)
 	}
-	f := &PidFile{path: path, fd: -1, stale: -1}
+	f := &PidFile{path: path, parent: -1, fd: -1, stale: noClaim}
 	if pl.Options.Look {
 		pl.PidFile = f
 		err = f.pretend()
@@ -72,32 +113,41 @@ func (pl *Plan) PidFileError(err error) error {
 	return &command.StartError{Op: "pid file " + strconv.Quote(pl.Command.PidFile), Path: pl.Path, Err: err}
 }
 
-// lockStale opens and locks the file that is to be replaced; -1 when there
-// is none.
-func lockStale(path string) (int, error) {
+// lockStale opens and locks the file that is to be replaced, if there is one.
+func lockStale(path string) (claim, error) {
 	if holdsLock(path) {
-		return -1, heldBy(os.Getpid())
+		return noClaim, heldBy(os.Getpid())
 	}
 	for {
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT {
-			return -1, nil
-		}
-		if err == nil {
-			fd, err = descriptor.AboveStreams(fd)
+		fd, err := openOwn(path, 0)
+		if errors.Is(err, unix.ENOENT) {
+			return noClaim, nil
 		}
 		if err != nil {
-			return -1, &os.PathError{Op: "open", Path: path, Err: err}
+			return noClaim, err
 		}
-		same, err := lockIfSame(fd, path)
+		c, same, err := lockIfSame(fd, path)
 		if same {
-			return fd, nil
+			return c, nil
 		}
-		descriptor.Close(fd)
+		c.release()
 		if err != nil {
-			return -1, err
+			return noClaim, err
 		}
 	}
+}
+
+// openOwn opens a file for reading and writing, without following a link and
+// without waiting for anybody.
+func openOwn(path string, flags int) (int, error) {
+	fd, err := unix.Open(path, flags|unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		fd, err = descriptor.AboveStreams(fd)
+	}
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
 }
 
 // holdsLock reports whether the parent itself has locked the file, which
@@ -126,31 +176,87 @@ func holdsLock(path string) bool {
 	return false
 }
 
-// lockIfSame locks fd and reports whether path is still that file.
-func lockIfSame(fd int, path string) (bool, error) {
+// lockIfSame locks fd, which is the claim's in any case, and reports whether it
+// could and path is still that file.
+func lockIfSame(fd int, path string) (c claim, same bool, err error) {
+	c = noClaim
+	c.fd = fd
 	var opened unix.Stat_t
 	if err := unix.Fstat(fd, &opened); err != nil {
-		return false, os.NewSyscallError("fstat", err)
+		return c, false, os.NewSyscallError("fstat", err)
 	}
 	if opened.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, errors.New("not a regular file")
+		return c, false, errors.New("not a regular file")
 	}
-	if err := lockFile(fd); err != nil {
-		return false, err
+	err = lockFile(fd)
+	if _, held := err.(heldBy); held && opened.Mode&0o077 != 0 {
+		err = c.lockPublic(path, err)
 	}
-	return isFile(path, fd), nil
+	return c, err == nil && isFile(path, fd), err
 }
 
-// lockFile locks fd for its open file, not for the process: goroutines exclude
-// each other too.
+// lockPublic locks a file that others may read, and that is held, unless the
+// lock is one that counts. Then it returns the error held.
+func (c *claim) lockPublic(path string, held error) error {
+	locked, err := setLock(c.fd, unix.F_RDLCK)
+	if err != nil {
+		return err
+	}
+	if !locked { // somebody has locked it for writing
+		return held
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(uintptr(c.fd), unix.F_OFD_GETLK, &lock); err != nil {
+		return os.NewSyscallError("fcntl(F_OFD_GETLK)", err)
+	}
+	// Pid 0 is a process of another pid namespace: the pid in the file may be
+	// from there.
+	if lock.Type != unix.F_UNLCK && (lock.Pid == 0 || isRunning(c.fd)) {
+		return held
+	}
+	dir, base := filepath.Split(path)
+	c.guardPath = dir + "." + base[:min(len(base), 200)] + ".lock"
+	for {
+		guard, err := openOwn(c.guardPath, unix.O_CREAT)
+		if err == nil {
+			if err = lockFile(guard); err == nil && isFile(c.guardPath, guard) {
+				c.guard = guard
+				return nil
+			}
+			descriptor.Close(guard)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// isRunning reports whether there is a process with the pid in the file.
+func isRunning(fd int) bool {
+	var text [32]byte
+	n, _ := unix.Pread(fd, text[:], 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:max(n, 0)])))
+	return err == nil && pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
+}
+
+// setLock locks fd for its open file, not for the process: goroutines exclude
+// each other too. It reports whether it could.
+func setLock(fd int, kind int16) (bool, error) {
+	lock := unix.Flock_t{Type: kind}
+	err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)
+	if err == unix.EAGAIN || err == unix.EACCES {
+		return false, nil
+	}
+	return err == nil, os.NewSyscallError("fcntl(F_OFD_SETLK)", err)
+}
+
+// lockFile locks fd for writing, which any other lock excludes.
 func lockFile(fd int) error {
 	for {
-		lock := unix.Flock_t{Type: unix.F_WRLCK}
-		err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock)
-		if err != unix.EAGAIN && err != unix.EACCES {
-			return os.NewSyscallError("fcntl(F_OFD_SETLK)", err)
+		if locked, err := setLock(fd, unix.F_WRLCK); locked || err != nil {
+			return err
 		}
-		lock = unix.Flock_t{Type: unix.F_WRLCK}
+		lock := unix.Flock_t{Type: unix.F_WRLCK}
 		if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
 			return os.NewSyscallError("fcntl(F_OFD_GETLK)", err)
 		}
@@ -192,7 +298,7 @@ func tempName(path string) string {
 // pretend makes no file, for a program that is only to be looked at.
 func (f *PidFile) pretend() error {
 	f.pretended, f.temp = true, tempName(f.path)
-	fd, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		fd, err = descriptor.AboveStreams(fd)
 	}
@@ -203,7 +309,8 @@ func (f *PidFile) pretend() error {
 	return nil
 }
 
-// create makes the file under a temporary name.
+// create makes the file under a temporary name, and opens it a second time, for
+// the child.
 func (f *PidFile) create() error {
 	for {
 		temp := tempName(f.path)
@@ -215,18 +322,33 @@ func (f *PidFile) create() error {
 			return &os.PathError{Op: "create", Path: temp, Err: err}
 		}
 		f.temp = temp
-		if fd, err = descriptor.AboveStreams(fd); err != nil {
+		if f.parent, err = descriptor.AboveStreams(fd); err != nil {
 			return err
 		}
-		f.fd = descriptor.Low.Move(fd)
-		return os.NewSyscallError("fchmod", unix.Fchmod(f.fd, 0o644))
+		break
 	}
+	if err := unix.Fchmod(f.parent, 0o600); err != nil {
+		// whatever the umask is
+		return os.NewSyscallError("fchmod", err)
+	}
+	fd, err := unix.Open(f.temp, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		fd, err = descriptor.AboveStreams(fd)
+	}
+	if err != nil {
+		return &os.PathError{Op: "open", Path: f.temp, Err: err}
+	}
+	f.fd = descriptor.Low.Move(fd)
+	if !isFile(f.temp, f.parent) || !isFile(f.temp, f.fd) {
+		return &os.PathError{Op: "open", Path: f.temp, Err: errors.New("replaced by another process")}
+	}
+	return nil
 }
 
 // Write writes the pid.
 func (f *PidFile) Write(pid int) error {
 	text := strconv.Itoa(pid) + "\n"
-	n, err := unix.Pwrite(f.fd, []byte(text), 0)
+	n, err := unix.Pwrite(f.parent, []byte(text), 0)
 	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}
@@ -245,10 +367,10 @@ func (pl *Plan) takePidFile() {
 	}
 	p := pl.Program
 	lock := p.Alloc(binary.Size(unix.Flock_t{}))
-	binary.NativeEndian.PutUint16(p.Bytes(lock, 2), unix.F_WRLCK)
+	binary.NativeEndian.PutUint16(p.Bytes(lock, 2), unix.F_RDLCK)
 	p.Add(program.SysFcntl, uintptr(f.number), unix.F_SETLK, lock)
 	var flags uintptr
-	if f.stale < 0 {
+	if f.stale.fd < 0 {
 		flags = unix.RENAME_NOREPLACE
 	}
 	p.Add(unix.SYS_RENAMEAT2, atFDCWD, p.CString(f.temp), atFDCWD, p.CString(f.path), flags)
@@ -256,10 +378,8 @@ func (pl *Plan) takePidFile() {
 
 // Lost returns who was faster, where that is known.
 func (f *PidFile) Lost() error {
-	fd, err := lockStale(f.path)
-	if fd >= 0 {
-		descriptor.Close(fd)
-	}
+	c, err := lockStale(f.path)
+	c.release()
 	return err
 }
 
@@ -280,23 +400,24 @@ func (f *PidFile) done(runs bool) {
 		// The file has its other name, unless the child ended before.
 		_ = unix.Unlink(f.temp)
 	}
-	if f.fd >= 0 {
+	if f.parent >= 0 {
 		if !runs {
 			f.remove()
 		}
+		descriptor.Close(f.parent)
+	}
+	if f.fd >= 0 {
 		descriptor.Low.Release(f.fd)
 	}
-	if f.stale >= 0 {
-		descriptor.Close(f.stale)
-	}
+	f.stale.release()
 }
 
 // remove removes the file, if the child has got so far as to give it its name.
 // Others may take it for stale by now, and replace it, so that it needs the
 // same lock. A thread that was to become the program may still hold that one.
 func (f *PidFile) remove() {
-	err := lockFile(f.fd)
-	if (err == nil || err == heldBy(os.Getpid())) && isFile(f.path, f.fd) {
+	err := lockFile(f.parent)
+	if (err == nil || err == heldBy(os.Getpid())) && isFile(f.path, f.parent) {
 		_ = unix.Unlink(f.path)
 	}
 }

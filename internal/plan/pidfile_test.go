@@ -233,24 +233,61 @@ func TestAnotherPathToAPidFileIsTakenAsTheKernelDoes(t *testing.T) {
 	}
 }
 
+// nobodysPID is no process's: it is above the kernel's limit.
+const nobodysPID = 1<<22 + 1
+
+// writeStale makes a stale pid file with this mode.
+func writeStale(t testing.TB, path string, pid int, mode os.FileMode) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, fmt.Appendln(nil, pid), 0o600))
+	require.NoError(t, os.Chmod(path, mode))
+}
+
+// lockAs locks a file for reading or writing, until the test ends or unlock is
+// called, by a descriptor that may no more than that.
+func lockAs(t testing.TB, path string, kind int16) (unlock func()) {
+	t.Helper()
+	flags := os.O_RDONLY
+	if kind == unix.F_WRLCK {
+		flags = os.O_WRONLY
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
+	t.Cleanup(func() { f.Close() })
+	return func() { require.NoError(t, f.Close()) }
+}
+
 // TestALockOfAnotherKindHoldsAPidFile: whoever has it, and whether it can
-// be told.
+// be told, if it takes the right to write the file, or nobody else may read it.
 func TestALockOfAnotherKindHoldsAPidFile(t *testing.T) {
 	testkit.CheckLeaks(t)
 	path := filepath.Join(t.TempDir(), "pid")
-	require.NoError(t, os.WriteFile(path, []byte("1\n"), 0o644))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer f.Close()
-	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
-		require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}))
-		err = spawn.New("/bin/true").SetPidFile(path).Run(context.Background())
-		testkit.RequireNotStarted(t, err, "pid file "+strconv.Quote(path), unix.EAGAIN)
-		require.ErrorContains(t, err, ": held by another process: ", "the pid in it says nothing: it may be of a stale one that is being replaced")
-		require.Equal(t, "1", testkit.ReadFile(t, path))
+	for name, x := range map[string]struct {
+		pid  int
+		mode os.FileMode
+		kind int16
+	}{
+		"private, for reading":                 {nobodysPID, 0o600, unix.F_RDLCK},
+		"private, for writing":                 {nobodysPID, 0o600, unix.F_WRLCK},
+		"public, for writing":                  {nobodysPID, 0o644, unix.F_WRLCK},
+		"public, for reading, of a process":    {os.Getpid(), 0o644, unix.F_RDLCK},
+		"of a group, for reading, of somebody": {1, 0o640, unix.F_RDLCK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			writeStale(t, path, x.pid, x.mode)
+			unlock := lockAs(t, path, x.kind)
+			err := spawn.New("/bin/true").SetPidFile(path).Run(context.Background())
+			testkit.RequireNotStarted(t, err, "pid file "+strconv.Quote(path), unix.EAGAIN)
+			require.ErrorContains(t, err, ": held by another process: ", "the pid in it says nothing: it may be of a stale one that is being replaced")
+			require.Equal(t, strconv.Itoa(x.pid), testkit.ReadFile(t, path))
+			entries, err := os.ReadDir(filepath.Dir(path))
+			require.NoError(t, err)
+			require.Len(t, entries, 1)
+			unlock()
+			require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
+		})
 	}
-	require.NoError(t, f.Close())
-	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
 }
 
 func TestAProcessKeepsTheLockOfItsOwnPidFile(t *testing.T) {
@@ -423,11 +460,11 @@ func TestAPidFileThatIsBeingTakenOverIsNotRemoved(t *testing.T) {
 	require.NoError(t, err)
 	defer descriptor.Close(fd)
 	ours := plan.PIDFileAt(path, fd)
-	theirs, err := plan.LockStale(path)
+	release, _, err := plan.LockStale(path)
 	require.NoError(t, err)
 	ours.RemoveIfOurs()
 	require.FileExists(t, path)
-	descriptor.Close(theirs)
+	release()
 	ours.RemoveIfOurs()
 	require.NoFileExists(t, path)
 }
@@ -482,30 +519,38 @@ func TestOneOfManyGetsThePidFile(t *testing.T) {
 		if i%2 == 0 {
 			require.NoError(t, os.RemoveAll(path))
 		}
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		var held []*spawn.Process
-		for range 8 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				p, err := spawn.New("/bin/cat").PipeStdin().SetPidFile(path).Start(context.Background())
-				mu.Lock()
-				defer mu.Unlock()
-				if err == nil {
-					held = append(held, p)
-				} else if !errors.Is(err, unix.EAGAIN) {
-					t.Error(err)
-				}
-			}()
-		}
-		wg.Wait()
-		require.LessOrEqual(t, len(held), 1)
-		for _, p := range held {
-			testkit.RequirePidFile(t, path, p.PID(), p.PID())
-			require.NoError(t, p.Stdin().Close())
-			require.NoError(t, p.Wait())
-		}
+		requireOneOfMany(t, path, 0)
+	}
+}
+
+// requireOneOfMany has several try to start with a pid file. At most one
+// succeeds, and at least that many.
+func requireOneOfMany(t *testing.T, path string, least int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var held []*spawn.Process
+	for range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p, err := spawn.New("/bin/cat").PipeStdin().SetPidFile(path).Start(context.Background())
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				held = append(held, p)
+			} else if !errors.Is(err, unix.EAGAIN) {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	require.LessOrEqual(t, len(held), 1)
+	require.GreaterOrEqual(t, len(held), least)
+	for _, p := range held {
+		testkit.RequirePidFile(t, path, p.PID(), p.PID())
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
 	}
 }
 
@@ -522,4 +567,196 @@ func TestExecWritesAPidFile(t *testing.T) {
 	require.NoError(t, p.Stdin().Close())
 	require.NoError(t, p.Wait())
 	require.NoError(t, p.Stdout().Close())
+}
+
+// TestAProgramCannotWriteItsPidFile: others signal the pid that is in it.
+func TestAProgramCannotWriteItsPidFile(t *testing.T) {
+	for name, with := range map[string]func(*spawn.Command) *spawn.Command{
+		"plain":         func(c *spawn.Command) *spawn.Command { return c },
+		"daemon":        func(c *spawn.Command) *spawn.Command { return c.Daemonize() },
+		"helper":        func(c *spawn.Command) *spawn.Command { return testkit.By(c, plan.ChildAndHelper) },
+		"forked helper": func(c *spawn.Command) *spawn.Command { return testkit.By(c, plan.ForkedHelper) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(testkit.PublicDir(t), "pid")
+			r, w := testkit.NewPipe(t)
+			// By its descriptor, and by opening that anew.
+			c := with(testkit.Shell(`echo 1 >&3; echo 1 >/proc/self/fd/3; echo done >&4`)).SetPidFile(path).PassFDAs(w, 4, spawn.CloseParent)
+			confined := os.Geteuid() == 0
+			if confined {
+				c.SetUID(testkit.Nobody).SetGID(testkit.Nobody).ClearCaps().SetNoNewPrivs()
+			} else {
+				// its own file it may open
+				testkit.Wanted(c).Args[1].Str = `echo 1 >&3; echo done >&4`
+			}
+			p, err := c.Start(context.Background())
+			require.NoError(t, err)
+			require.Equal(t, "done\n", testkit.ReadLine(t, r)+"\n")
+			require.NoError(t, p.Wait())
+			require.Equal(t, strconv.Itoa(p.PID()), testkit.ReadFile(t, path))
+		})
+	}
+}
+
+func TestADescriptorOfAPidFileIsForReadingAndItsLockExcludesWriters(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	for name, start := range map[string]func() *spawn.Process{
+		"Start": func() *spawn.Process { return testkit.Live(t, testkit.Waiting().SetPidFile(path)) },
+		"Exec": func() *spawn.Process {
+			p, err := testkit.HelperCommand(t, "exec-with-pid-file", path).PipeStdin().PipeStdout().Start(context.Background())
+			require.NoError(t, err)
+			_, err = p.Stdin().Write([]byte("\n"))
+			require.NoError(t, err)
+			require.Equal(t, "", testkit.ReadLine(t, p.Stdout()))
+			return p
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start()
+			require.Equal(t, unix.O_RDONLY, testkit.OpenFlags(t, p, 3)&unix.O_ACCMODE)
+			testkit.RequirePidFile(t, path, p.PID(), p.PID())
+			// As others ask whether the file is taken: one byte, for writing.
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			defer f.Close()
+			lock := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+			require.ErrorIs(t, unix.FcntlFlock(f.Fd(), unix.F_SETLK, &lock), unix.EAGAIN)
+			require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock))
+			require.Equal(t, [2]int{unix.F_RDLCK, p.PID()}, [2]int{int(lock.Type), int(lock.Pid)})
+			require.NoError(t, p.Stdin().Close())
+			require.NoError(t, p.Wait())
+			require.NoError(t, p.Stdout().Close())
+		})
+	}
+}
+
+func init() {
+	testkit.Helpers["locks-for-reading"] = lockForReading
+	testkit.Helpers["starts-with-pid-file"] = func(args []string) int {
+		fmt.Println(spawn.New("/bin/true").SetPidFile(args[0]).Run(context.Background()))
+		return 0
+	}
+}
+
+// lockForReading locks a file for reading, as anybody may who can read it.
+func lockForReading(args []string) int {
+	f, err := os.Open(args[0])
+	if err == nil {
+		err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+	}
+	fmt.Println(testkit.Say(err))
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	return 0
+}
+
+// stranger starts a process of another user that tries to lock a file for
+// reading, and returns it with what came of that.
+func stranger(t *testing.T, path string) (*spawn.Process, string) {
+	t.Helper()
+	program := testkit.CopySelf(t)
+	require.NoError(t, os.Chmod(program, 0o755))
+	p, err := spawn.New(program, testkit.HelperPrefix+"locks-for-reading", path).SetUID(testkit.Nobody).SetGID(testkit.Nobody).
+		PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	said := testkit.ReadLine(t, p.Stdout())
+	t.Cleanup(func() {
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
+		require.NoError(t, p.Stdout().Close())
+	})
+	return p, said
+}
+
+// TestAttackByALockOnAPidFile: whoever may only read the file would keep the
+// service from starting.
+func TestAttackByALockOnAPidFile(t *testing.T) {
+	testkit.NeedsRoot(t, "to become another user")
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	dir := testkit.PublicDir(t)
+
+	path := filepath.Join(dir, "stale.pid")
+	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
+	_, said := stranger(t, path)
+	require.Equal(t, testkit.Say(unix.EACCES), said, "a file of this library")
+	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
+
+	path = filepath.Join(dir, "public.pid")
+	writeStale(t, path, nobodysPID, 0o644)
+	attacker, said := stranger(t, path)
+	require.Equal(t, testkit.Say(nil), said)
+	require.Equal(t, attacker.PID(), testkit.LockedBy(t, path), "the attack as such works")
+	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
+
+	// A program that runs is not taken for one that does not.
+	path = filepath.Join(dir, "running.pid")
+	p := testkit.Live(t, testkit.Waiting().SetPidFile(path))
+	require.NoError(t, os.Chmod(path, 0o644))
+	_, said = stranger(t, path)
+	require.Equal(t, testkit.Say(nil), said)
+	err := spawn.New("/bin/true").SetPidFile(path).Run(context.Background())
+	require.ErrorIs(t, err, unix.EAGAIN)
+	require.ErrorContains(t, err, fmt.Sprintf(": held by process %d: ", p.PID()))
+	testkit.Stop(t, p)
+	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
+}
+
+func TestOneOfManyGetsAPidFileThatAStrangerHasLocked(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	for range testkit.Rounds(50, 5) {
+		writeStale(t, path, nobodysPID, 0o644)
+		unlock := lockAs(t, path, unix.F_RDLCK)
+		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), ".pid.lock"), nil, 0o600), "left by a start that was killed")
+		requireOneOfMany(t, path, 1)
+		unlock()
+		require.NoError(t, os.Remove(path))
+	}
+}
+
+// TestTwoReplaceAFileThatAStrangerHasLockedOneAfterTheOther: whether the
+// stranger comes or goes meanwhile.
+func TestTwoReplaceAFileThatAStrangerHasLockedOneAfterTheOther(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	writeStale(t, path, nobodysPID, 0o644)
+	unlock := lockAs(t, path, unix.F_RDLCK)
+	release, guarded, err := plan.LockStale(path)
+	require.NoError(t, err)
+	require.True(t, guarded)
+	for range 2 {
+		_, _, err = plan.LockStale(path)
+		require.ErrorIs(t, err, unix.EAGAIN)
+		unlock()
+		unlock = func() {}
+	}
+	release()
+	release, guarded, err = plan.LockStale(path)
+	require.NoError(t, err)
+	require.False(t, guarded, "there is no stranger any more")
+	_, _, err = plan.LockStale(path)
+	require.ErrorIs(t, err, unix.EAGAIN)
+	release()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+// TestAPidOfAnotherNamespaceDecidesNothing: the pid in the file may be from
+// there too.
+func TestAPidOfAnotherNamespaceDecidesNothing(t *testing.T) {
+	testkit.NeedsUserNamespaces(t)
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	writeStale(t, path, nobodysPID, 0o644)
+	start := testkit.HelperCommand(t, "starts-with-pid-file", path).SetNamespaces(spawn.UserNamespace, spawn.PIDNamespace).
+		SetUIDMap(spawn.IDMap{HostID: os.Geteuid(), Size: 1})
+	outside, err := testkit.HelperCommand(t, "locks-for-reading", path).PipeStdin().PipeStdout().Start(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, testkit.Say(nil), testkit.ReadLine(t, outside.Stdout()))
+	require.Contains(t, testkit.OutputOf(t, start), ": held by another process: ")
+	require.NoError(t, outside.Stdin().Close())
+	require.NoError(t, outside.Wait())
+	require.NoError(t, outside.Stdout().Close())
+	require.Equal(t, "<nil>\n", testkit.OutputOf(t, start))
 }

@@ -72,7 +72,7 @@ func RequirePidFile(t testing.TB, path string, pid, holder int) {
 	require.Equal(t, fmt.Sprintln(pid), string(text))
 	info, err := os.Lstat(path)
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o644), info.Mode())
+	require.Equal(t, os.FileMode(0o600), info.Mode(), "others could lock it")
 	require.Equal(t, holder, LockedBy(t, path))
 	entries, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
