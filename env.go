@@ -151,7 +151,7 @@ func (c *Command) passEnv(method, name string) bool {
 func (c *Command) AddEnvPassCommon() *Command {
 	return c.AddEnvPassBlockSUID("LD_PRELOAD").
 		AddEnvPassBlockSUID("LD_LIBRARY_PATH").
-		AddEnvPassBlockSUID("PATH", "/bin:/usr/bin").
+		AddEnvPassBlockSUID("PATH", secure.Path).
 		AddEnvPassBlockSUID("HOME").
 		AddEnvPassAllowSUID("USER", "LOGNAME").
 		AddEnvPassBlockSUID("TMPDIR")
