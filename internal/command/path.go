@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,25 @@ func (c *Command) Resolve() (string, error) {
 		return "", &StartError{Op: "getcwd()", Path: c.Name, Err: err}
 	}
 	return path, nil
+}
+
+// CheckPath refuses a relative program together with SetWorkingDirectory: of
+// other libraries, some take it from the parent's directory and some from
+// the program's.
+func (c *Command) CheckPath() error {
+	if !c.HasDir || c.PathSettled || !strings.Contains(c.Name, "/") || c.Name[0] == '/' || filepath.IsAbs(c.Name) {
+		return nil
+	}
+	ours, err := Absolute(c.Name)
+	if err != nil {
+		ours = c.Name
+	}
+	dir, err := Absolute(c.Dir)
+	if err != nil {
+		dir = c.Dir
+	}
+	theirs := strings.TrimSuffix(dir, "/") + "/" + c.Name
+	return &CallError{"SetWorkingDirectory", fmt.Errorf("the program %q is relative, and could be %q or %q; give New an absolute path", c.Name, ours, theirs)}
 }
 
 // Absolute returns path as seen from the parent's working directory.

@@ -19,6 +19,8 @@ type Command struct {
 	Streams Streams
 	Passed  []PassedFD
 
+	PathSettled bool // a policy has been told which program it is
+
 	Dir     string
 	HasDir  bool
 	Umask   int // -1: as in the parent

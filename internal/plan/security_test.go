@@ -659,9 +659,24 @@ func TestARelativeProgramIsTakenFromThisProcesssDirectory(t *testing.T) {
 	require.NoError(t, os.Symlink("/bin/sh", filepath.Join(dir, "here", "bin", "sh")))
 	require.NoError(t, os.Symlink("/bin/false", filepath.Join(dir, "there", "bin", "sh")))
 	t.Chdir(filepath.Join(dir, "here"))
-	out, err := spawn.New("bin/sh", "-c", "echo $0; cd ..; ls").SetWorkingDirectory(filepath.Join(dir, "there", "bin")).Output(context.Background())
+	out, err := spawn.New("bin/sh", "-c", "echo $0; cd bin; ls").Output(context.Background())
 	require.NoError(t, err)
-	require.Equal(t, "bin/sh\nbin\n", string(out))
+	require.Equal(t, "bin/sh\nsh\n", string(out))
+
+	// os/exec would run the other one.
+	for in, there := range map[string]string{
+		filepath.Join(dir, "there"): filepath.Join(dir, "there", "bin", "sh"),
+		"../there/":                 filepath.Join(dir, "here") + "/../there/bin/sh",
+	} {
+		c := spawn.New("bin/sh").SetWorkingDirectory(in)
+		want := fmt.Sprintf("spawn: SetWorkingDirectory: the program \"bin/sh\" is relative, and could be %q or %q; give New an absolute path",
+			filepath.Join(dir, "here", "bin", "sh"), there)
+		_, explainErr := c.Explain()
+		for _, err := range []error{c.Run(context.Background()), explainErr, c.Run(testkit.Dry(testkit.Says("", "", 0)))} {
+			require.ErrorAs(t, err, new(*spawn.CallError))
+			require.EqualError(t, err, want)
+		}
+	}
 }
 
 func TestABadWorkingDirectoryIsAnErrorThatNamesTheCall(t *testing.T) {
