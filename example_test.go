@@ -923,12 +923,12 @@ func ExampleCommand_SetPreExecHook() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	uid := os.Getuid()
+	uid, gid := os.Getuid(), os.Getgid()
 	if uid == 0 {
-		uid = 65534 // nobody, who may not change owners
+		uid, gid = 65534, 65534 // nobody, who may not change owners
 	}
 	out, err := spawn.New("cat", file.Name()).
-		SetUID(uid).
+		SetUID(uid).SetGID(gid).
 		PassFDAs(w, 3, spawn.CloseParent).
 		SetPreExecHook(handOver, fmt.Sprint(uid, " ", file.Name())).
 		Output(context.Background())

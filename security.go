@@ -1,19 +1,22 @@
 package spawn
 
 import (
+	"errors"
 	"math"
 	"os/user"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/syndtr/gocapability/capability"
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/userdb"
 )
 
 // SetUID makes the program run as this user: real, effective and saved uid, and
 // the file system uid with them.
 //
-// The default is the parent's.
+// The default is the parent's. Without [Command.SetGID] or [Command.SetUser],
+// another user than the parent's, real or effective, is an error: a child of
+// root would keep group 0. SetGID(os.Getgid()) says that it is meant.
 //
 // If the uid or the gid is set and the supplementary groups are not,
 // the program gets no supplementary groups. [Command.SetGroups] and
@@ -42,7 +45,7 @@ func (c *Command) SetUID(uid int) *Command {
 // Like virCommandSetGID; see setresgid(2).
 func (c *Command) SetGID(gid int) *Command {
 	c.checkID("SetGID", "gid", gid)
-	c.want.IDs.GID, c.want.IDs.SetGID = gid, true
+	c.want.IDs.GID, c.want.IDs.SetGID, c.want.IDs.UsersGID = gid, true, false
 	return c
 }
 
@@ -61,54 +64,45 @@ func (c *Command) SetGroups(gids ...int) *Command {
 		c.checkID("SetGroups", "gid", gid)
 		groups[i] = uint32(gid)
 	}
-	c.want.IDs.Groups, c.want.IDs.SetGroups = groups, true
+	c.want.IDs.Groups, c.want.IDs.SetGroups, c.want.IDs.UsersGroups = groups, true, false
 	return c
 }
 
 // SetUser makes the program run as the named user: with the uid, the primary
 // gid and the supplementary groups that the system's user database gives now.
 //
-// A number that is not a name is taken as a uid. The environment stays as it
-// is, HOME and USER for example.
+// The database is that of the C library, or /etc/passwd and /etc/group in
+// a parent built without cgo. No variable stands in for it. The environment
+// stays as it is, HOME and USER for example.
+//
+// A number that is not a name is taken as a uid. If the database has no entry
+// for it either, SetUser is [Command.SetUID], and needs [Command.SetGID].
 //
 // See [Command.SetUID] for the privileges needed.
 //
 // Like systemd's User=; see initgroups(3).
 func (c *Command) SetUser(name string) *Command {
-	u, err := user.Lookup(name)
-	if err != nil {
-		if byID, idErr := user.LookupId(name); idErr == nil {
-			u, err = byID, nil
-		}
-	}
-	if err != nil {
-		c.failErr("SetUser", err)
-		return c
-	}
-	names, err := u.GroupIds()
-	if err != nil {
-		c.failErr("SetUser", err)
-		return c
-	}
-	gids := make([]int, 0, len(names))
-	for _, s := range append(names, u.Gid) {
-		gid, err := strconv.Atoi(s)
-		if err != nil {
-			c.failErr("SetUser", err)
+	ids := &c.want.IDs
+	u, err := userdb.Lookup(name)
+	if errors.As(err, new(user.UnknownUserError)) {
+		if uid, ok := userdb.ParseUID(name); ok {
+			ids.ForgetUser()
+			c.checkID("SetUser", "uid", uid)
+			ids.UID, ids.SetUID = uid, true
 			return c
 		}
-		if !slices.Contains(gids, gid) {
-			gids = append(gids, gid)
-		}
 	}
-	slices.Sort(gids)
-	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
 		c.failErr("SetUser", err)
 		return c
 	}
-	gid, _ := strconv.Atoi(u.Gid) // parsed above
-	return c.SetUID(uid).SetGID(gid).SetGroups(gids...)
+	c.checkID("SetUser", "uid", u.UID)
+	*ids = command.Credentials{UID: u.UID, GID: u.GID, SetUID: true, SetGID: true, SetGroups: true, UsersGID: true, UsersGroups: true}
+	for _, gid := range u.Groups {
+		c.checkID("SetUser", "gid", gid)
+		ids.Groups = append(ids.Groups, uint32(gid))
+	}
+	return c
 }
 
 // checkID refuses what is not a uid or gid. The highest number means "no

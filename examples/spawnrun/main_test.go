@@ -120,7 +120,7 @@ var explainTests = []struct {
 	{words("-arg0 other -clear-env"), `execve("/bin/true", ["other"], [])`},
 	{words("-secret-arg hush -clear-env"), `execve("/bin/true", ["/bin/true", "***"], [])`},
 	{words("-user root"), "setresuid(0, 0, 0)"},
-	{words("-uid 4242"), "setresuid(4242, 4242, 4242)"},
+	{words("-uid 4242 -gid 4241"), "setresgid(4241, 4241, 4241)\nsetresuid(4242, 4242, 4242)"},
 	{words("-gid 4242"), "setresgid(4242, 4242, 4242)"},
 	{words("-groups 4242,4243"), "setgroups(2, [4242, 4243])"},
 	{words("-groups="), noGroups()},

@@ -212,7 +212,7 @@ var basicGroups = []group{
 			r.cmd.SetUser(v)
 			return nil
 		}},
-		{"uid", "N", "the user", integer(func(r *runner, n int) { r.cmd.SetUID(n) })},
+		{"uid", "N", "the user; another one than spawnrun's needs -gid too", integer(func(r *runner, n int) { r.cmd.SetUID(n) })},
 		{"gid", "N", "the group", integer(func(r *runner, n int) { r.cmd.SetGID(n) })},
 		{"groups", "N,...", "the supplementary groups; none for an empty value", func(r *runner, v string) error {
 			var gids []int

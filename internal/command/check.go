@@ -16,6 +16,9 @@ func (c *Command) CheckWhole(exec bool) error {
 	if err := c.CheckPath(); err != nil {
 		return err
 	}
+	if err := c.checkIDs(); err != nil {
+		return err
+	}
 	n, a, caps := &c.Namespaces, &c.Attributes, &c.Caps
 	more := caps.Ambient &^ caps.Allowed
 	switch {

@@ -136,7 +136,7 @@ func TestSetChrootIsTheRootDirectoryAndTheWorkingDirectory(t *testing.T) {
 	require.NoError(t, os.Mkdir(root+"/below", 0o755))
 	require.NoError(t, unix.Chmod(filepath.Dir(root), 0o755))
 	require.NoError(t, unix.Chmod(root, 0o755))
-	out, err := spawn.New("/hello").SetChroot(root).SetUID(testkit.Nobody).SetOOMScoreAdj(900).Output(context.Background())
+	out, err := spawn.New("/hello").SetChroot(root).SetUID(testkit.Nobody).SetGID(testkit.Nobody).SetOOMScoreAdj(900).Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "hello\n", string(out))
 	t.Chdir(filepath.Dir(root))

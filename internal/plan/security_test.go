@@ -239,7 +239,7 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 		c    *spawn.Command
 		want map[string]string
 	}{
-		{testkit.CatStatus().SetUID(testkit.Nobody), map[string]string{"Uid": four(testkit.Nobody), "Gid": four(os.Getgid()), "Groups": ""}},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()), map[string]string{"Uid": four(testkit.Nobody), "Gid": four(os.Getgid()), "Groups": ""}},
 		{testkit.CatStatus().SetGID(7), map[string]string{"Uid": four(0), "Gid": four(7), "Groups": ""}},
 		{testkit.CatStatus().SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": ""}},
 		{testkit.CatStatus().SetGroups(3, 1, 2), map[string]string{"Uid": four(0), "Gid": four(os.Getgid()), "Groups": "1 2 3"}},
@@ -264,6 +264,35 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 	require.Equal(t, 0, os.Geteuid())
 }
 
+// A child of root that keeps group 0 may read what only root's group may.
+func TestAnotherUidNeedsAGid(t *testing.T) {
+	testkit.CheckLeaks(t)
+	const text = "spawn: SetUID: without SetGID or SetUser the program would keep this process's group; SetGID(os.Getgid()) says that it is meant"
+	own, other := os.Getuid(), os.Getuid()+1
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/true").SetUID(other),
+		spawn.New("/bin/true").SetUID(own).SetUID(other),
+		spawn.New("/bin/true").SetUID(other).SetGroups(),
+	} {
+		_, explainErr := c.Explain()
+		_, execErr := testkit.Planned(c, plan.InPlace)
+		for _, err := range []error{c.Run(context.Background()), explainErr, testkit.Public(execErr), c.Run(testkit.Dry(testkit.Says("", "", 0)))} {
+			require.ErrorAs(t, err, new(*spawn.CallError))
+			require.EqualError(t, err, text)
+		}
+	}
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/true").SetUID(own),
+		spawn.New("/bin/true").SetUID(other).SetGID(os.Getgid()),
+		spawn.New("/bin/true").SetGID(os.Getgid()).SetUID(other),
+		spawn.New("/bin/true").SetUser("root"),
+	} {
+		_, err := c.Explain()
+		require.NoError(t, err)
+		require.NoError(t, c.Run(testkit.Dry(testkit.Says("", "", 0))))
+	}
+}
+
 func TestSupplementaryGroupsGoWhenTheUserOrGroupChanges(t *testing.T) {
 	testkit.CheckLeaks(t)
 	testkit.NeedsRoot(t, "to give a process supplementary groups")
@@ -279,11 +308,11 @@ func checkGroupRules() error {
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGID(os.Getgid()), "10 20"},
 		{testkit.CatStatus().SetUID(os.Getuid()), "10 20"},
 		{testkit.CatStatus().SetGID(os.Getgid()), "10 20"},
-		{testkit.CatStatus().SetUID(testkit.Nobody), ""},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()), ""},
 		{testkit.CatStatus().SetGID(testkit.Nobody), ""},
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGID(testkit.Nobody), ""},
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGroups(), ""},
-		{testkit.CatStatus().SetUID(testkit.Nobody).SetGroups(5), "5"},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()).SetGroups(5), "5"},
 	} {
 		got, err := testkit.StatusOf(x.c)
 		if err != nil {
@@ -342,6 +371,37 @@ func TestSetUserTakesIdsAndGroupsFromTheUserDatabase(t *testing.T) {
 	requireStatus(t, testkit.CatStatus().SetUser(u.Username).SetGroups(7), want)
 }
 
+func TestSetUserTakesANumberWithoutAnEntryForAUid(t *testing.T) {
+	testkit.CheckLeaks(t)
+	testkit.NeedsRoot(t, "to change ids")
+	const free = "3999999999"
+	_, err := user.LookupId(free)
+	require.ErrorAs(t, err, new(user.UnknownUserIdError))
+	if strconv.IntSize == 32 {
+		t.Skip("needs an int that holds the uid")
+	}
+	four := func(id string) string { return strings.Join([]string{id, id, id, id}, " ") }
+	want := map[string]string{"Uid": four(free), "Gid": four("7"), "Groups": ""}
+	requireStatus(t, testkit.CatStatus().SetUser(free).SetGID(7), want)
+	requireStatus(t, testkit.CatStatus().SetGID(7).SetUser(free), want)
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetUser(free).SetGID(7), want)
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetGID(7).SetUser(free), want)
+	want["Groups"] = "8"
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetGroups(8).SetGID(7).SetUser(free), want)
+
+	for _, c := range []*spawn.Command{spawn.New("/bin/true").SetUser(free), spawn.New("/bin/true").SetUser("root").SetUser(free)} {
+		require.ErrorContains(t, c.Run(context.Background()), "spawn: SetUID: ", "the gid is this process's, and not root's")
+	}
+	for name, text := range map[string]string{
+		"no such user": "SetUser: user: unknown user no such user",
+		"+5":           "SetUser: user: unknown user +5",
+		"-1":           "SetUser: user: unknown user -1",
+		"4294967295":   "SetUser: the uid 4294967295 is not in 0 to 4294967294",
+	} {
+		require.ErrorContains(t, spawn.New("/bin/true").SetUser(name).SetGID(7).Run(context.Background()), text)
+	}
+}
+
 func TestAnUnprivilegedProcessCanKeepItsIdsAndNothingElse(t *testing.T) {
 	testkit.CheckLeaks(t)
 	runSecurityHelper(t, "security-unprivileged")
@@ -390,7 +450,7 @@ func checkUnprivileged() error {
 	return errors.Join(
 		other.Clone().SetGroups(own...).Run(context.Background()),
 		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, gid)...).Run(context.Background()),
-		startErrorIs(other.Clone().SetUID(0), "setgroups(0, [])", unix.EPERM),
+		startErrorIs(other.Clone().SetUID(0).SetGID(gid), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGID(0), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGroups(1, gid), fmt.Sprintf("setgroups(2, [1, %d])", gid), unix.EPERM),
 		startErrorIs(other.Clone().SetUser("root"), "setgroups(1, [0])", unix.EPERM),
@@ -410,7 +470,7 @@ func checkWithoutSetuidCapability() error {
 	if err := dropCapability(unix.CAP_SETUID); err != nil {
 		return err
 	}
-	if err := startErrorIs(spawn.New("/bin/true").SetUID(5), "setresuid(5, 5, 5)", unix.EPERM); err != nil {
+	if err := startErrorIs(spawn.New("/bin/true").SetUID(5).SetGID(os.Getgid()), "setresuid(5, 5, 5)", unix.EPERM); err != nil {
 		return err
 	}
 	if err := spawn.New("/bin/true").SetUID(0).SetGID(7).SetGroups(8).Run(context.Background()); err != nil {
@@ -693,7 +753,7 @@ func TestTheWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
 	testkit.NeedsRoot(t, "to change ids")
 	dir := t.TempDir() // below a directory that only root may enter
 	require.NoError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).Run(context.Background()))
-	requireStartError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).SetUID(testkit.Nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
+	requireStartError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).SetUID(testkit.Nobody).SetGID(testkit.Nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
 }
 
 // quitStorm runs programs while all of its group get SIGQUIT, which it handles
