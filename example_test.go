@@ -527,6 +527,14 @@ func ExampleCommand_SetGID() {
 	// setresgid(4242, 4242, 4242)
 }
 
+func ExampleCommand_KeepGroups() {
+	// The groups of this process stay, for better or worse.
+	printCalls(spawn.New("/bin/true").SetUID(4242).SetGID(4242).KeepGroups(), "setgroups", "setresgid", "setresuid")
+	// Output:
+	// setresgid(4242, 4242, 4242)
+	// setresuid(4242, 4242, 4242)
+}
+
 func ExampleCommand_SetGroups() {
 	printCalls(spawn.New("/bin/true").SetGroups(4242, 4243), "setgroups")
 	// Output: setgroups(2, [4242, 4243])

@@ -19,11 +19,14 @@ import (
 // root would keep group 0. SetGID(os.Getgid()) says that it is meant.
 //
 // If the uid or the gid is set and the supplementary groups are not,
-// the program gets no supplementary groups. [Command.SetGroups] and
-// [Command.SetUser] set them. The parent's stay if uid and gid are what
-// the parent has already. In a new user namespace they go if the parent is
-// root, and stay if it is not: the kernel does not let an ordinary user set
-// them there.
+// the program gets no supplementary groups. [Command.SetGroups],
+// [Command.SetUser] and [Command.KeepGroups] say otherwise. The parent's stay
+// if uid and gid are what the parent has already.
+//
+// In a user namespace, new or joined, no id is one that the parent has, and the
+// program gets no supplementary groups. The exception is a new one of a parent
+// that is not root, or may not set groups itself: the kernel lets nobody set
+// them there, and they stay.
 //
 // Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
 // needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
@@ -54,8 +57,10 @@ func (c *Command) SetGID(gid int) *Command {
 // Without arguments the program has none. The default is the parent's groups,
 // but see [Command.SetUID].
 //
-// It needs CAP_SETGID. A parent that is not root may name the groups that it
-// has: they stay.
+// It needs CAP_SETGID. A parent that is not root may name exactly the groups
+// that it has, if SetGID does not change its gid and the program is in no
+// other user namespace. Otherwise, and without the privilege, starting fails
+// with EPERM.
 //
 // See setgroups(2).
 func (c *Command) SetGroups(gids ...int) *Command {
@@ -64,8 +69,31 @@ func (c *Command) SetGroups(gids ...int) *Command {
 		c.checkID("SetGroups", "gid", gid)
 		groups[i] = uint32(gid)
 	}
-	c.want.IDs.Groups, c.want.IDs.SetGroups, c.want.IDs.UsersGroups = groups, true, false
+	c.setGroups(groups, true)
 	return c
+}
+
+// KeepGroups leaves the program the parent's supplementary groups, whatever
+// else of its ids changes.
+//
+// The last call of [Command.SetGroups], KeepGroups and [Command.SetUser] counts
+// for the groups. The default is said at [Command.SetUID].
+//
+// It needs no privilege. So it is for where groups cannot be set, and it is
+// meant that they stay: an ordinary user who joins a user namespace of his own
+// as its root. Everywhere else the program gets groups of the parent's that its
+// new user is not in.
+//
+// Like [syscall.Credential].NoSetGroups, and the options --keep-groups of
+// setpriv(1) and --preserve-credentials of nsenter(1).
+func (c *Command) KeepGroups() *Command {
+	c.setGroups(nil, false)
+	return c
+}
+
+func (c *Command) setGroups(groups []uint32, set bool) {
+	ids := &c.want.IDs
+	ids.Groups, ids.SetGroups, ids.KeepGroups, ids.UsersGroups = groups, set, !set, false
 }
 
 // SetUser makes the program run as the named user: with the uid, the primary

@@ -229,6 +229,10 @@ var basicGroups = []group{
 			r.cmd.SetGroups(gids...)
 			return nil
 		}},
+		{"keep-groups", "", "spawnrun's supplementary groups", func(r *runner, _ string) error {
+			r.cmd.KeepGroups()
+			return nil
+		}},
 		{"rlimit", "NAME=SOFT[:HARD]", "a limit, named as in prlimit(1); numbers or unlimited (repeatable)", (*runner).setRlimit},
 		{"max-files", "N", "the limit of open descriptors", limit((*spawn.Command).SetMaxFiles)},
 		{"max-processes", "N", "the limit of the user's processes", limit((*spawn.Command).SetMaxProcesses)},

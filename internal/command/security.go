@@ -9,6 +9,7 @@ type Credentials struct {
 	UID, GID                  int
 	Groups                    []uint32
 	SetUID, SetGID, SetGroups bool
+	KeepGroups                bool // as they are, with SetGroups false
 	UsersGID, UsersGroups     bool // are those of a user that was looked up
 }
 

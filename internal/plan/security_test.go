@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/syndtr/gocapability/capability"
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/plan"
@@ -32,6 +33,7 @@ func init() {
 	testkit.Helpers["security-unprivileged"] = securityHelper(checkUnprivileged)
 	testkit.Helpers["security-capability"] = securityHelper(checkWithoutSetuidCapability)
 	testkit.Helpers["security-groups"] = securityHelper(checkGroupRules)
+	testkit.Helpers["security-exact-groups"] = securityHelper(checkExactGroups)
 	testkit.Helpers["security-window"] = securityHelper(checkDumpableWindow)
 	testkit.Helpers["security-os-exec"] = securityHelper(checkOsExec)
 	testkit.Helpers["security-signals"] = securityHelper(checkSignals)
@@ -407,12 +409,12 @@ func TestAnUnprivilegedProcessCanKeepItsIdsAndNothingElse(t *testing.T) {
 	runSecurityHelper(t, "security-unprivileged")
 }
 
-// becomeNobody gives up root, in every thread.
-func becomeNobody() error {
+// becomeNobody gives up root, in every thread, with these groups.
+func becomeNobody(groups ...int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(testkit.Nobody), syscall.Setuid(testkit.Nobody)); err != nil {
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(testkit.Nobody), syscall.Setuid(testkit.Nobody)); err != nil {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -447,15 +449,74 @@ func checkUnprivileged() error {
 	if err != nil {
 		return err
 	}
+	var exactGroups error
+	if !slices.Contains(own, gid) { // which is not among those that it has to keep
+		exactGroups = startErrorIs(other.Clone().SetGroups(append(own, gid)...), fmt.Sprintf("setgroups(%d, [%s])", len(own)+1,
+			strings.Trim(strings.ReplaceAll(fmt.Sprint(append(own, gid)), " ", ", "), "[]")), unix.EPERM)
+	}
 	return errors.Join(
 		other.Clone().SetGroups(own...).Run(context.Background()),
-		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, gid)...).Run(context.Background()),
+		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, own...)...).Run(context.Background()),
+		keepsGroups(other.Clone().SetUID(uid).KeepGroups()),
+		exactGroups,
 		startErrorIs(other.Clone().SetUID(0).SetGID(gid), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGID(0), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGroups(1, gid), fmt.Sprintf("setgroups(2, [1, %d])", gid), unix.EPERM),
 		startErrorIs(other.Clone().SetUser("root"), "setgroups(1, [0])", unix.EPERM),
 		startErrorIs(other.Clone().SetRlimit(unix.RLIMIT_NOFILE, 100, limit), op, unix.EPERM),
 	)
+}
+
+// keepsGroups checks that a command leaves the groups alone.
+func keepsGroups(c *spawn.Command) error {
+	text, err := c.Explain()
+	if err == nil && strings.Contains(text, "setgroups(") {
+		err = fmt.Errorf("KeepGroups:\n%s", text)
+	}
+	return err
+}
+
+// A daemon that is not root may change ids by its capabilities, as under
+// systemd's AmbientCapabilities=. Its own group is among its supplementary ones
+// too, as initgroups(3) has it.
+func TestGroupsAreExactlyThoseAskedForWhoeverAsks(t *testing.T) {
+	testkit.CheckLeaks(t)
+	testkit.NeedsRoot(t, "to give a process capabilities")
+	program := testkit.CopySelf(t)
+	require.NoError(t, os.Chmod(program, 0o755))
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	daemon := spawn.New(program, testkit.HelperPrefix+"security-exact-groups").SetUID(1000).SetGID(1000).SetGroups(1000).
+		SetAmbientCaps(capability.CAP_SETUID, capability.CAP_SETGID)
+	out, err := daemon.CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+}
+
+func checkExactGroups() error {
+	others := func() *spawn.Command { return testkit.CatStatus().SetUID(2000).SetGID(2000) }
+	var errs []error
+	for _, x := range []struct {
+		c    *spawn.Command
+		want string
+	}{
+		{others(), ""},
+		{others().SetGroups(), ""},
+		{others().SetGroups(5), "5"},
+		{others().SetGroups(1000), "1000"},
+		{others().KeepGroups(), "1000"},
+		{others().KeepGroups().SetGroups(), ""},
+		{testkit.CatStatus().SetGID(2000).SetGroups(2000), "2000"},
+		{testkit.CatStatus().SetGroups(), ""},
+		{testkit.CatStatus().SetGroups(1000), "1000"},
+		{testkit.CatStatus(), "1000"},
+	} {
+		got, err := testkit.StatusOf(x.c)
+		if err == nil && got["Groups"] != x.want {
+			text, _ := x.c.ClearEnv().Explain()
+			err = fmt.Errorf("groups %q, want %q, of\n%s", got["Groups"], x.want, text)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func TestAMissingCapabilityIsAnErrorThatNamesTheStep(t *testing.T) {

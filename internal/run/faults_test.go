@@ -1122,7 +1122,7 @@ func failInPlace(args []string) int {
 
 func init() {
 	testkit.Helpers["dies-at-the-gate"] = func([]string) int {
-		c := spawn.New("/bin/sh", "-c", "echo ran >&3").SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1})
+		c := testkit.InUserNamespace(spawn.New("/bin/sh", "-c", "echo ran >&3"))
 		c.PassFDAs(os.NewFile(3, "out"), 3)
 		r, err := run.Prepare(context.Background(), testkit.Call(c), plan.Watched)
 		if err == nil {
