@@ -27,6 +27,7 @@ func init() {
 	testkit.Helpers["setuid-hook"] = tryHelpers
 	testkit.Helpers["setuid-denied"] = runDenied
 	testkit.Helpers["setuid-path"] = runByName
+	testkit.Helpers["setuid-loader"] = runPreloaded
 	testkit.Helpers["setuid-pwd"] = runInDirectory
 }
 
@@ -206,6 +207,42 @@ func TestAttackByThePWDOfAPrivilegedProgramsCaller(t *testing.T) {
 			SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").AddEnv("PWD", link).Output(context.Background())
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, dir+"/good/./program\ngood\n<nil>\n", string(out))
+	})
+}
+
+// runPreloaded runs programs that are the loader's for what this one is only
+// by its file, and says whether their loader has looked for the caller's code.
+func runPreloaded([]string) int {
+	// This program's own loader may have taken it away.
+	os.Setenv("LD_PRELOAD", "/of/caller")
+	os.Setenv("KEPT", "x")
+	// The ids of the file are its own now: it no longer runs setuid.
+	c := spawn.New("/bin/sh", "-c", "echo kept $KEPT").SetUID(os.Geteuid()).SetGID(os.Getegid()).KeepGroups()
+	for _, c := range []*spawn.Command{c, c.Clone().AddEnvPassAll()} {
+		out, err := c.CombinedOutput(context.Background())
+		if err != nil || !strings.HasSuffix(string(out), "kept x\n") {
+			return testkit.Fail(fmt.Errorf("%s%w", out, err))
+		}
+		fmt.Println(strings.Contains(string(out), "LD_PRELOAD"), slices.Contains(c.Env(), "LD_PRELOAD=/of/caller"))
+	}
+	return 0
+}
+
+// A program that is linked without a C library still has the variables by which
+// the loader of what it runs takes code.
+func TestAttackByTheLoaderOfWhatAPrivilegedProgramRuns(t *testing.T) {
+	if out, _ := spawn.New("/bin/sh", "-c", ":").AddEnv("LD_PRELOAD", "/of/caller").CombinedOutput(context.Background()); !strings.Contains(string(out), "LD_PRELOAD") {
+		t.Skip("needs a loader that says what it cannot load")
+	}
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		if privileged && !plan.CanClone() {
+			t.Skip("a privileged program can start nothing on this processor")
+		}
+		want := strings.Repeat(fmt.Sprintln(!privileged, !privileged), 2)
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-loader").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").
+			CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
 	})
 }
 
