@@ -46,10 +46,13 @@ const DefaultGracePeriod = 5 * time.Second
 //
 // A name without a slash is looked up in the directories of the parent's PATH
 // when the command runs, as [os/exec.LookPath] does. One that is found only
-// through a relative element of PATH is refused with [os/exec.ErrDot].
+// through a relative element of PATH is refused with [os/exec.ErrDot]. When the
+// parent runs setuid, setgid or with file capabilities, an unprivileged user
+// may have chosen PATH, and the name is looked up in /bin and /usr/bin only.
 //
-// A relative name with a slash is taken from the parent's working directory.
-// [Command.SetWorkingDirectory] does not change that.
+// A relative name with a slash is taken from the parent's working directory,
+// as getcwd(2) has it and not PWD. Together with [Command.SetWorkingDirectory]
+// it is refused.
 //
 // Like virCommandNewArgList.
 func New(name string, args ...string) *Command {
@@ -154,6 +157,9 @@ func (c *Command) SetArgv0(argv0 string) *Command {
 //
 // The child enters it with its new credentials. A relative one is taken from
 // the parent's working directory, and after SetChroot from the new root.
+//
+// A program whose name is relative and has a slash is an error: it could be
+// meant to be in the parent's directory, or in dir, as with os/exec.
 //
 // Like virCommandSetWorkingDirectory; see chdir(2).
 func (c *Command) SetWorkingDirectory(dir string) *Command {

@@ -45,7 +45,7 @@
 //   - Files: [Command.SetWorkingDirectory], [Command.SetUmask],
 //     [Command.SetChroot]
 //   - Users and groups: [Command.SetUser], [Command.SetUID], [Command.SetGID],
-//     [Command.SetGroups]
+//     [Command.SetGroups], [Command.KeepGroups]
 //   - Capabilities: [Command.ClearCaps], [Command.AllowCap],
 //     [Command.SetBoundingCaps], [Command.SetAmbientCaps],
 //     [Command.SetSecurebits]

@@ -213,7 +213,7 @@ func TestRunRealRunsTheProgram(t *testing.T) {
 
 func TestDryRunExplainsWhatCannotBeHere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "pid")
-	require.NoError(t, spawn.New(testkit.Missing).SetPidFile(path).SetUID(4242).Run(testkit.Dry(func(d *spawn.DryRunCall) {
+	require.NoError(t, spawn.New(testkit.Missing).SetPidFile(path).SetUID(4242).SetGID(4242).Run(testkit.Dry(func(d *spawn.DryRunCall) {
 		text, err := d.Explain()
 		require.NoError(t, err)
 		require.Contains(t, text, "4242")

@@ -61,7 +61,7 @@ func TestDryRunSaysWhatWouldHaveRun(t *testing.T) {
 	t.Setenv("SPAWN_TEST_PASSED", "p")
 	c := spawn.New(testkit.Missing, "-m", "no").AddArgf("%d", 5).AddSecretArg("hush").SetArgv0("zero").
 		AddEnv("A", "1").AddSecretEnv("S", "quiet").AddEnvPassAllowSUID("SPAWN_TEST_PASSED").AddEnvPassBlockSUID("SPAWN_TEST_UNSET", "else").
-		SetWorkingDirectory("/no/such/directory").SetInput([]byte("input\n")).SetUID(4242)
+		SetWorkingDirectory("/no/such/directory").SetInput([]byte("input\n")).SetUID(4242).SetGID(4242)
 	fd := c.SetSendBuffer([]byte("sent"))
 	called := 0
 	err := c.Run(testkit.Dry(func(d *spawn.DryRunCall) {

@@ -151,7 +151,7 @@ func (c *Command) passEnv(method, name string) bool {
 func (c *Command) AddEnvPassCommon() *Command {
 	return c.AddEnvPassBlockSUID("LD_PRELOAD").
 		AddEnvPassBlockSUID("LD_LIBRARY_PATH").
-		AddEnvPassBlockSUID("PATH", "/bin:/usr/bin").
+		AddEnvPassBlockSUID("PATH", secure.Path).
 		AddEnvPassBlockSUID("HOME").
 		AddEnvPassAllowSUID("USER", "LOGNAME").
 		AddEnvPassBlockSUID("TMPDIR")
@@ -163,12 +163,14 @@ func (c *Command) AddEnvPassCommon() *Command {
 //
 // As by default, they are passed also when the parent runs setuid, setgid or
 // with file capabilities, although an unprivileged user may then have chosen
-// them. What has no equals sign is not a variable and is left out.
+// them. Only those that a C library drops in such a program are not there,
+// LD_PRELOAD for example: see secure-execution mode in ld.so(8). What has no
+// equals sign is not a variable and is left out.
 //
 // Like [os/exec.Cmd.Environ].
 func (c *Command) AddEnvPassAll() *Command {
 	c.want.Env.Set = true
-	for _, pair := range os.Environ() {
+	for _, pair := range secure.Environ() {
 		// On Windows a name may begin with an equals sign, the current
 		// directory of drive C for example: no program is told of these.
 		if name, value, ok := strings.Cut(pair, "="); ok && name != "" {

@@ -767,7 +767,7 @@ func TestNoErrorOfWhatTheMachineMayLackShowsAnInnerType(t *testing.T) {
 		"memory of a node":     c().SetNUMAPolicy(spawn.NUMABind, 63),
 		"a score":              c().SetOOMScoreAdj(-1000),
 		"a namespace":          c().SetNamespaces(spawn.NetworkNamespace),
-		"a user namespace":     c().SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{HostID: 1 << 30, Size: 1 << 30}),
+		"a user namespace":     c().SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{HostID: 1 << 30, Size: 1 << 30}).SetGIDMap(spawn.IDMap{HostID: 1 << 30, Size: 1}).SetUID(0).SetGID(0),
 		"a keyring":            c().SetKeyring(spawn.KeyringPrivate),
 		"securebits":           c().SetSecurebits(1),
 		"Landlock":             c().SetLandlock(spawn.Landlock{Paths: []spawn.LandlockPath{{Path: "/nonexistent", Rights: spawn.LandlockReadOnly}}}),

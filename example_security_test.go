@@ -45,7 +45,7 @@ func ExampleCommand_SetBoundingCaps() {
 }
 
 func ExampleCommand_SetAmbientCaps() {
-	cmd := spawn.New("/bin/true").SetUID(4242).SetAmbientCaps(capability.CAP_NET_RAW)
+	cmd := spawn.New("/bin/true").SetUID(4242).SetGID(4242).SetAmbientCaps(capability.CAP_NET_RAW)
 	text, err := cmd.Explain()
 	if err != nil {
 		log.Fatal(err)
@@ -96,7 +96,7 @@ func ExampleCommand_SetLandlock() {
 }
 
 func ExampleCommand_SetSELinuxLabel() {
-	cmd := spawn.New("/usr/bin/qemu-system-x86_64").SetSELinuxLabel("system_u:system_r:svirt_t:s0:c87,c520").SetUID(107)
+	cmd := spawn.New("/usr/bin/qemu-system-x86_64").SetSELinuxLabel("system_u:system_r:svirt_t:s0:c87,c520").SetUID(107).SetGID(107)
 	if err := cmd.Run(context.Background()); errors.Is(err, errors.ErrUnsupported) {
 		// ... the kernel does not run SELinux, but AppArmor
 		fmt.Fprintln(os.Stderr, err)
@@ -104,7 +104,7 @@ func ExampleCommand_SetSELinuxLabel() {
 }
 
 func ExampleCommand_SetAppArmorProfile() {
-	cmd := spawn.New("/usr/sbin/ntpd").SetAppArmorProfile("ntpd").SetUID(4242)
+	cmd := spawn.New("/usr/sbin/ntpd").SetAppArmorProfile("ntpd").SetUID(4242).SetGID(4242)
 	if err := cmd.Run(context.Background()); errors.Is(err, os.ErrNotExist) {
 		fmt.Fprintln(os.Stderr, err) // ... the profile "ntpd" is not loaded
 	}
@@ -224,7 +224,7 @@ func ExampleCommand_SetKeyring() {
 }
 
 func ExampleCommand_SetChroot() {
-	printCalls(spawn.New("/bin/true").SetChroot("/srv/guest").SetUID(4242).SetWorkingDirectory("data"), "chroot", "setresuid", "chdir")
+	printCalls(spawn.New("/bin/true").SetChroot("/srv/guest").SetUID(4242).SetGID(4242).SetWorkingDirectory("data"), "chroot", "setresuid", "chdir")
 	// Output:
 	// chroot("/srv/guest")
 	// chdir("/")

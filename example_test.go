@@ -527,6 +527,14 @@ func ExampleCommand_SetGID() {
 	// setresgid(4242, 4242, 4242)
 }
 
+func ExampleCommand_KeepGroups() {
+	// The groups of this process stay, for better or worse.
+	printCalls(spawn.New("/bin/true").SetUID(4242).SetGID(4242).KeepGroups(), "setgroups", "setresgid", "setresuid")
+	// Output:
+	// setresgid(4242, 4242, 4242)
+	// setresuid(4242, 4242, 4242)
+}
+
 func ExampleCommand_SetGroups() {
 	printCalls(spawn.New("/bin/true").SetGroups(4242, 4243), "setgroups")
 	// Output: setgroups(2, [4242, 4243])
@@ -923,12 +931,12 @@ func ExampleCommand_SetPreExecHook() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	uid := os.Getuid()
+	uid, gid := os.Getuid(), os.Getgid()
 	if uid == 0 {
-		uid = 65534 // nobody, who may not change owners
+		uid, gid = 65534, 65534 // nobody, who may not change owners
 	}
 	out, err := spawn.New("cat", file.Name()).
-		SetUID(uid).
+		SetUID(uid).SetGID(gid).
 		PassFDAs(w, 3, spawn.CloseParent).
 		SetPreExecHook(handOver, fmt.Sprint(uid, " ", file.Name())).
 		Output(context.Background())

@@ -71,10 +71,15 @@ type IDMap struct {
 // them, the others belong to it, and an ordinary user may make them if the
 // system allows user namespaces.
 //
-// In a new user namespace the program has only the ids that [Command.SetUIDMap]
-// and [Command.SetGIDMap] give it. Until it executes the program, the child has
-// all capabilities there but none outside: it cannot raise a limit above the
-// hard limit.
+// A new user namespace needs [Command.SetUIDMap] and [Command.SetGIDMap]. If
+// they do not map the parent's own ids, [Command.SetUID] and [Command.SetGID]
+// are needed too: the program would have no number inside, and outside still be
+// the parent's user. With [Command.RequireHandshake] and without maps, they can
+// be written at the gate, by newuidmap(1) for example; until then the program
+// is that user. See SetUID for supplementary groups.
+//
+// Until it executes the program, the child has all capabilities in a new user
+// namespace but none outside: it cannot raise a limit above the hard limit.
 //
 // In a new mount namespace, mounts of the parent's namespace still appear, and
 // none go back (MS_SLAVE). In a new pid namespace the program is process 1:
@@ -108,6 +113,13 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 // user namespace is joined first. A mount namespace comes with its root
 // directory: a program named with a slash is the one there. For a name without
 // a slash, the parent still searches its own PATH.
+//
+// In a user namespace that is joined no id is one that the parent has. So
+// the program needs [Command.SetUID] and [Command.SetGID], without which it
+// would be nobody inside and still the parent's user outside. Its root, which
+// nsenter(1) becomes, is SetUID(0).SetGID(0). The supplementary groups go;
+// where they cannot be set, as in a namespace of an ordinary user, setgroups(2)
+// fails with EPERM without [Command.KeepGroups].
 //
 // Joining needs CAP_SYS_ADMIN in the namespace and in the parent's own.
 //
@@ -152,7 +164,7 @@ func (c *Command) SetUIDMap(maps ...IDMap) *Command {
 //
 // Unless the parent runs as root, supplementary groups can then no longer be
 // set, as the kernel demands. The program keeps those of the parent, which show
-// as 65534.
+// as 65534, and [Command.SetGroups] is an error.
 //
 // Like [syscall.SysProcAttr].GidMappings; see user_namespaces(7).
 func (c *Command) SetGIDMap(maps ...IDMap) *Command {

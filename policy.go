@@ -79,6 +79,10 @@ func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool
 
 // find settles the path of the program, once and for all.
 func (c *Command) find(dry bool) (err error) {
+	if err := c.want.CheckPath(); err != nil {
+		return err
+	}
+	c.want.PathSettled = true
 	if dry {
 		c.options.Path = c.want.Name
 		return nil

@@ -1,26 +1,32 @@
 package spawn
 
 import (
+	"errors"
 	"math"
 	"os/user"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/syndtr/gocapability/capability"
+	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/userdb"
 )
 
 // SetUID makes the program run as this user: real, effective and saved uid, and
 // the file system uid with them.
 //
-// The default is the parent's.
+// The default is the parent's. Without [Command.SetGID] or [Command.SetUser],
+// another user than the parent's, real or effective, is an error: a child of
+// root would keep group 0. SetGID(os.Getgid()) says that it is meant.
 //
 // If the uid or the gid is set and the supplementary groups are not,
-// the program gets no supplementary groups. [Command.SetGroups] and
-// [Command.SetUser] set them. The parent's stay if uid and gid are what
-// the parent has already. In a new user namespace they go if the parent is
-// root, and stay if it is not: the kernel does not let an ordinary user set
-// them there.
+// the program gets no supplementary groups. [Command.SetGroups],
+// [Command.SetUser] and [Command.KeepGroups] say otherwise. The parent's stay
+// if uid and gid are what the parent has already.
+//
+// In a user namespace, new or joined, no id is one that the parent has, and the
+// program gets no supplementary groups. The exception is a new one of a parent
+// that is not root, or may not set groups itself: the kernel lets nobody set
+// them there, and they stay.
 //
 // Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
 // needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
@@ -42,7 +48,7 @@ func (c *Command) SetUID(uid int) *Command {
 // Like virCommandSetGID; see setresgid(2).
 func (c *Command) SetGID(gid int) *Command {
 	c.checkID("SetGID", "gid", gid)
-	c.want.IDs.GID, c.want.IDs.SetGID = gid, true
+	c.want.IDs.GID, c.want.IDs.SetGID, c.want.IDs.UsersGID = gid, true, false
 	return c
 }
 
@@ -51,8 +57,10 @@ func (c *Command) SetGID(gid int) *Command {
 // Without arguments the program has none. The default is the parent's groups,
 // but see [Command.SetUID].
 //
-// It needs CAP_SETGID. A parent that is not root may name the groups that it
-// has: they stay.
+// It needs CAP_SETGID. A parent that is not root may name exactly the groups
+// that it has, if SetGID does not change its gid and the program is in no
+// other user namespace. Otherwise, and without the privilege, starting fails
+// with EPERM.
 //
 // See setgroups(2).
 func (c *Command) SetGroups(gids ...int) *Command {
@@ -61,54 +69,68 @@ func (c *Command) SetGroups(gids ...int) *Command {
 		c.checkID("SetGroups", "gid", gid)
 		groups[i] = uint32(gid)
 	}
-	c.want.IDs.Groups, c.want.IDs.SetGroups = groups, true
+	c.setGroups(groups, true)
 	return c
+}
+
+// KeepGroups leaves the program the parent's supplementary groups, whatever
+// else of its ids changes.
+//
+// The last call of [Command.SetGroups], KeepGroups and [Command.SetUser] counts
+// for the groups. The default is said at [Command.SetUID].
+//
+// It needs no privilege. So it is for where groups cannot be set, and it is
+// meant that they stay: an ordinary user who joins a user namespace of his own
+// as its root. Everywhere else the program gets groups of the parent's that its
+// new user is not in.
+//
+// Like [syscall.Credential].NoSetGroups, and the options --keep-groups of
+// setpriv(1) and --preserve-credentials of nsenter(1).
+func (c *Command) KeepGroups() *Command {
+	c.setGroups(nil, false)
+	return c
+}
+
+func (c *Command) setGroups(groups []uint32, set bool) {
+	ids := &c.want.IDs
+	ids.Groups, ids.SetGroups, ids.KeepGroups, ids.UsersGroups = groups, set, !set, false
 }
 
 // SetUser makes the program run as the named user: with the uid, the primary
 // gid and the supplementary groups that the system's user database gives now.
 //
-// A number that is not a name is taken as a uid. The environment stays as it
-// is, HOME and USER for example.
+// The database is that of the C library, or /etc/passwd and /etc/group in
+// a parent built without cgo. No variable stands in for it. The environment
+// stays as it is, HOME and USER for example.
+//
+// A number that is not a name is taken as a uid. If the database has no entry
+// for it either, SetUser is [Command.SetUID], and needs [Command.SetGID].
 //
 // See [Command.SetUID] for the privileges needed.
 //
 // Like systemd's User=; see initgroups(3).
 func (c *Command) SetUser(name string) *Command {
-	u, err := user.Lookup(name)
-	if err != nil {
-		if byID, idErr := user.LookupId(name); idErr == nil {
-			u, err = byID, nil
-		}
-	}
-	if err != nil {
-		c.failErr("SetUser", err)
-		return c
-	}
-	names, err := u.GroupIds()
-	if err != nil {
-		c.failErr("SetUser", err)
-		return c
-	}
-	gids := make([]int, 0, len(names))
-	for _, s := range append(names, u.Gid) {
-		gid, err := strconv.Atoi(s)
-		if err != nil {
-			c.failErr("SetUser", err)
+	ids := &c.want.IDs
+	u, err := userdb.Lookup(name)
+	if errors.As(err, new(user.UnknownUserError)) {
+		if uid, ok := userdb.ParseUID(name); ok {
+			ids.ForgetUser()
+			c.checkID("SetUser", "uid", uid)
+			ids.UID, ids.SetUID = uid, true
 			return c
 		}
-		if !slices.Contains(gids, gid) {
-			gids = append(gids, gid)
-		}
 	}
-	slices.Sort(gids)
-	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
 		c.failErr("SetUser", err)
 		return c
 	}
-	gid, _ := strconv.Atoi(u.Gid) // parsed above
-	return c.SetUID(uid).SetGID(gid).SetGroups(gids...)
+	c.checkID("SetUser", "uid", u.UID)
+	*ids = command.Credentials{UID: u.UID, GID: u.GID, SetUID: true, SetGID: true, SetGroups: true, UsersGID: true, UsersGroups: true}
+	for _, gid := range u.Groups {
+		c.checkID("SetUser", "gid", gid)
+		ids.Groups = append(ids.Groups, uint32(gid))
+	}
+	return c
 }
 
 // checkID refuses what is not a uid or gid. The highest number means "no

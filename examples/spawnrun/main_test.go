@@ -120,10 +120,11 @@ var explainTests = []struct {
 	{words("-arg0 other -clear-env"), `execve("/bin/true", ["other"], [])`},
 	{words("-secret-arg hush -clear-env"), `execve("/bin/true", ["/bin/true", "***"], [])`},
 	{words("-user root"), "setresuid(0, 0, 0)"},
-	{words("-uid 4242"), "setresuid(4242, 4242, 4242)"},
+	{words("-uid 4242 -gid 4241"), "setresgid(4241, 4241, 4241)\nsetresuid(4242, 4242, 4242)"},
 	{words("-gid 4242"), "setresgid(4242, 4242, 4242)"},
 	{words("-groups 4242,4243"), "setgroups(2, [4242, 4243])"},
 	{words("-groups="), noGroups()},
+	{words("-uid 4242 -gid 4241 -keep-groups -nice 3"), "setpriority(PRIO_PROCESS, 0, 3)\nsetresgid(4241, 4241, 4241)"},
 	{words("-rlimit stack=1:unlimited -rlimit cpu=7"),
 		"prlimit64(0, RLIMIT_STACK, {soft=1, hard=RLIM_INFINITY}, NULL)\nprlimit64(0, RLIMIT_CPU, {soft=7, hard=7}, NULL)"},
 	{words("-max-core 41"), "prlimit64(0, RLIMIT_CORE, {soft=41, hard=41}, NULL)"},
@@ -143,7 +144,7 @@ var explainTests = []struct {
 	{words("-transparent-hugepages=false"), "prctl(PR_SET_THP_DISABLE, 1)"},
 	{words("-no-new-privs"), "prctl(PR_SET_NO_NEW_PRIVS, 1)"},
 	{words("-mac-optional -umask 0"), "umask(0)"},
-	{words("-namespaces mnt,user -uid-map 0:1000:1 -gid-map 0:1000:1"), `mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`},
+	{words("-namespaces mnt,user -uid 0 -gid 0 -uid-map 0:1000:1 -gid-map 0:1000:1"), `mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`},
 	{words("-chroot /srv -nice 3"), "setpriority(PRIO_PROCESS, 0, 3)\nchroot(\"/srv\")\nchdir(\"/\")"},
 	{words("-scheduler batch"), "sched_setscheduler(0, SCHED_BATCH, [0])"},
 	{words("-scheduler fifo:5"), "sched_setscheduler(0, SCHED_FIFO, [5])"},
@@ -166,7 +167,7 @@ var explainTests = []struct {
 // an ordinary user has none.
 func noGroups() string {
 	groups, err := os.Getgroups()
-	if os.Geteuid() != 0 && err == nil && len(slices.DeleteFunc(groups, func(g int) bool { return g == os.Getegid() })) == 0 {
+	if os.Geteuid() != 0 && err == nil && len(groups) == 0 {
 		return "rt_sigprocmask(SIG_SETMASK, [], NULL, 8)"
 	}
 	return "setgroups(0, [])"

@@ -212,7 +212,7 @@ var basicGroups = []group{
 			r.cmd.SetUser(v)
 			return nil
 		}},
-		{"uid", "N", "the user", integer(func(r *runner, n int) { r.cmd.SetUID(n) })},
+		{"uid", "N", "the user; another one than spawnrun's needs -gid too", integer(func(r *runner, n int) { r.cmd.SetUID(n) })},
 		{"gid", "N", "the group", integer(func(r *runner, n int) { r.cmd.SetGID(n) })},
 		{"groups", "N,...", "the supplementary groups; none for an empty value", func(r *runner, v string) error {
 			var gids []int
@@ -227,6 +227,10 @@ var basicGroups = []group{
 				gids = append(gids, gid)
 			}
 			r.cmd.SetGroups(gids...)
+			return nil
+		}},
+		{"keep-groups", "", "spawnrun's supplementary groups", func(r *runner, _ string) error {
+			r.cmd.KeepGroups()
 			return nil
 		}},
 		{"rlimit", "NAME=SOFT[:HARD]", "a limit, named as in prlimit(1); numbers or unlimited (repeatable)", (*runner).setRlimit},

@@ -13,6 +13,12 @@ import (
 // CheckWhole refuses what does not go together, whatever the machine: the
 // program is to run in a child or, with exec, in place of the parent.
 func (c *Command) CheckWhole(exec bool) error {
+	if err := c.CheckPath(); err != nil {
+		return err
+	}
+	if err := c.checkIDs(); err != nil {
+		return err
+	}
 	n, a, caps := &c.Namespaces, &c.Attributes, &c.Caps
 	more := caps.Ambient &^ caps.Allowed
 	switch {

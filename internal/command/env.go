@@ -1,10 +1,11 @@
 package command
 
 import (
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/virspawn/spawn/internal/secure"
 )
 
 // Environment is what the program gets: everything, until the first call about
@@ -83,7 +84,7 @@ func (c *Command) Argv() (args []string, secret []bool) {
 // EachVariable calls f for each variable of the program, as name=value.
 func (c *Command) EachVariable(f func(pair string, secret, passed bool)) {
 	if !c.Env.Set {
-		for _, pair := range os.Environ() {
+		for _, pair := range secure.Environ() {
 			if !c.Replaces(pair) {
 				f(pair, false, true)
 			}

@@ -54,6 +54,9 @@ func (e *Causes) Unwrap() []error { return e.Errs }
 // errors that callers ask for.
 var errNotFound = &Causes{"executable file not found in $PATH", []error{exec.ErrNotFound, syscall.ENOENT}}
 
+// errNotInSecurePath is the same where PATH does not count.
+var errNotInSecurePath = &Causes{"executable file not found; in a setuid program $PATH does not count", errNotFound.Errs}
+
 // ErrClosedFile is the error for a file that is closed when its command is
 // to run.
 func ErrClosedFile(path string, f *os.File, to int) error {

@@ -45,6 +45,10 @@ func (n *Namespaces) Joins(kind uint32) bool {
 	return slices.ContainsFunc(n.Joined, func(j JoinedNamespace) bool { return j.Kind&kind != 0 })
 }
 
+// InUser reports whether the program runs in another user namespace than
+// the parent.
+func (n *Namespaces) InUser() bool { return n.Fresh&newUser != 0 || n.Joins(newUser) }
+
 // IsMapped reports whether ids of a new user namespace are to be written.
 func (n *Namespaces) IsMapped() bool { return len(n.UIDMaps)+len(n.GIDMaps) > 0 }
 

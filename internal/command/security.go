@@ -9,6 +9,18 @@ type Credentials struct {
 	UID, GID                  int
 	Groups                    []uint32
 	SetUID, SetGID, SetGroups bool
+	KeepGroups                bool // as they are, with SetGroups false
+	UsersGID, UsersGroups     bool // are those of a user that was looked up
+}
+
+// ForgetUser forgets the gid and the groups of a user that was looked up.
+func (c *Credentials) ForgetUser() {
+	if c.UsersGID {
+		c.GID, c.SetGID, c.UsersGID = 0, false, false
+	}
+	if c.UsersGroups {
+		c.Groups, c.SetGroups, c.UsersGroups = nil, false, false
+	}
 }
 
 // Rlimit is a resource limit of the child.

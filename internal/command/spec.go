@@ -1,5 +1,6 @@
 // Package command is what is wanted, as plain data, with what does not go
-// together in it, and its text. It makes no system call but a look into PATH.
+// together in it, and its text. It makes no system calls but those of a look
+// for the program.
 //
 // Every room may import it, and it imports none of them.
 package command
@@ -17,6 +18,8 @@ type Command struct {
 	Env     Environment
 	Streams Streams
 	Passed  []PassedFD
+
+	PathSettled bool // a policy has been told which program it is
 
 	Dir     string
 	HasDir  bool

@@ -47,12 +47,12 @@ func TestSetOOMScoreAdjIsTheProgramsAlone(t *testing.T) {
 	for name, c := range map[string]*spawn.Command{
 		"alone":                spawn.New("/bin/cat"),
 		"as another user":      testkit.OtherIDs(spawn.New("/bin/cat")),
-		"in a user namespace":  spawn.New("/bin/cat").SetNamespaces(spawn.UserNamespace),
+		"in a user namespace":  testkit.InUserNamespace(spawn.New("/bin/cat")),
 		"with a filter":        spawn.New("/bin/cat").SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0)),
 		"with a low limit":     spawn.New("/bin/cat").SetMaxFiles(4),
 		"with another root":    spawn.New("/bin/cat").SetCoredumpFilter(0x7f),
 		"with a death signal":  spawn.New("/bin/cat").SetParentDeathSignal(unix.SIGKILL),
-		"with a pid namespace": spawn.New("/bin/cat").SetNamespaces(spawn.UserNamespace, spawn.PIDNamespace),
+		"with a pid namespace": testkit.InUserNamespace(spawn.New("/bin/cat"), spawn.PIDNamespace),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testkit.Wanted(c).Namespaces.Fresh != 0 {
@@ -136,7 +136,7 @@ func TestSetChrootIsTheRootDirectoryAndTheWorkingDirectory(t *testing.T) {
 	require.NoError(t, os.Mkdir(root+"/below", 0o755))
 	require.NoError(t, unix.Chmod(filepath.Dir(root), 0o755))
 	require.NoError(t, unix.Chmod(root, 0o755))
-	out, err := spawn.New("/hello").SetChroot(root).SetUID(testkit.Nobody).SetOOMScoreAdj(900).Output(context.Background())
+	out, err := spawn.New("/hello").SetChroot(root).SetUID(testkit.Nobody).SetGID(testkit.Nobody).SetOOMScoreAdj(900).Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "hello\n", string(out))
 	t.Chdir(filepath.Dir(root))
@@ -174,7 +174,7 @@ func TestTheChildIsBornInItsCgroup(t *testing.T) {
 	for name, c := range map[string]*spawn.Command{
 		"alone":               spawn.New("/bin/cat"),
 		"as another user":     testkit.OtherIDs(spawn.New("/bin/cat")),
-		"in a user namespace": spawn.New("/bin/cat").SetNamespaces(spawn.UserNamespace),
+		"in a user namespace": testkit.InUserNamespace(spawn.New("/bin/cat")),
 		"with a score":        spawn.New("/bin/cat").SetOOMScoreAdj(900),
 		"by a forked helper":  testkit.By(spawn.New("/bin/cat"), plan.ForkedHelper),
 	} {
@@ -352,7 +352,7 @@ func deathCommands() map[string]*spawn.Command {
 	return map[string]*spawn.Command{
 		"alone":         c,
 		"another user":  testkit.OtherIDs(c.Clone()),
-		"pid namespace": c.Clone().SetNamespaces(spawn.PIDNamespace, spawn.UserNamespace),
+		"pid namespace": testkit.InUserNamespace(c.Clone(), spawn.PIDNamespace),
 		"a score":       c.Clone().SetOOMScoreAdj(900),
 	}
 }
@@ -542,7 +542,7 @@ func TestManyAttributesAtOnceFromManyGoroutines(t *testing.T) {
 		spawn.New("/bin/true").SetCoredumpFilter(1),
 	}
 	if testkit.HasUserNamespaces() {
-		commands = append(commands, spawn.New("/bin/true").SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1}))
+		commands = append(commands, testkit.InUserNamespace(spawn.New("/bin/true")))
 	}
 	var wg sync.WaitGroup
 	errs := make(chan error, 1000)

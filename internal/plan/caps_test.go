@@ -41,9 +41,11 @@ func TestAllowCapKeepsExactlyTheNamedOnes(t *testing.T) {
 	testkit.NeedsRoot(t, "to have capabilities")
 	const want = 1<<unix.CAP_NET_RAW | 1<<unix.CAP_CHOWN
 	for name, change := range map[string]func(*spawn.Command) *spawn.Command{
-		"root":               func(c *spawn.Command) *spawn.Command { return c },
-		"another user":       func(c *spawn.Command) *spawn.Command { return c.SetUID(testkit.Nobody).SetGID(testkit.Nobody) },
-		"with SetNoNewPrivs": func(c *spawn.Command) *spawn.Command { return c.SetUID(testkit.Nobody).SetNoNewPrivs() },
+		"root":         func(c *spawn.Command) *spawn.Command { return c },
+		"another user": func(c *spawn.Command) *spawn.Command { return c.SetUID(testkit.Nobody).SetGID(testkit.Nobody) },
+		"with SetNoNewPrivs": func(c *spawn.Command) *spawn.Command {
+			return c.SetUID(testkit.Nobody).SetGID(testkit.Nobody).SetNoNewPrivs()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := change(testkit.CatStatus().AllowCap(capability.CAP_NET_RAW).AllowCap(capability.CAP_CHOWN))
@@ -54,7 +56,7 @@ func TestAllowCapKeepsExactlyTheNamedOnes(t *testing.T) {
 
 func TestTheBoundingSetAloneCanBeLimited(t *testing.T) {
 	testkit.NeedsRoot(t, "to limit the bounding set")
-	sets := capsOf(t, testkit.CatStatus().SetBoundingCaps(capability.CAP_KILL).SetUID(testkit.Nobody))
+	sets := capsOf(t, testkit.CatStatus().SetBoundingCaps(capability.CAP_KILL).SetUID(testkit.Nobody).SetGID(testkit.Nobody))
 	require.Equal(t, [5]uint64{0, 0, 0, 1 << unix.CAP_KILL, 0}, sets)
 	// Root gets what the bounding set allows.
 	require.Equal(t, uint64(1<<unix.CAP_KILL), capsOf(t, testkit.CatStatus().SetBoundingCaps(capability.CAP_KILL))[1])
@@ -64,9 +66,9 @@ func TestAmbientCapsReachAnOrdinaryUser(t *testing.T) {
 	testkit.NeedsRoot(t, "to have capabilities")
 	const want = 1 << unix.CAP_NET_RAW
 	before := capsOf(t, testkit.CatStatus())
-	sets := capsOf(t, testkit.CatStatus().SetAmbientCaps(capability.CAP_NET_RAW).SetUID(testkit.Nobody))
+	sets := capsOf(t, testkit.CatStatus().SetAmbientCaps(capability.CAP_NET_RAW).SetUID(testkit.Nobody).SetGID(testkit.Nobody))
 	require.Equal(t, [5]uint64{want, want, want, before[3], want}, sets)
-	sets = capsOf(t, testkit.CatStatus().AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_NET_RAW).SetUID(testkit.Nobody))
+	sets = capsOf(t, testkit.CatStatus().AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_NET_RAW).SetUID(testkit.Nobody).SetGID(testkit.Nobody))
 	require.Equal(t, uint64(want), sets[4])
 	require.Equal(t, uint64(want), sets[2])
 }
@@ -79,9 +81,9 @@ func TestSecurebitsAreTheProgramsOwn(t *testing.T) {
 	for name, change := range map[string]func(*spawn.Command) *spawn.Command{
 		"alone":             func(c *spawn.Command) *spawn.Command { return c },
 		"with capabilities": func(c *spawn.Command) *spawn.Command { return c.AllowCap(capability.CAP_KILL) },
-		"with another user": func(c *spawn.Command) *spawn.Command { return c.SetUID(testkit.Nobody) },
+		"with another user": func(c *spawn.Command) *spawn.Command { return c.SetUID(testkit.Nobody).SetGID(testkit.Nobody) },
 		"with both": func(c *spawn.Command) *spawn.Command {
-			return c.AllowCap(capability.CAP_SETPCAP).SetUID(testkit.Nobody)
+			return c.AllowCap(capability.CAP_SETPCAP).SetUID(testkit.Nobody).SetGID(testkit.Nobody)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -95,7 +95,7 @@ func withChanges(t *testing.T, c *spawn.Command, f func(*testing.T, *spawn.Comma
 		"with another user":    testkit.OtherIDs,
 		"with a score":         func(c *spawn.Command) *spawn.Command { return testkit.OtherIDs(c).SetOOMScoreAdj(900) },
 		"with few files":       func(c *spawn.Command) *spawn.Command { return c.SetMaxFiles(20) },
-		"in a namespace":       func(c *spawn.Command) *spawn.Command { return c.SetNamespaces(spawn.UserNamespace, spawn.PIDNamespace) },
+		"in a namespace":       func(c *spawn.Command) *spawn.Command { return testkit.InUserNamespace(c, spawn.PIDNamespace) },
 		"with no capabilities": clearCaps,
 	} {
 		t.Run(name, func(t *testing.T) {

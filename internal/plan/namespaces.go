@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -14,6 +15,9 @@ import (
 
 func (pl *Plan) checkNamespaces() error {
 	n := &pl.Command.Namespaces
+	if err := pl.checkMapped(); err != nil {
+		return err
+	}
 	if pl.Options.Executor == ForkedHelper && n.Joins(unix.CLONE_NEWUSER|unix.CLONE_NEWTIME) {
 		return &command.CallError{Method: "JoinNamespace", Err: fmt.Errorf("no child can be cloned here, and a helper has threads, which may not join a user or time namespace: %w", errors.ErrUnsupported)}
 	}
@@ -66,7 +70,36 @@ func (pl *Plan) joinMountsOfHelper() {
 }
 
 // DeniesSetgroups reports whether groups cannot be set in the new
-// user namespace.
+// user namespace. That goes down to namespaces below one that denies it, and
+// for all without a map of gids. (user_namespaces(7))
 func DeniesSetgroups(n *command.Namespaces) bool {
-	return n.Fresh&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0
+	if n.Fresh&unix.CLONE_NEWUSER == 0 {
+		return false
+	}
+	own, _ := os.ReadFile("/proc/self/setgroups")
+	return len(n.GIDMaps) == 0 || os.Geteuid() != 0 || string(own) == "deny\n"
+}
+
+// checkMapped refuses a new user namespace in which this process's ids have no
+// number, if the program would keep them: it would still be this user for every
+// file outside.
+func (pl *Plan) checkMapped() error {
+	ids, n := &pl.Command.IDs, &pl.Command.Namespaces
+	for _, x := range [...]struct {
+		method, kind string
+		isSet        bool
+		maps         []command.IDMap
+		own          [2]int
+	}{
+		{"SetUID", "uid", ids.SetUID, n.UIDMaps, [2]int{os.Getuid(), os.Geteuid()}},
+		{"SetGID", "gid", ids.SetGID, n.GIDMaps, [2]int{os.Getgid(), os.Getegid()}},
+	} {
+		for _, id := range x.own {
+			inMap := func(m command.IDMap) bool { return id >= m.HostID && id-m.HostID < m.Size }
+			if !x.isSet && len(x.maps) > 0 && !slices.ContainsFunc(x.maps, inMap) {
+				return &command.CallError{Method: x.method + "Map", Err: fmt.Errorf("this process's %s %d is in no map, so the program would keep it outside and have none inside; it needs %s", x.kind, id, x.method)}
+			}
+		}
+	}
+	return nil
 }

@@ -27,11 +27,11 @@ func TestSetNamespacesGivesEachKindAndNoOther(t *testing.T) {
 				_, err := os.Stat("/proc/self/ns/time")
 				testkit.Needs(t, "a kernel with time namespaces", err, fs.ErrNotExist)
 			}
-			asked := []spawn.Namespace{kind}
-			if os.Geteuid() != 0 {
-				asked = append(asked, spawn.UserNamespace)
+			c := spawn.New("/bin/cat").SetNamespaces(kind)
+			if kind == spawn.UserNamespace || os.Geteuid() != 0 {
+				testkit.InUserNamespace(c, kind)
 			}
-			p := testkit.WaitingIn(t, spawn.New("/bin/cat").SetNamespaces(asked...))
+			p := testkit.WaitingIn(t, c)
 			dir := "/proc/" + strconv.Itoa(p.PID()) + "/ns/"
 			for other, name := range testkit.AllKinds {
 				ours, err := os.Readlink("/proc/self/ns/" + name)
@@ -72,7 +72,7 @@ func TestUsersOfAMapCanBeSet(t *testing.T) {
 
 func TestThePIDNamespacesFirstProcessIsTheProgram(t *testing.T) {
 	testkit.NeedsUserNamespaces(t)
-	out, err := spawn.New("/bin/sh", "-c", "echo $$").SetNamespaces(spawn.PIDNamespace, spawn.UserNamespace).Output(context.Background())
+	out, err := testkit.InUserNamespace(spawn.New("/bin/sh", "-c", "echo $$"), spawn.PIDNamespace).Output(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, "1\n", string(out))
 }
@@ -102,6 +102,9 @@ func TestJoinNamespaceEntersAnotherProcesss(t *testing.T) {
 			require.NoError(t, err)
 			defer f.Close()
 			c := spawn.New("/bin/cat").JoinNamespace(kind, f)
+			if kind == spawn.UserNamespace {
+				c.SetUID(0).SetGID(0)
+			}
 			if kind == spawn.UserNamespace && !plan.HelperForced() {
 				err := testkit.By(c, plan.ForkedHelper).Run(context.Background())
 				require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -122,7 +125,8 @@ func TestNamespacesThatAreRefusedSaySo(t *testing.T) {
 		err := spawn.New("/bin/true").SetNamespaces(spawn.NetworkNamespace).Run(context.Background())
 		require.ErrorIs(t, err, unix.EPERM)
 		require.ErrorContains(t, err, "CLONE_NEWNET")
-		maps := spawn.New("/bin/true").SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1})
+		maps := spawn.New("/bin/true").SetNamespaces(spawn.UserNamespace).SetUID(0).SetGID(0).
+			SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1}).SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: 0, Size: 1})
 		var start *spawn.StartError
 		require.ErrorAs(t, maps.Run(context.Background()), &start)
 		if plan.CanClone() {
@@ -182,10 +186,10 @@ func TestAFailureInACopyOfTheMemoryIsReported(t *testing.T) {
 			func(c *spawn.Command) error { _, err := c.Output(context.Background()); return err },
 		} {
 			var start *spawn.StartError
-			require.ErrorAs(t, run(spawn.New("/nonexistent").SetNamespaces(spawn.UserNamespace)), &start)
+			require.ErrorAs(t, run(testkit.InUserNamespace(spawn.New("/nonexistent"))), &start)
 			require.Equal(t, `execve("/nonexistent")`, start.Op)
 			require.ErrorIs(t, start, unix.ENOENT)
-			require.ErrorAs(t, run(spawn.New("/bin/true").SetNamespaces(spawn.UserNamespace).SetWorkingDirectory("/none")), &start)
+			require.ErrorAs(t, run(testkit.InUserNamespace(spawn.New("/bin/true")).SetWorkingDirectory("/none")), &start)
 			require.Equal(t, `chdir("/none")`, start.Op)
 		}
 	}

@@ -258,6 +258,24 @@ func lockAs(t testing.TB, path string, kind int16) (unlock func()) {
 	return func() { require.NoError(t, f.Close()) }
 }
 
+// PWD may lead to the directory over a link that somebody else can exchange.
+func TestNoPathIsTakenFromPWD(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/real", 0o755))
+	require.NoError(t, os.Symlink("real", dir+"/link"))
+	t.Chdir(dir + "/real")
+	t.Setenv("PWD", dir+"/link")
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	require.Equal(t, dir+"/link", wd, "os: PWD counts")
+	for _, c := range []*spawn.Command{spawn.New("/bin/true").SetPidFile("x"), spawn.New("./x").Daemonize()} {
+		text, err := c.ClearEnv().Explain()
+		require.NoError(t, err)
+		require.Contains(t, text, dir+"/real/")
+		require.NotContains(t, text, dir+"/link")
+	}
+}
+
 // TestALockOfAnotherKindHoldsAPidFile: whoever has it, and whether it can
 // be told, if it takes the right to write the file, or nobody else may read it.
 func TestALockOfAnotherKindHoldsAPidFile(t *testing.T) {

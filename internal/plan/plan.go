@@ -11,6 +11,7 @@ import (
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/secure"
 	"github.com/virspawn/spawn/internal/transfer"
 	"github.com/virspawn/spawn/internal/tree"
 	"golang.org/x/sys/unix"
@@ -210,7 +211,7 @@ func (pl *Plan) size() int {
 		n += len(v.Name) + len(v.Value.Str) + perText
 	}
 	if !c.Env.Set {
-		pl.environ = os.Environ()
+		pl.environ = secure.Environ()
 	}
 	for _, s := range pl.environ {
 		n += len(s) + perText

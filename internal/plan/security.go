@@ -48,14 +48,8 @@ func (pl *Plan) prlimit(l command.Rlimit) {
 // the next one gives up.
 func (pl *Plan) credentials() {
 	ids := &pl.Command.IDs
-	switch {
-	case ids.SetGroups && os.Geteuid() != 0 && hasGroups(ids):
-		// An ordinary user can keep its groups, but not set them.
-	case ids.SetGroups:
-		pl.setgroups(ids.Groups)
-	case DeniesSetgroups(&pl.Command.Namespaces):
-	case leave(ids), pl.Command.Namespaces.Fresh&unix.CLONE_NEWUSER != 0 && (ids.SetUID || ids.SetGID):
-		pl.setgroups(nil)
+	if groups, set := wantedGroups(ids, &pl.Command.Namespaces); set {
+		pl.setgroups(groups)
 	}
 	if ids.SetGID {
 		gid := uintptr(ids.GID)
@@ -67,23 +61,41 @@ func (pl *Plan) credentials() {
 	}
 }
 
-// hasGroups reports whether the parent has these supplementary groups, in any
-// order. Its gid counts for nothing: it is in that group anyway.
-func hasGroups(ids *command.Credentials) bool {
+// wantedGroups returns the supplementary groups to set, if any are to be set.
+//
+// In a user namespace no id is one that this process has, whatever its number.
+func wantedGroups(ids *command.Credentials, n *command.Namespaces) (groups []uint32, set bool) {
+	inside := n.InUser()
+	switch {
+	case ids.KeepGroups:
+		return nil, false
+	case ids.SetGroups:
+		// An ordinary user cannot set groups, and need not where it has
+		// just these.
+		return ids.Groups, os.Geteuid() == 0 || !hasGroups(ids, inside)
+	case DeniesSetgroups(n):
+		return nil, false
+	}
+	return nil, inside || leave(ids)
+}
+
+// hasGroups reports whether the program has exactly these supplementary groups
+// if none are set. In a user namespace it can only have none.
+//
+// The own gid counts as the others do. It may be among the groups or not, and
+// only there it stays when the gid changes.
+func hasGroups(ids *command.Credentials, inside bool) bool {
 	own, err := os.Getgroups()
-	if err != nil {
+	if err != nil || inside && len(own) > 0 || ids.SetGID && ids.GID != os.Getegid() {
 		return false
 	}
-	gid := os.Getegid()
 	wanted := make([]int, len(ids.Groups))
 	for i, g := range ids.Groups {
 		wanted[i] = int(g)
 	}
-	for _, groups := range []*[]int{&own, &wanted} {
-		slices.Sort(*groups)
-		*groups = slices.DeleteFunc(slices.Compact(*groups), func(g int) bool { return g == gid })
-	}
-	return slices.Equal(own, wanted)
+	slices.Sort(own)
+	slices.Sort(wanted)
+	return slices.Equal(slices.Compact(own), slices.Compact(wanted))
 }
 
 func (pl *Plan) setgroups(groups []uint32) {

@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/syndtr/gocapability/capability"
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/plan"
@@ -32,6 +33,7 @@ func init() {
 	testkit.Helpers["security-unprivileged"] = securityHelper(checkUnprivileged)
 	testkit.Helpers["security-capability"] = securityHelper(checkWithoutSetuidCapability)
 	testkit.Helpers["security-groups"] = securityHelper(checkGroupRules)
+	testkit.Helpers["security-exact-groups"] = securityHelper(checkExactGroups)
 	testkit.Helpers["security-window"] = securityHelper(checkMemoryOfChildren)
 	testkit.Helpers["security-os-exec"] = securityHelper(checkOsExec)
 	testkit.Helpers["security-signals"] = securityHelper(checkSignals)
@@ -239,7 +241,7 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 		c    *spawn.Command
 		want map[string]string
 	}{
-		{testkit.CatStatus().SetUID(testkit.Nobody), map[string]string{"Uid": four(testkit.Nobody), "Gid": four(os.Getgid()), "Groups": ""}},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()), map[string]string{"Uid": four(testkit.Nobody), "Gid": four(os.Getgid()), "Groups": ""}},
 		{testkit.CatStatus().SetGID(7), map[string]string{"Uid": four(0), "Gid": four(7), "Groups": ""}},
 		{testkit.CatStatus().SetUID(5).SetGID(7), map[string]string{"Uid": four(5), "Gid": four(7), "Groups": ""}},
 		{testkit.CatStatus().SetGroups(3, 1, 2), map[string]string{"Uid": four(0), "Gid": four(os.Getgid()), "Groups": "1 2 3"}},
@@ -264,6 +266,35 @@ func TestChangedIdsAreAllChanged(t *testing.T) {
 	require.Equal(t, 0, os.Geteuid())
 }
 
+// A child of root that keeps group 0 may read what only root's group may.
+func TestAnotherUidNeedsAGid(t *testing.T) {
+	testkit.CheckLeaks(t)
+	const text = "spawn: SetUID: without SetGID or SetUser the program would keep this process's group; SetGID(os.Getgid()) says that it is meant"
+	own, other := os.Getuid(), os.Getuid()+1
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/true").SetUID(other),
+		spawn.New("/bin/true").SetUID(own).SetUID(other),
+		spawn.New("/bin/true").SetUID(other).SetGroups(),
+	} {
+		_, explainErr := c.Explain()
+		_, execErr := testkit.Planned(c, plan.InPlace)
+		for _, err := range []error{c.Run(context.Background()), explainErr, testkit.Public(execErr), c.Run(testkit.Dry(testkit.Says("", "", 0)))} {
+			require.ErrorAs(t, err, new(*spawn.CallError))
+			require.EqualError(t, err, text)
+		}
+	}
+	for _, c := range []*spawn.Command{
+		spawn.New("/bin/true").SetUID(own),
+		spawn.New("/bin/true").SetUID(other).SetGID(os.Getgid()),
+		spawn.New("/bin/true").SetGID(os.Getgid()).SetUID(other),
+		spawn.New("/bin/true").SetUser("root"),
+	} {
+		_, err := c.Explain()
+		require.NoError(t, err)
+		require.NoError(t, c.Run(testkit.Dry(testkit.Says("", "", 0))))
+	}
+}
+
 func TestSupplementaryGroupsGoWhenTheUserOrGroupChanges(t *testing.T) {
 	testkit.CheckLeaks(t)
 	testkit.NeedsRoot(t, "to give a process supplementary groups")
@@ -279,11 +310,11 @@ func checkGroupRules() error {
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGID(os.Getgid()), "10 20"},
 		{testkit.CatStatus().SetUID(os.Getuid()), "10 20"},
 		{testkit.CatStatus().SetGID(os.Getgid()), "10 20"},
-		{testkit.CatStatus().SetUID(testkit.Nobody), ""},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()), ""},
 		{testkit.CatStatus().SetGID(testkit.Nobody), ""},
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGID(testkit.Nobody), ""},
 		{testkit.CatStatus().SetUID(os.Getuid()).SetGroups(), ""},
-		{testkit.CatStatus().SetUID(testkit.Nobody).SetGroups(5), "5"},
+		{testkit.CatStatus().SetUID(testkit.Nobody).SetGID(os.Getgid()).SetGroups(5), "5"},
 	} {
 		got, err := testkit.StatusOf(x.c)
 		if err != nil {
@@ -342,17 +373,48 @@ func TestSetUserTakesIdsAndGroupsFromTheUserDatabase(t *testing.T) {
 	requireStatus(t, testkit.CatStatus().SetUser(u.Username).SetGroups(7), want)
 }
 
+func TestSetUserTakesANumberWithoutAnEntryForAUid(t *testing.T) {
+	testkit.CheckLeaks(t)
+	testkit.NeedsRoot(t, "to change ids")
+	const free = "3999999999"
+	_, err := user.LookupId(free)
+	require.ErrorAs(t, err, new(user.UnknownUserIdError))
+	if strconv.IntSize == 32 {
+		t.Skip("needs an int that holds the uid")
+	}
+	four := func(id string) string { return strings.Join([]string{id, id, id, id}, " ") }
+	want := map[string]string{"Uid": four(free), "Gid": four("7"), "Groups": ""}
+	requireStatus(t, testkit.CatStatus().SetUser(free).SetGID(7), want)
+	requireStatus(t, testkit.CatStatus().SetGID(7).SetUser(free), want)
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetUser(free).SetGID(7), want)
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetGID(7).SetUser(free), want)
+	want["Groups"] = "8"
+	requireStatus(t, testkit.CatStatus().SetUser("root").SetGroups(8).SetGID(7).SetUser(free), want)
+
+	for _, c := range []*spawn.Command{spawn.New("/bin/true").SetUser(free), spawn.New("/bin/true").SetUser("root").SetUser(free)} {
+		require.ErrorContains(t, c.Run(context.Background()), "spawn: SetUID: ", "the gid is this process's, and not root's")
+	}
+	for name, text := range map[string]string{
+		"no such user": "SetUser: user: unknown user no such user",
+		"+5":           "SetUser: user: unknown user +5",
+		"-1":           "SetUser: user: unknown user -1",
+		"4294967295":   "SetUser: the uid 4294967295 is not in 0 to 4294967294",
+	} {
+		require.ErrorContains(t, spawn.New("/bin/true").SetUser(name).SetGID(7).Run(context.Background()), text)
+	}
+}
+
 func TestAnUnprivilegedProcessCanKeepItsIdsAndNothingElse(t *testing.T) {
 	testkit.CheckLeaks(t)
 	runSecurityHelper(t, "security-unprivileged")
 }
 
-// becomeNobody gives up root, in every thread.
-func becomeNobody() error {
+// becomeNobody gives up root, in every thread, with these groups.
+func becomeNobody(groups ...int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(testkit.Nobody), syscall.Setuid(testkit.Nobody)); err != nil {
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(testkit.Nobody), syscall.Setuid(testkit.Nobody)); err != nil {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -387,15 +449,74 @@ func checkUnprivileged() error {
 	if err != nil {
 		return err
 	}
+	var exactGroups error
+	if !slices.Contains(own, gid) { // which is not among those that it has to keep
+		exactGroups = startErrorIs(other.Clone().SetGroups(append(own, gid)...), fmt.Sprintf("setgroups(%d, [%s])", len(own)+1,
+			strings.Trim(strings.ReplaceAll(fmt.Sprint(append(own, gid)), " ", ", "), "[]")), unix.EPERM)
+	}
 	return errors.Join(
 		other.Clone().SetGroups(own...).Run(context.Background()),
-		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, gid)...).Run(context.Background()),
-		startErrorIs(other.Clone().SetUID(0), "setgroups(0, [])", unix.EPERM),
+		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, own...)...).Run(context.Background()),
+		keepsGroups(other.Clone().SetUID(uid).KeepGroups()),
+		exactGroups,
+		startErrorIs(other.Clone().SetUID(0).SetGID(gid), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGID(0), "setgroups(0, [])", unix.EPERM),
 		startErrorIs(other.Clone().SetGroups(1, gid), fmt.Sprintf("setgroups(2, [1, %d])", gid), unix.EPERM),
 		startErrorIs(other.Clone().SetUser("root"), "setgroups(1, [0])", unix.EPERM),
 		startErrorIs(other.Clone().SetRlimit(unix.RLIMIT_NOFILE, 100, limit), op, unix.EPERM),
 	)
+}
+
+// keepsGroups checks that a command leaves the groups alone.
+func keepsGroups(c *spawn.Command) error {
+	text, err := c.Explain()
+	if err == nil && strings.Contains(text, "setgroups(") {
+		err = fmt.Errorf("KeepGroups:\n%s", text)
+	}
+	return err
+}
+
+// A daemon that is not root may change ids by its capabilities, as under
+// systemd's AmbientCapabilities=. Its own group is among its supplementary ones
+// too, as initgroups(3) has it.
+func TestGroupsAreExactlyThoseAskedForWhoeverAsks(t *testing.T) {
+	testkit.CheckLeaks(t)
+	testkit.NeedsRoot(t, "to give a process capabilities")
+	program := testkit.CopySelf(t)
+	require.NoError(t, os.Chmod(program, 0o755))
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	daemon := spawn.New(program, testkit.HelperPrefix+"security-exact-groups").SetUID(1000).SetGID(1000).SetGroups(1000).
+		SetAmbientCaps(capability.CAP_SETUID, capability.CAP_SETGID)
+	out, err := daemon.CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+}
+
+func checkExactGroups() error {
+	others := func() *spawn.Command { return testkit.CatStatus().SetUID(2000).SetGID(2000) }
+	var errs []error
+	for _, x := range []struct {
+		c    *spawn.Command
+		want string
+	}{
+		{others(), ""},
+		{others().SetGroups(), ""},
+		{others().SetGroups(5), "5"},
+		{others().SetGroups(1000), "1000"},
+		{others().KeepGroups(), "1000"},
+		{others().KeepGroups().SetGroups(), ""},
+		{testkit.CatStatus().SetGID(2000).SetGroups(2000), "2000"},
+		{testkit.CatStatus().SetGroups(), ""},
+		{testkit.CatStatus().SetGroups(1000), "1000"},
+		{testkit.CatStatus(), "1000"},
+	} {
+		got, err := testkit.StatusOf(x.c)
+		if err == nil && got["Groups"] != x.want {
+			text, _ := x.c.ClearEnv().Explain()
+			err = fmt.Errorf("groups %q, want %q, of\n%s", got["Groups"], x.want, text)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func TestAMissingCapabilityIsAnErrorThatNamesTheStep(t *testing.T) {
@@ -410,7 +531,7 @@ func checkWithoutSetuidCapability() error {
 	if err := dropCapability(unix.CAP_SETUID); err != nil {
 		return err
 	}
-	if err := startErrorIs(spawn.New("/bin/true").SetUID(5), "setresuid(5, 5, 5)", unix.EPERM); err != nil {
+	if err := startErrorIs(spawn.New("/bin/true").SetUID(5).SetGID(os.Getgid()), "setresuid(5, 5, 5)", unix.EPERM); err != nil {
 		return err
 	}
 	if err := spawn.New("/bin/true").SetUID(0).SetGID(7).SetGroups(8).Run(context.Background()); err != nil {
@@ -664,9 +785,24 @@ func TestARelativeProgramIsTakenFromThisProcesssDirectory(t *testing.T) {
 	require.NoError(t, os.Symlink("/bin/sh", filepath.Join(dir, "here", "bin", "sh")))
 	require.NoError(t, os.Symlink("/bin/false", filepath.Join(dir, "there", "bin", "sh")))
 	t.Chdir(filepath.Join(dir, "here"))
-	out, err := spawn.New("bin/sh", "-c", "echo $0; cd ..; ls").SetWorkingDirectory(filepath.Join(dir, "there", "bin")).Output(context.Background())
+	out, err := spawn.New("bin/sh", "-c", "echo $0; cd bin; ls").Output(context.Background())
 	require.NoError(t, err)
-	require.Equal(t, "bin/sh\nbin\n", string(out))
+	require.Equal(t, "bin/sh\nsh\n", string(out))
+
+	// os/exec would run the other one.
+	for in, there := range map[string]string{
+		filepath.Join(dir, "there"): filepath.Join(dir, "there", "bin", "sh"),
+		"../there/":                 filepath.Join(dir, "here") + "/../there/bin/sh",
+	} {
+		c := spawn.New("bin/sh").SetWorkingDirectory(in)
+		want := fmt.Sprintf("spawn: SetWorkingDirectory: the program \"bin/sh\" is relative, and could be %q or %q; give New an absolute path",
+			filepath.Join(dir, "here", "bin", "sh"), there)
+		_, explainErr := c.Explain()
+		for _, err := range []error{c.Run(context.Background()), explainErr, c.Run(testkit.Dry(testkit.Says("", "", 0)))} {
+			require.ErrorAs(t, err, new(*spawn.CallError))
+			require.EqualError(t, err, want)
+		}
+	}
 }
 
 func TestABadWorkingDirectoryIsAnErrorThatNamesTheCall(t *testing.T) {
@@ -683,7 +819,7 @@ func TestTheWorkingDirectoryIsEnteredAsTheNewUser(t *testing.T) {
 	testkit.NeedsRoot(t, "to change ids")
 	dir := t.TempDir() // below a directory that only root may enter
 	require.NoError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).Run(context.Background()))
-	requireStartError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).SetUID(testkit.Nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
+	requireStartError(t, spawn.New("/bin/true").SetWorkingDirectory(dir).SetUID(testkit.Nobody).SetGID(testkit.Nobody), fmt.Sprintf("chdir(%q)", dir), unix.EACCES)
 }
 
 // quitStorm runs programs while all of its group get SIGQUIT, which it handles

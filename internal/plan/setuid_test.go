@@ -26,6 +26,9 @@ func init() {
 	testkit.Helpers["setuid-env"] = printEnvironments
 	testkit.Helpers["setuid-hook"] = tryHelpers
 	testkit.Helpers["setuid-denied"] = runDenied
+	testkit.Helpers["setuid-path"] = runByName
+	testkit.Helpers["setuid-loader"] = runPreloaded
+	testkit.Helpers["setuid-pwd"] = runInDirectory
 }
 
 // printEnvironments prints the environments that children of this process get.
@@ -126,6 +129,118 @@ func TestTheEnvironmentOfAPrivilegedProgramIsNotItsCallers(t *testing.T) {
 			require.Equal(t, "secure: true\nspawn: cannot start \"/usr/bin/env\": start: "+"no child can be cloned on this processor, and a process that runs setuid or with file capabilities has no helper: unsupported operation\n", string(out))
 			return
 		}
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// script writes a shell script that every user may run.
+func script(t *testing.T, path, text string) {
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh -p\n"+text+"\n"), 0o755))
+	require.NoError(t, os.Chmod(path, 0o755)) // whatever the umask is
+}
+
+// runByName runs programs by names without a slash.
+func runByName([]string) int {
+	for _, name := range []string{"echo", "only-the-callers"} {
+		out, err := spawn.New(name, "good").AddEnvPassCommon().Output(context.Background())
+		fmt.Printf("%s%v\n", out, err)
+	}
+	return 0
+}
+
+// Whoever calls a setuid program chooses its PATH, and so what it runs.
+func TestAttackByThePathOfAPrivilegedProgramsCaller(t *testing.T) {
+	dir := testkit.PublicDir(t)
+	script(t, dir+"/echo", "echo attacked, euid $(/usr/bin/id -u)")
+	script(t, dir+"/only-the-callers", "echo attacked")
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		if privileged && !plan.CanClone() {
+			t.Skip("a privileged program can start nothing on this processor")
+		}
+		want := "attacked, euid 65534\n<nil>\nattacked\n<nil>\n"
+		if privileged {
+			want = "good\n<nil>\nspawn: cannot start \"only-the-callers\": search in /bin:/usr/bin: " +
+				"executable file not found; in a setuid program $PATH does not count\n"
+		}
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-path").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").
+			AddEnv("PATH", dir+":/bin:/usr/bin").Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, string(out))
+	})
+}
+
+// runInDirectory goes to a directory and runs what is there. When it is known
+// what will be executed, the caller exchanges what its PWD leads to.
+func runInDirectory(args []string) int {
+	dir, link, evil := args[0], args[1], args[2]
+	if err := os.Chdir(dir); err != nil {
+		return testkit.Fail(err)
+	}
+	defer spawn.SetPolicy(func(c *spawn.Command) error {
+		fmt.Println(c.Path())
+		return errors.Join(os.Remove(link), os.Symlink(evil, link))
+	})()
+	out, err := spawn.New("./program").ClearEnv().Output(context.Background())
+	fmt.Printf("%s%v\n", out, err)
+	return 0
+}
+
+// A shell that has gone to a directory by a symbolic link says so in PWD, and
+// the link may be somebody else's.
+func TestAttackByThePWDOfAPrivilegedProgramsCaller(t *testing.T) {
+	dir := testkit.PublicDir(t)
+	require.NoError(t, os.Mkdir(dir+"/good", 0o755))
+	require.NoError(t, os.Mkdir(dir+"/evil", 0o755))
+	script(t, dir+"/good/program", "echo good")
+	script(t, dir+"/evil/program", "echo attacked")
+	require.NoError(t, os.Mkdir(dir+"/callers", 0o777))
+	require.NoError(t, os.Chmod(dir+"/callers", 0o777))
+	link := dir + "/callers/link"
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		if privileged && !plan.CanClone() {
+			t.Skip("a privileged program can start nothing on this processor")
+		}
+		_ = os.Remove(link)
+		require.NoError(t, os.Symlink(dir+"/good", link))
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-pwd", dir+"/good", link, dir+"/evil").
+			SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").AddEnv("PWD", link).Output(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, dir+"/good/./program\ngood\n<nil>\n", string(out))
+	})
+}
+
+// runPreloaded runs programs that are the loader's for what this one is only
+// by its file, and says whether their loader has looked for the caller's code.
+func runPreloaded([]string) int {
+	// This program's own loader may have taken it away.
+	os.Setenv("LD_PRELOAD", "/of/caller")
+	os.Setenv("KEPT", "x")
+	// The ids of the file are its own now: it no longer runs setuid.
+	c := spawn.New("/bin/sh", "-c", "echo kept $KEPT").SetUID(os.Geteuid()).SetGID(os.Getegid()).KeepGroups()
+	for _, c := range []*spawn.Command{c, c.Clone().AddEnvPassAll()} {
+		out, err := c.CombinedOutput(context.Background())
+		if err != nil || !strings.HasSuffix(string(out), "kept x\n") {
+			return testkit.Fail(fmt.Errorf("%s%w", out, err))
+		}
+		fmt.Println(strings.Contains(string(out), "LD_PRELOAD"), slices.Contains(c.Env(), "LD_PRELOAD=/of/caller"))
+	}
+	return 0
+}
+
+// A program that is linked without a C library still has the variables by which
+// the loader of what it runs takes code.
+func TestAttackByTheLoaderOfWhatAPrivilegedProgramRuns(t *testing.T) {
+	if out, _ := spawn.New("/bin/sh", "-c", ":").AddEnv("LD_PRELOAD", "/of/caller").CombinedOutput(context.Background()); !strings.Contains(string(out), "LD_PRELOAD") {
+		t.Skip("needs a loader that says what it cannot load")
+	}
+	forEachPrivilege(t, func(t *testing.T, program string, privileged bool) {
+		if privileged && !plan.CanClone() {
+			t.Skip("a privileged program can start nothing on this processor")
+		}
+		want := strings.Repeat(fmt.Sprintln(!privileged, !privileged), 2)
+		out, err := spawn.New(program, testkit.HelperPrefix+"setuid-loader").SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE").
+			CombinedOutput(context.Background())
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, want, string(out))
 	})

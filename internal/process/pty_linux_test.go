@@ -405,12 +405,12 @@ func TestAPTYIsItsUsers(t *testing.T) {
 	const script = `name=$(tty) && : <>"$name" && stat -c %u "$name"`
 	require.Equal(t, fmt.Sprintln(uid), owner(testkit.Shell(script)))
 	if uid != 0 {
-		_, err := testkit.Shell(script).SetUID(uid+1).SetPTY(0, 0).Start(context.Background())
+		_, err := testkit.Shell(script).SetUID(uid+1).SetGID(os.Getgid()).SetPTY(0, 0).Start(context.Background())
 		var start *spawn.StartError
 		require.ErrorAs(t, err, &start)
 		require.Regexp(t, fmt.Sprintf(`^fchown\(\d+, %d, -1\)$`, uid+1), start.Op)
 		require.ErrorIs(t, err, unix.EPERM)
-		_, err = testkit.Shell(script).SetUID(uid+1).SetPTY(0, 0).Explain()
+		_, err = testkit.Shell(script).SetUID(uid+1).SetGID(os.Getgid()).SetPTY(0, 0).Explain()
 		require.NoError(t, err)
 		return
 	}

@@ -750,7 +750,7 @@ func TestADaemonsNamespacesAreItsOwn(t *testing.T) {
 		if kind != spawn.UserNamespace {
 			asked = append(asked, spawn.UserNamespace)
 		}
-		command := testkit.Shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1}).SetPidFile(path).AddListenFD(f, "")
+		command := testkit.Shell("echo $LISTEN_PID $$ $(id -u); cat").SetNamespaces(asked...).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1}).SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Getegid(), Size: 1}).SetPidFile(path).AddListenFD(f, "")
 		requireDaemonIn(t, command, kind, path, "PID PID 0")
 	})
 }
@@ -792,7 +792,7 @@ func TestAHelpersDaemonHasNamespacesOfItsOwn(t *testing.T) {
 	forEachNamespace(t, func(t *testing.T, kind spawn.Namespace, path string) {
 		command := testkit.By(testkit.Shell("echo $$; cat").SetNamespaces(kind).SetPidFile(path), plan.ForkedHelper)
 		if kind == spawn.UserNamespace {
-			_, err := command.Daemonize().Start(context.Background())
+			_, err := testkit.InUserNamespace(command).Daemonize().Start(context.Background())
 			require.ErrorIs(t, err, errors.ErrUnsupported)
 			require.ErrorContains(t, err, "spawn: Daemonize: no child can be cloned here, and a helper makes no user namespace for a daemon: ")
 			return
@@ -815,8 +815,13 @@ func daemonJoins(t *testing.T, executor plan.Executor, lists [][]spawn.Namespace
 	testkit.NeedsRoot(t, "to join namespaces")
 	testkit.CheckLeaks(t)
 	for _, kinds := range lists {
-		target := testkit.WaitingIn(t, spawn.New("/bin/cat").SetNamespaces(kinds...))
+		in := spawn.New("/bin/cat").SetNamespaces(kinds...)
 		c := testkit.By(testkit.Shell("echo $$; cat"), executor)
+		if kinds[0] == spawn.UserNamespace {
+			testkit.InUserNamespace(in, kinds...)
+			c.SetUID(0).SetGID(0)
+		}
+		target := testkit.WaitingIn(t, in)
 		for _, kind := range kinds {
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", target.PID(), testkit.AllKinds[kind]))
 			require.NoError(t, err)

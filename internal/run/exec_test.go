@@ -125,7 +125,7 @@ var confinements = map[string]struct {
 }{
 	"no capabilities": {(*spawn.Command).ClearCaps, true, map[string]string{"CapPrm": hexMask(0), "CapEff": hexMask(0), "CapInh": hexMask(0), "CapBnd": hexMask(0)}},
 	"some capabilities": {func(c *spawn.Command) *spawn.Command {
-		return c.AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_KILL).SetUID(testkit.Nobody)
+		return c.AllowCap(capability.CAP_NET_RAW, capability.CAP_KILL).SetAmbientCaps(capability.CAP_KILL).SetUID(testkit.Nobody).SetGID(testkit.Nobody)
 	}, true, map[string]string{
 		"CapAmb": hexMask(1 << unix.CAP_KILL), "CapEff": hexMask(1 << unix.CAP_KILL), "CapBnd": hexMask(1<<unix.CAP_KILL | 1<<unix.CAP_NET_RAW),
 		"Uid": "65534 65534 65534 65534",

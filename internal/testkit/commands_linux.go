@@ -312,6 +312,15 @@ func OtherIDs(c *spawn.Command) *spawn.Command {
 	return c.SetUID(os.Getuid()).SetGID(os.Getgid())
 }
 
+// InUserNamespace starts a command in a new user namespace, and in other new
+// ones, in which this process's ids have the numbers that they have outside.
+func InUserNamespace(c *spawn.Command, others ...spawn.Namespace) *spawn.Command {
+	uid, gid := os.Geteuid(), os.Getegid()
+	return c.SetNamespaces(append(others, spawn.UserNamespace)...).
+		SetUIDMap(spawn.IDMap{ContainerID: uid, HostID: uid, Size: 1}).
+		SetGIDMap(spawn.IDMap{ContainerID: gid, HostID: gid, Size: 1})
+}
+
 // CopySelf copies this test binary, as root's, to where every user can run it
 // and a setuid bit counts.
 func CopySelf(t *testing.T) string {

@@ -450,6 +450,18 @@ func TestKillTreeLeavesNoCgroup(t *testing.T) {
 	}
 }
 
+func TestARelativeCgroupIsNotTakenFromPWD(t *testing.T) {
+	dir := testkit.NewCgroup(t)
+	link := t.TempDir() + "/link"
+	require.NoError(t, os.Symlink(dir, link))
+	t.Chdir(dir)
+	t.Setenv("PWD", link)
+	var made tree.Tree
+	require.True(t, made.MakeCgroup("."))
+	defer os.Remove(made.Cgroup)
+	require.Equal(t, dir, filepath.Dir(made.Cgroup))
+}
+
 func TestKillTreeEndsWhatIsInCgroupsBelow(t *testing.T) {
 	for _, kill := range []bool{true, false} {
 		testkit.CheckLeaks(t)

@@ -172,9 +172,13 @@ var leftCgroups struct {
 // MakeCgroup makes a cgroup in this directory and reports whether it could. It
 // removes others that have become empty.
 func (t *Tree) MakeCgroup(parent string) bool {
-	parent, err := filepath.Abs(parent)
-	if err != nil {
-		return false
+	if !filepath.IsAbs(parent) {
+		// Not filepath.Abs, which believes $PWD.
+		wd, err := syscall.Getwd()
+		if err != nil {
+			return false
+		}
+		parent = filepath.Join(wd, parent)
 	}
 	sweepCgroups(parent)
 	dir := filepath.Join(parent, fmt.Sprintf("%s%d-%016x", cgroupName, os.Getpid(), rand.Uint64()))
