@@ -165,7 +165,9 @@ func (r *run) leaveToGate() {
 func (r *run) parkGate() {
 	r.openStatus()
 	var b [1]byte
-	if n, _ := r.StatusF.Read(b[:]); n == 1 {
+	n, _ := r.StatusF.Read(b[:])
+	// Of a child that has failed before the helper, it is the report's first.
+	if _, failed := r.Program.Failed(); n == 1 && !failed {
 		close(r.p.Gate.Ready)
 	}
 }

@@ -223,6 +223,24 @@ func TestAHookAndAHandshake(t *testing.T) {
 	require.Equal(t, "from the hook\n", out)
 }
 
+// TestAStepThatFailsBeforeTheHookIsNoStopAtTheGate: the first byte of the
+// failure's report is not taken for the one which says that all is applied.
+func TestAStepThatFailsBeforeTheHookIsNoStopAtTheGate(t *testing.T) {
+	testkit.CheckLeaks(t)
+	f, err := os.Open("/proc/self/ns/uts")
+	require.NoError(t, err)
+	defer f.Close()
+	for range 50 {
+		p, err := spawn.New("/bin/true").JoinNamespace(spawn.NetworkNamespace, f).SetPreExecHook(testkit.HookFails, "").RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		var start *spawn.StartError
+		require.ErrorAs(t, p.HandshakeWait(context.Background()), &start)
+		require.Contains(t, start.Op, "setns(")
+		require.ErrorIs(t, start, unix.EINVAL)
+		testkit.RequireNeverRan(t, p)
+	}
+}
+
 func TestAHookIsExplained(t *testing.T) {
 	testkit.CheckLeaks(t)
 	t.Setenv("SPAWN_TEST_VARIABLE", "not to be seen")
