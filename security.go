@@ -128,7 +128,8 @@ func (c *Command) checkID(method, what string, id int) {
 //
 // Emptying the bounding set needs CAP_SETPCAP, unless it is empty already.
 // Without it, starting fails with EPERM. An ordinary user has
-// [Command.SetNoNewPrivs] instead.
+// [Command.SetNoNewPrivs] instead. In a user namespace, new or joined, the
+// child begins with the full set and has the privilege.
 //
 // Like virCommandClearCaps and systemd's CapabilityBoundingSet=; see
 // capabilities(7).

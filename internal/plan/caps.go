@@ -55,8 +55,14 @@ func (pl *Plan) boundingSet() {
 }
 
 // dropBounding drops a capability from the bounding set. Where it has gone
-// already, that needs no privilege.
+// already, that needs no privilege. In another user namespace the child begins
+// with the full set and all privileges, whatever the parent has.
+// (user_namespaces(7))
 func (pl *Plan) dropBounding(n uintptr) {
+	if pl.inOtherUserNamespace() {
+		pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
+		return
+	}
 	if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, n, 0, 0, 0); err == nil && in == 0 {
 		// Asked again in the child, as the set is that of the thread
 		// which clones.

@@ -37,6 +37,72 @@ func TestClearCapsLeavesNone(t *testing.T) {
 	require.Equal(t, [5]uint64{}, capsOf(t, testkit.CatStatus().AllowCap(capability.CAP_KILL).ClearCaps()))
 }
 
+// TestCapabilitiesInAUserNamespaceOfAProcessWithoutAFullBoundingSet: there the
+// child begins with the full set, whatever its parent has.
+func TestCapabilitiesInAUserNamespaceOfAProcessWithoutAFullBoundingSet(t *testing.T) {
+	testkit.NeedsUserNamespaces(t)
+	// As root of a user namespace, an ordinary user may limit the set too.
+	c := testkit.HelperCommand(t, "caps-inside")
+	if os.Geteuid() != 0 {
+		inOwnUserNamespace(c)
+	}
+	var bounding []capability.Cap
+	for n := range capability.Cap(plan.LastCap() + 1) {
+		if n != capability.CAP_SYS_RESOURCE {
+			bounding = append(bounding, n)
+		}
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := c.SetBoundingCaps(bounding...).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "good", string(out))
+}
+
+// inOwnUserNamespace makes the program root of a new user namespace.
+func inOwnUserNamespace(c *spawn.Command) *spawn.Command {
+	return c.SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1}).
+		SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Getegid(), Size: 1})
+}
+
+func init() { testkit.Helpers["caps-inside"] = capsInside }
+
+// capsInside, whose bounding set lacks something, limits those of programs in
+// user namespaces.
+func capsInside([]string) int {
+	const setpcap = 1 << unix.CAP_SETPCAP
+	host, err := inOwnUserNamespace(spawn.New("/bin/cat")).PipeStdin().Start(context.Background())
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	defer host.Abort()
+	f, err := os.Open("/proc/" + strconv.Itoa(host.PID()) + "/ns/user")
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	enter := map[string]func(*spawn.Command) *spawn.Command{"new": inOwnUserNamespace}
+	if plan.CanClone() && !plan.HelperForced() {
+		enter["joined"] = func(c *spawn.Command) *spawn.Command { return c.JoinNamespace(spawn.UserNamespace, f).SetUID(0) }
+	}
+	for how, in := range enter {
+		for name, change := range map[string]func(*spawn.Command) *spawn.Command{
+			"ClearCaps":       (*spawn.Command).ClearCaps,
+			"AllowCap":        func(c *spawn.Command) *spawn.Command { return c.AllowCap(capability.CAP_SETPCAP) },
+			"SetBoundingCaps": func(c *spawn.Command) *spawn.Command { return c.SetBoundingCaps(capability.CAP_SETPCAP) },
+		} {
+			fields, err := testkit.StatusOf(change(in(testkit.CatStatus())))
+			want := fmt.Sprintf("%016x", setpcap)
+			if name == "ClearCaps" {
+				want = fmt.Sprintf("%016x", 0)
+			}
+			if err != nil || fields["CapBnd"] != want || fields["CapPrm"] != want {
+				return testkit.Fail(fmt.Errorf("%s, %s: %w, bounding %s, permitted %s, and not %s", how, name, err, fields["CapBnd"], fields["CapPrm"], want))
+			}
+		}
+	}
+	fmt.Print("good")
+	return 0
+}
+
 func TestAllowCapKeepsExactlyTheNamedOnes(t *testing.T) {
 	testkit.NeedsRoot(t, "to have capabilities")
 	const want = 1<<unix.CAP_NET_RAW | 1<<unix.CAP_CHOWN

@@ -179,8 +179,7 @@ type sets struct {
 // helperCaps returns the capabilities that the child has when it becomes
 // a helper.
 func (pl *Plan) helperCaps() (s sets) {
-	n := &pl.Command.Namespaces
-	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
+	if pl.inOtherUserNamespace() {
 		return sets{inUserNamespace: true, permitted: 1<<(LastCap()+1) - 1}
 	}
 	s.permitted, s.inheritable = ownCaps()

@@ -60,6 +60,13 @@ func (pl *Plan) joinNamespaces() {
 	}
 }
 
+// inOtherUserNamespace reports whether the child has a new user namespace, or
+// joins one.
+func (pl *Plan) inOtherUserNamespace() bool {
+	n := &pl.Command.Namespaces
+	return n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER)
+}
+
 // DeniesSetgroups reports whether groups cannot be set in the new
 // user namespace.
 func DeniesSetgroups(n *command.Namespaces) bool {
