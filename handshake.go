@@ -154,6 +154,11 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // a [*StartError] that says so. The StartError also unwraps to an errno in the
 // function's error.
 //
+// It runs at most once in each call that runs the command. So a program file
+// that is being written is not tried again, as it is for other commands: the
+// call returns ETXTBSY for execve when the function has done its work already.
+// Call again only if the function may run again.
+//
 // It may take any time. The end of the context ends it. SIGHUP, SIGINT,
 // SIGQUIT, SIGABRT and SIGTERM end it, as they do any Go program; the other
 // signals wait until the program runs.

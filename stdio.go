@@ -204,6 +204,8 @@ func (c *Command) SetPTY(rows, cols uint16) *Command {
 // [Command.SetStdout] and [Command.SetStderr].
 //
 // If the terminal belongs to another session, the start fails with EPERM.
+// A program file that is being written is not tried again (ETXTBSY), because
+// the end of a session may hang up its terminal.
 //
 // Like [syscall.SysProcAttr].Setctty and systemd's TTYPath=; see TIOCSCTTY in
 // ioctl_tty(2).

@@ -30,7 +30,7 @@ func Exec(c Call) error {
 	if c.Command.Session { // which is made only once
 		return once()
 	}
-	return again(once)
+	return again(c.Command, once)
 }
 
 func execOnce(c Call, tell func(path string)) error {

@@ -241,6 +241,26 @@ func TestAStepThatFailsBeforeTheHookIsNoStopAtTheGate(t *testing.T) {
 	}
 }
 
+func TestAHookRunsOnceThoughTheProgramIsBeingWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 0\n"), 0o755))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	if exec.Command(path).Run() == nil {
+		t.Skip("this kernel executes a file that is open for writing")
+	}
+	testkit.ForEachCall(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
+		r, w := testkit.NewPipe(t)
+		_, err := call(spawn.New(path).SetPreExecHook(testkit.HookWrites, "once").PassFDAs(w, 3), context.Background())
+		testkit.RequireNotStarted(t, err, "execve("+strconv.Quote(path)+")", unix.ETXTBSY)
+		require.NoError(t, w.Close())
+		written, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, "once\n", string(written))
+	})
+}
+
 func TestAHookIsExplained(t *testing.T) {
 	testkit.CheckLeaks(t)
 	t.Setenv("SPAWN_TEST_VARIABLE", "not to be seen")
