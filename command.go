@@ -340,6 +340,10 @@ func (c *Command) Clone() *Command {
 // environment, if that was set, the program and the arguments, quoted where
 // needed. Secrets are shown as ***. Nothing in this package runs the line.
 //
+// It is one line that a terminal can be shown. What a terminal would not print,
+// or would obey, is escaped, such as $'a\nb' for a line feed: bash, zsh and ksh
+// know that, and POSIX since 2024, but older versions of dash do not.
+//
 // Errors, logs and events omit the environment: it may hold secrets that were
 // not marked as such.
 //

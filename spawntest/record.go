@@ -317,16 +317,16 @@ func (r *report) compareEnv(s *Script, want, got [][2]word) {
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i >= len(got):
-			r.add("variable %s: there is none any more", want[i][0].text)
+			r.add("variable %s: there is none any more", exact(want[i][0].text))
 		case i >= len(want):
-			r.add("variable %s: it is new", got[i][0].text)
+			r.add("variable %s: it is new", exact(got[i][0].text))
 		case want[i][0] != got[i][0]:
-			r.add("variable %d: expected %s, got %s", i+1, want[i][0].text, got[i][0].text)
+			r.add("variable %d: expected %s, got %s", i+1, exact(want[i][0].text), exact(got[i][0].text))
 			return // what follows would be more of the same
 		case want[i][1].secret != got[i][1].secret:
-			r.add("variable %s: %s", got[i][0].text, secretNow(got[i][1]))
+			r.add("variable %s: %s", exact(got[i][0].text), secretNow(got[i][1]))
 		default:
-			r.compare("variable "+want[i][0].text, s.recordedWord(want[i][1]), got[i][1].text, want[i][1].secret)
+			r.compare("variable "+exact(want[i][0].text).String(), s.recordedWord(want[i][1]), got[i][1].text, want[i][1].secret)
 		}
 	}
 }
