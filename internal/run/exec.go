@@ -40,8 +40,12 @@ func execOnce(c Call, tell func(path string)) error {
 		return err
 	}
 	defer r.Release()
+	if err := r.lookAhead(); err != nil {
+		return err
+	}
 	tell(r.Path)
 	undo := r.saveProcess()
+	goOn := stopTimers()
 	r.undumpable = plan.Undumpable(r.Command, plan.Direct)
 	if r.undumpable {
 		dumpable.enter()
@@ -49,6 +53,7 @@ func execOnce(c Call, tell func(path string)) error {
 	failure := helper.Exec(r.Program)
 	r.leftMemory()
 	undo()
+	goOn()
 	return r.startError(failure)
 }
 
