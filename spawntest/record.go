@@ -55,10 +55,18 @@ func updating() bool {
 // Secrets of a [spawn.Command] (AddSecretArg, AddSecretEnv, SetSendBuffer) and
 // of [Hide] are not written: the file has *** in their place, and wherever they
 // occur in anything else, and the output that the code under test gets has it
-// too, also when it is recorded. In the replay a secret is known from the call
-// on that says so. One that occurs in a call before that (with [AnyOrder],
-// in any other call) must be given to [Hide] too: without, the test fails and
-// nothing is written.
+// too, also when it is recorded.
+//
+// A secret is found as a whole, and so are each of its lines and what stands
+// in a line behind an equals sign, as in --password=hunter2, if that has four
+// bytes or more. All of these are found as they are, and quoted as in Go,
+// in JSON and for a shell, escaped as in an URL, and in base64. What else
+// a program makes of a secret is not found: another part, or encoding, such as
+// a value inside JSON, or base64 of more than the secret. Give that to Hide.
+//
+// In the replay a secret is known from the call on that says so. One that
+// occurs in a call before that (with [AnyOrder], in any other call) must be
+// given to [Hide] too: without, the test fails and nothing is written.
 //
 // A recorded call has its standard input in full before it runs, and its output
 // is there when it has ended: it cannot answer before its input has ended.
