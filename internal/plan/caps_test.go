@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -97,6 +98,62 @@ func capsInside([]string) int {
 			if err != nil || fields["CapBnd"] != want || fields["CapPrm"] != want {
 				return testkit.Fail(fmt.Errorf("%s, %s: %w, bounding %s, permitted %s, and not %s", how, name, err, fields["CapBnd"], fields["CapPrm"], want))
 			}
+		}
+	}
+	fmt.Print("good")
+	return 0
+}
+
+// hookStatus prints the status of the thread on which a hook runs.
+var hookStatus = spawn.RegisterHook("status", func(string) error {
+	b, err := os.ReadFile("/proc/thread-self/status")
+	if err == nil {
+		_, err = os.Stdout.Write(b)
+	}
+	return err
+})
+
+// TestAHookHasTheEffectiveCapabilitiesOfItsParent: execve of a helper makes all
+// that are permitted effective.
+func TestAHookHasTheEffectiveCapabilitiesOfItsParent(t *testing.T) {
+	c := testkit.HelperCommand(t, "caps-lowered")
+	if os.Geteuid() != 0 {
+		testkit.NeedsUserNamespaces(t)
+		inOwnUserNamespace(c)
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := c.Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "good", string(out))
+}
+
+func init() { testkit.Helpers["caps-lowered"] = capsLowered }
+
+// capsLowered makes a hook run when this thread has permitted capabilities that
+// are not effective, and compares the two.
+func capsLowered([]string) int {
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return testkit.Fail(err)
+	}
+	data[0].Effective &^= 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return testkit.Fail(err)
+	}
+	own, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	out, err := spawn.New("/bin/true").SetPreExecHook(hookStatus, "").Output(context.Background())
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	want, got := testkit.ParseStatus(own), testkit.ParseStatus(out)
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
+		if got[set] != want[set] {
+			return testkit.Fail(fmt.Errorf("%s of the hook is %s, and here %s", set, got[set], want[set]))
 		}
 	}
 	fmt.Print("good")
