@@ -210,6 +210,11 @@ const (
 	//
 	// Once the signalled child has ended, what is left of its group
 	// gets SIGKILL.
+	//
+	// Before Linux 6.9, [Process.Abort] of a daemon whose parent your process
+	// is not signals the group by its number. If the daemon ends at that very
+	// moment and its pid is given anew at once, the signal reaches the group of
+	// whoever has got it.
 	KillGroup
 	// KillTree signals the child and all its descendants. That includes those
 	// that have left its session and group and whose parents have ended, as a
