@@ -22,6 +22,10 @@ import (
 // root, and stay if it is not: the kernel does not let an ordinary user set
 // them there.
 //
+// What the program inherits stays: a descriptor that is passed, and with
+// [Command.InheritStdio] the parent's terminal, unless there is
+// [Command.SetSession].
+//
 // Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
 // needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
 //
