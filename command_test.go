@@ -23,7 +23,7 @@ func TestStringIsALineForAShell(t *testing.T) {
 		`/bin/echo a`:                        spawn.New("/bin/echo", "a"),
 		`echo '' 'a b' 'a'\''b' '$HOME' '*'`: spawn.New("echo", "", "a b", "a'b", "$HOME", "*"),
 		`x '~' '#' 'A=B' '"' '\' '!' '{}'`:   spawn.New("x", "~", "#", "A=B", `"`, `\`, "!", "{}"),
-		`x $'a\nb' 'é' $'\377'`:                spawn.New("x", "a\nb", "é", "\xff"),
+		`x $'a\nb' 'é' $'\377'`:              spawn.New("x", "a\nb", "é", "\xff"),
 		`x --pair 'n=v' 'f 1'`:               spawn.New("x").AddArg("--pair").AddArgPair("n", "v").AddArgf("f %d", 1),
 		// Not an assignment.
 		`'A=B' x`:                  spawn.New("A=B", "x"),
