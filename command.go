@@ -216,6 +216,11 @@ const (
 	//
 	// Once the signalled child has ended, what is left of its group
 	// gets SIGKILL.
+	//
+	// Before Linux 6.9, [Process.Abort] of a daemon whose parent your process
+	// is not signals the group by its number. If the daemon ends at that very
+	// moment and its pid is given anew at once, the signal reaches the group of
+	// whoever has got it.
 	KillGroup
 	// KillTree signals the child and all its descendants. That includes those
 	// that have left its session and group and whose parents have ended, as a
@@ -345,6 +350,10 @@ func (c *Command) Clone() *Command {
 // String returns the command as a line for a POSIX shell. It has the
 // environment, if that was set, the program and the arguments, quoted where
 // needed. Secrets are shown as ***. Nothing in this package runs the line.
+//
+// It is one line that a terminal can be shown. What a terminal would not print,
+// or would obey, is escaped, such as $'a\nb' for a line feed: bash, zsh and ksh
+// know that, and POSIX since 2024, but older versions of dash do not.
 //
 // Errors, logs and events omit the environment: it may hold secrets that were
 // not marked as such.

@@ -23,7 +23,7 @@ func TestStringIsALineForAShell(t *testing.T) {
 		`/bin/echo a`:                        spawn.New("/bin/echo", "a"),
 		`echo '' 'a b' 'a'\''b' '$HOME' '*'`: spawn.New("echo", "", "a b", "a'b", "$HOME", "*"),
 		`x '~' '#' 'A=B' '"' '\' '!' '{}'`:   spawn.New("x", "~", "#", "A=B", `"`, `\`, "!", "{}"),
-		"x 'a\nb' 'é' '\xff'":                spawn.New("x", "a\nb", "é", "\xff"),
+		`x $'a\nb' 'é' $'\377'`:              spawn.New("x", "a\nb", "é", "\xff"),
 		`x --pair 'n=v' 'f 1'`:               spawn.New("x").AddArg("--pair").AddArgPair("n", "v").AddArgf("f %d", 1),
 		// Not an assignment.
 		`'A=B' x`:                  spawn.New("A=B", "x"),
@@ -60,14 +60,41 @@ func TestAShellRunsTheLineOfString(t *testing.T) {
 	require.Equal(t, "A=it's $A\n\nB=\n", out)
 }
 
-// shellOutput runs a script by the system's shell.
+// shellOutput runs a script by a shell: the system's, or bash where the script
+// has $'…', which not every other shell knows.
 func shellOutput(t testing.TB, script string) (string, error) {
-	const path = "/bin/sh"
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no shell: %v", err)
+	path := "/bin/sh"
+	if strings.Contains(script, "$'") {
+		path = "bash"
 	}
-	out, err := exec.Command(path, "-c", script).Output()
+	cmd := exec.Command(path, "-c", script)
+	if cmd.Err != nil || path == "/bin/sh" && !exists(path) {
+		t.Skip("no shell: " + path)
+	}
+	out, err := cmd.Output()
 	return string(out), err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestStringEscapesWhatATerminalWouldObey(t *testing.T) {
+	for arg, want := range map[string]string{
+		"a\nb":                 `$'a\nb'`,
+		"\t\r":                 `$'\t\r'`,
+		"\x1b]0;it's\a\\n":     `$'\033]0;it\047s\007\134n'`,
+		"\u009b2J\x7f":         `$'\302\2332J\177'`,
+		"\u202eevil\u2066":     `$'\342\200\256evil\342\201\246'`,
+		"\u2028\u2029é":        `$'\342\200\250\342\200\251é'`,
+		"7\xff7":               `$'7\3777'`,
+		"\ufffd":               "'\ufffd'",
+		"it's printable, é 日本": `'it'\''s printable, é 日本'`,
+	} {
+		require.Equal(t, "x "+want, spawn.New("x", arg).String())
+		require.Equal(t, want+"="+want+" "+want, spawn.New(arg).AddEnv(arg, arg).String())
+	}
 }
 
 // FuzzShellQuote checks that a real shell parses what String prints into the

@@ -1,11 +1,9 @@
 package spawn
 
 import (
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/process"
@@ -29,10 +27,10 @@ type StartError struct {
 	Err error
 }
 
-// Error shows the program, the step, and its error.
-func (e *StartError) Error() string {
-	return "spawn: cannot start " + strconv.Quote(e.Path) + ": " + e.Op + ": " + e.Err.Error()
-}
+// Error shows the program, the step, and its error, on one line. What a
+// terminal would not print, or would obey, is escaped as in Go. Of what is
+// longer than 4096 bytes, it shows the beginning.
+func (e *StartError) Error() string { return (*command.StartError)(e).Error() }
 
 // Unwrap returns Err.
 func (e *StartError) Unwrap() error { return e.Err }
@@ -53,8 +51,9 @@ type CallError struct {
 	Err error
 }
 
-// Error shows the method and what is wrong.
-func (e *CallError) Error() string { return "spawn: " + e.Method + ": " + e.Err.Error() }
+// Error shows the method and what is wrong, on one line, as that of
+// [StartError] does.
+func (e *CallError) Error() string { return (*command.CallError)(e).Error() }
 
 // Unwrap returns Err.
 func (e *CallError) Unwrap() error { return e.Err }
@@ -79,13 +78,14 @@ type ExitError struct {
 	Err error
 }
 
-// Error shows the command, what happened, and the last line of Stderr. Of that
-// line it shows at most the first 512 bytes. What a terminal would not print is
-// escaped as in Go.
+// Error shows the command, what happened, and the last line of Stderr. It is
+// one line: what a terminal would not print, or would obey, is escaped as in
+// Go. Of the last line of Stderr it shows at most the first 512 bytes, and of
+// the command and of Err 4096.
 func (e *ExitError) Error() string {
-	s := "spawn: " + e.Command + ": "
+	s := "spawn: " + command.OneLine(e.Command, command.MaxShown) + ": "
 	if e.Err != nil {
-		s += e.Err.Error() + " ("
+		s += command.OneLine(e.Err.Error(), command.MaxShown) + " ("
 	}
 	s += e.Status.String()
 	if e.Err != nil {
@@ -133,22 +133,7 @@ const maxLine = 512
 // around it, fit to be shown.
 func lastLine(text []byte) string {
 	s := strings.TrimSpace(string(text))
-	s = strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:])
-	var b strings.Builder
-	for len(s) > 0 && b.Len() < maxLine {
-		r, n := utf8.DecodeRuneInString(s)
-		if strconv.IsPrint(r) && (r != utf8.RuneError || n > 1) {
-			b.WriteString(s[:n])
-		} else {
-			quoted := strconv.Quote(s[:n])
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		s = s[n:]
-	}
-	if len(s) > 0 {
-		b.WriteString("...")
-	}
-	return b.String()
+	return command.OneLine(strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:]), maxLine)
 }
 
 // severalCauses is an error that is several others to errors.Is.

@@ -149,10 +149,22 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // the parent it has only the environment, the argument and the descriptors. A
 // process that the function starts must not outlive the function.
 //
+// The function runs on the main thread, and what belongs to a thread is right
+// there only. Other goroutines, and os/exec and spawn in them, may have
+// capabilities that the parent's thread has dropped. Where no child can be
+// cloned directly (before Linux 5.9, and on processors other than amd64 and
+// arm64), they are also outside the namespaces of [Command.JoinNamespace], all
+// but that of pids.
+//
 // If the function returns an error, panics, exits ([os.Exit]), or
 // closes a descriptor that it has not opened, the command fails with
 // a [*StartError] that says so. The StartError also unwraps to an errno in the
 // function's error.
+//
+// It runs at most once in each call that runs the command. So a program file
+// that is being written is not tried again, as it is for other commands: the
+// call returns ETXTBSY for execve when the function has done its work already.
+// Call again only if the function may run again.
 //
 // It may take any time. The end of the context ends it. SIGHUP, SIGINT,
 // SIGQUIT, SIGABRT and SIGTERM end it, as they do any Go program; the other
@@ -254,7 +266,8 @@ func (c *Command) SetPidFile(path string) *Command {
 // until the notification has been followed. If it ends before, starting fails.
 // Later it does nothing: [Process.Abort] ends a daemon. With [KillGroup], what
 // the daemon leaves of its group gets SIGKILL if your process is its parent, or
-// on Linux 6.9 and later.
+// on Linux 6.9 and later. Before, an Abort may in rare cases signal a group
+// that is not the daemon's: see KillGroup.
 //
 // What needs the parent for as long as the daemon lives is an error of the
 // running call:

@@ -95,7 +95,7 @@ type Landlock struct {
 	Version int
 	// BestEffort takes what the kernel has if that is less than Version, or
 	// than what Paths and Ports need. If the kernel has no Landlock, nothing
-	// is confined.
+	// is confined but by no_new_privs.
 	BestEffort bool
 }
 

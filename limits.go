@@ -294,12 +294,16 @@ func (c *Command) SetIOPriority(class IOPriorityClass, level int) *Command {
 // nanosecond, so that the kernel can serve several at once.
 //
 // The default is the slack of the parent's thread that starts the program,
-// usually 50 microseconds.
+// usually 50 microseconds. On a 32-bit processor it is an error to ask for more
+// than 4294967295 nanoseconds.
 //
 // Like systemd's TimerSlackNSec=; see PR_SET_TIMERSLACK in prctl(2).
 func (c *Command) SetTimerSlack(d time.Duration) *Command {
 	if d < 1 {
 		c.fail("SetTimerSlack", "the slack %v is less than a nanosecond", d)
+	}
+	if uint64(d) > uint64(^uintptr(0)) { // a register of the call
+		c.fail("SetTimerSlack", "the slack %v is more than 4.294967295s, which is the most on a 32-bit processor", d)
 	}
 	c.want.Scheduling.TimerSlack, c.want.Scheduling.SetSlack = d, true
 	return c

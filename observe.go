@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/virspawn/spawn/internal/command"
 )
 
 // StartEvent says which program was started. It is part of the other
@@ -18,7 +20,8 @@ type StartEvent struct {
 	// as ***, without the environment.
 	Command string
 	// Path is the program that runs, as found in PATH. It is as given to [New]
-	// if it was not looked up, in a dry run for example.
+	// if it was not looked up, in a dry run for example. Nothing in it
+	// is escaped.
 	Path string
 	// PID is the process id of the child; 0 if there is none, in a [FailEvent].
 	PID int
@@ -149,7 +152,8 @@ func (c *Command) SetObserver(o Observer) *Command {
 // There is also exec=true for [Command.Exec], and dry_run=true in a dry
 // run. The command is the program and its arguments as by [Command.String],
 // with secrets as ***. Neither the environment nor what the program writes
-// is logged.
+// is logged. Each attribute is one line that a terminal can be shown, of about
+// 4096 bytes at most, whatever the handler escapes.
 //
 // The handler gets the context of the running call. It is called like one more
 // [Observer], the last to be told. A logger whose debug level is off when a
@@ -233,7 +237,7 @@ func (o *observation) exit(status Status, err error) {
 		err = exit.Err
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("err", err.Error()))
+		attrs = append(attrs, slog.String("err", command.OneLine(err.Error(), command.MaxShown)))
 	}
 	o.tell(func(to Observer) { to.CommandExited(o.ctx, e) }, "program exited", attrs...)
 }
@@ -282,7 +286,10 @@ func (o *observation) log(msg string, more []slog.Attr) {
 	if o.logger == nil {
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("command", o.event.Command), slog.String("path", o.event.Path)}, more...)
+	shown := func(name, text string) slog.Attr {
+		return slog.String(name, command.OneLine(text, command.MaxShown))
+	}
+	attrs := append([]slog.Attr{shown("command", o.event.Command), shown("path", o.event.Path)}, more...)
 	if o.event.Exec {
 		attrs = append(attrs, slog.Bool("exec", true))
 	}

@@ -53,8 +53,10 @@ var processPolicy atomic.Pointer[func(*Command) error]
 // ask asks the policy. It returns the command as the policy has left it, or the
 // one that was refused.
 func (c *Command) ask(ctx context.Context, policy func(*Command) error, dry bool) (*Command, error) {
-	if c.ready(ctx) != nil {
-		return c, nil // which the running call says
+	if err := c.ready(ctx); err != nil {
+		// Not left to the running call: it might find ctx as good as new.
+		c.want.CloseParents()
+		return c, err
 	}
 	d, allowed := c.Clone(), false
 	defer func() {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -144,6 +145,30 @@ func TestPolicyIsNotAskedAboutWhatCannotRun(t *testing.T) {
 		require.ErrorContains(t, run(testkit.Dry(nil), spawn.New(testkit.Missing).SetUmask(-1)), "SetUmask", name)
 		require.ErrorIs(t, run(ended, spawn.New(testkit.Missing)), context.Canceled, name)
 		require.ErrorContains(t, run(context.Background(), spawn.New(testkit.Missing)), "search in PATH", name)
+	}
+}
+
+// endedOnce is a context that has ended the first time that it is asked, and
+// then has not.
+type endedOnce struct {
+	context.Context
+	asked *atomic.Int32
+}
+
+func (c endedOnce) Err() error {
+	if c.asked.Add(1) == 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestACommandOfWhichThePolicyWasNotAskedDoesNotRun(t *testing.T) {
+	defer spawn.SetPolicy(func(*spawn.Command) error { t.Error("asked"); return nil })()
+	for name, run := range testkit.Ways {
+		f := testkit.TempFile(t, "")
+		ctx := endedOnce{testkit.Dry(func(*spawn.DryRunCall) { t.Error("called") }), new(atomic.Int32)}
+		require.ErrorIs(t, run(ctx, spawn.New(testkit.Missing).PassFDAs(f, 5, spawn.CloseParent)), context.Canceled, name)
+		require.Negative(t, descriptor.Of(f), name)
 	}
 }
 

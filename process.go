@@ -49,11 +49,12 @@ func (p *Process) PID() int { return p.run.PID }
 // it, such as "/bin/cat (pid 4711): running". Secrets are shown as ***, and the
 // environment is left out.
 //
-// When [Process.Done] is closed, it has what [Process.Status] says in place of
-// "running". After [Command.RequireHandshake] it may also be "waiting for
-// HandshakeNotify" or "never ran".
+// When [Process.Done] is closed, it has what [Process.Status] says in place
+// of "running". It is one line that a terminal can be shown, with at most
+// 4096 bytes of the program and its arguments. After [Command.RequireHandshake]
+// it may also be "waiting for HandshakeNotify" or "never ran".
 func (p *Process) String() string {
-	return p.line.String() + " (pid " + strconv.Itoa(p.run.PID) + "): " + p.state()
+	return command.OneLine(p.line.String(), command.MaxShown) + " (pid " + strconv.Itoa(p.run.PID) + "): " + p.state()
 }
 
 func (p *Process) state() string {

@@ -454,6 +454,16 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 // core dump filter are put back as far as this process may. A new session or
 // process group stays.
 //
+// The program has no interval timers, as a child has none: those of
+// setitimer(2) and alarm(2), and that of a CPU profile, are stopped. If there
+// is an error, they go on from where they were, and the profile with them.
+//
+// With [Command.SetSeccompFilter], execve comes when the filter binds the
+// calling process already. What can be known before is an error as always: the
+// program, or the interpreter of a script, is not there or may not be executed.
+// If execve fails for another reason, this process goes on with a thread under
+// the program's filter, which may end it.
+//
 // A program that is being written (ETXTBSY) is tried a few times, as by the
 // other calls, but not with [Command.SetSession].
 //

@@ -19,6 +19,7 @@ const maxFilter = 4096
 // It implies [Command.SetNoNewPrivs], without which an ordinary user may not
 // load a filter. If the kernel does not take the filter, starting fails with
 // EINVAL. If the filter kills the child in execve, the command ends by SIGSYS.
+// With [Command.Exec] it may end the calling process.
 //
 // The method exists on Linux only: code that calls it does not build on
 // other systems.

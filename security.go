@@ -28,6 +28,10 @@ import (
 // that is not root, or may not set groups itself: the kernel lets nobody set
 // them there, and they stay.
 //
+// What the program inherits stays: a descriptor that is passed, and with
+// [Command.InheritStdio] the parent's terminal, unless there is
+// [Command.SetSession].
+//
 // Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
 // needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
 //
@@ -150,7 +154,8 @@ func (c *Command) checkID(method, what string, id int) {
 //
 // Emptying the bounding set needs CAP_SETPCAP, unless it is empty already.
 // Without it, starting fails with EPERM. An ordinary user has
-// [Command.SetNoNewPrivs] instead.
+// [Command.SetNoNewPrivs] instead. In a user namespace, new or joined, the
+// child begins with the full set and has the privilege.
 //
 // Like virCommandClearCaps and systemd's CapabilityBoundingSet=; see
 // capabilities(7).

@@ -125,6 +125,15 @@ func (c *Command) MergeStderr() *Command {
 // InheritStdio gives the program the parent's standard input, output and error.
 //
 // If the parent has closed one of them, the program is not started.
+//
+// If they are the parent's terminal, the program shares it, also as another
+// user ([Command.SetUID]). It can read what is typed there and, where the
+// kernel allows TIOCSTI, type into it: a shell that waits there would run that
+// as its own user. With [Command.SetSession] the terminal does not control the
+// program, which then needs CAP_SYS_ADMIN for TIOCSTI. [Command.SetPTY] gives
+// it a terminal of its own.
+//
+// See TIOCSTI in ioctl_tty(2).
 func (c *Command) InheritStdio() *Command {
 	for n := range c.want.Streams {
 		c.want.Streams[n] = command.Stream{Kind: command.StreamInherit}
@@ -204,6 +213,8 @@ func (c *Command) SetPTY(rows, cols uint16) *Command {
 // [Command.SetStdout] and [Command.SetStderr].
 //
 // If the terminal belongs to another session, the start fails with EPERM.
+// A program file that is being written is not tried again (ETXTBSY), because
+// the end of a session may hang up its terminal.
 //
 // Like [syscall.SysProcAttr].Setctty and systemd's TTYPath=; see TIOCSCTTY in
 // ioctl_tty(2).

@@ -144,6 +144,7 @@ func TestATestAgainstAGoldenFileFailsWhenTheCommandChanges(t *testing.T) {
 	for want, change := range map[string]func(*spawn.Command){
 		"argument 3: expected none, got more":                       func(c *spawn.Command) { c.AddArg("more") },
 		"argument 0:\n    expected \"\"\n    got      zero":         func(c *spawn.Command) { c.SetArgv0("zero") },
+		"variable \"B\\nforged\\x1b\": it is new":                   func(c *spawn.Command) { c.AddEnv("B\nforged\x1b", "") },
 		"variable B: it is new":                                     func(c *spawn.Command) { c.AddEnv("B", "") },
 		"variable A:\n    expected 1\n    got      2":               func(c *spawn.Command) { c.AddEnv("A", "2") },
 		"variable S: it is no secret any more":                      func(c *spawn.Command) { c.AddEnv("S", "quiet") },

@@ -55,10 +55,18 @@ func updating() bool {
 // Secrets of a [spawn.Command] (AddSecretArg, AddSecretEnv, SetSendBuffer) and
 // of [Hide] are not written: the file has *** in their place, and wherever they
 // occur in anything else, and the output that the code under test gets has it
-// too, also when it is recorded. In the replay a secret is known from the call
-// on that says so. One that occurs in a call before that (with [AnyOrder],
-// in any other call) must be given to [Hide] too: without, the test fails and
-// nothing is written.
+// too, also when it is recorded.
+//
+// A secret is found as a whole, and so are each of its lines and what stands
+// in a line behind an equals sign, as in --password=hunter2, if that has four
+// bytes or more. All of these are found as they are, and quoted as in Go,
+// in JSON and for a shell, escaped as in an URL, and in base64. What else
+// a program makes of a secret is not found: another part, or encoding, such as
+// a value inside JSON, or base64 of more than the secret. Give that to Hide.
+//
+// In the replay a secret is known from the call on that says so. One that
+// occurs in a call before that (with [AnyOrder], in any other call) must be
+// given to [Hide] too: without, the test fails and nothing is written.
 //
 // A recorded call has its standard input in full before it runs, and its output
 // is there when it has ended: it cannot answer before its input has ended.
@@ -317,16 +325,16 @@ func (r *report) compareEnv(s *Script, want, got [][2]word) {
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i >= len(got):
-			r.add("variable %s: there is none any more", want[i][0].text)
+			r.add("variable %s: there is none any more", exact(want[i][0].text))
 		case i >= len(want):
-			r.add("variable %s: it is new", got[i][0].text)
+			r.add("variable %s: it is new", exact(got[i][0].text))
 		case want[i][0] != got[i][0]:
-			r.add("variable %d: expected %s, got %s", i+1, want[i][0].text, got[i][0].text)
+			r.add("variable %d: expected %s, got %s", i+1, exact(want[i][0].text), exact(got[i][0].text))
 			return // what follows would be more of the same
 		case want[i][1].secret != got[i][1].secret:
-			r.add("variable %s: %s", got[i][0].text, secretNow(got[i][1]))
+			r.add("variable %s: %s", exact(got[i][0].text), secretNow(got[i][1]))
 		default:
-			r.compare("variable "+want[i][0].text, s.recordedWord(want[i][1]), got[i][1].text, want[i][1].secret)
+			r.compare("variable "+exact(want[i][0].text).String(), s.recordedWord(want[i][1]), got[i][1].text, want[i][1].secret)
 		}
 	}
 }

@@ -1,7 +1,11 @@
 package spawntest
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"flag"
+	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -183,4 +187,41 @@ func TestASecretOfALaterCallIsRecordedWithHideOnly(t *testing.T) {
 		require.NotRegexp(t, `hu\\?"sh`, string(text), name)
 		require.Empty(t, record(path, test.calls, test.options...), "%s, replayed", name)
 	}
+}
+
+func TestARecordingHasSecretsInNoFormThatIsUsual(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.golden")
+	const quoted = `he said "d'oh" & <left>?` + "\n" + `second\line, é`
+	commands := func() []*spawn.Command {
+		c := spawn.New("/bin/sh", "-c", `echo "login with hunter2 failed"; echo "$2" >&2`, "sh").AddSecretArg("--password=hunter2")
+		c.SetSendBuffer([]byte("first of two\nTOKEN='0123 4567'\n"))
+		c.AddArg("line first of two, token 0123 4567, not 12")
+		d := spawn.New("/bin/echo", fmt.Sprintf("%q", quoted), fmt.Sprintf("%+q", quoted), `{"a":`+string(must(json.Marshal(quoted)))+"}",
+			"https://x/"+url.PathEscape(quoted)+"?q="+url.QueryEscape(quoted), base64.StdEncoding.EncodeToString([]byte(quoted)),
+			spawn.New("x", quoted).String(), `'he said "d'\''oh" & <left>?'`, "--pin=1").AddSecretEnv("S", quoted).AddSecretArg("--pin=1")
+		return []*spawn.Command{c, d}
+	}
+	test := func(tb testing.TB) {
+		ctx := Record(tb, path)
+		for _, c := range commands() {
+			require.NoError(t, c.Run(ctx))
+		}
+	}
+	require.Empty(t, fake(test))
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, part := range []string{"hunter", "first of", "0123", "he said", "he+said", "he%20said", "oh", "left", "second", base64.StdEncoding.EncodeToString([]byte("he said"))[:6]} {
+		require.NotContains(t, string(text), part)
+	}
+	for _, part := range []string{"login with *** failed", "line ***, token ***, not 12", "https://x/***?q=***", `{\"a\":\"***\"}`} {
+		require.Contains(t, string(text), part)
+	}
+	require.Empty(t, fake(test), "replayed")
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

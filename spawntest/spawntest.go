@@ -81,7 +81,8 @@ func AnyOrder() Option { return func(o *options) { o.anyOrder = true } }
 
 // Hide shows these values as *** in reports, and writes them nowhere, as what
 // was given as a secret to a [spawn.Command] is. It is for secrets that go
-// elsewhere, such as standard input.
+// elsewhere, such as standard input, and for what programs make of a secret.
+// [Record] says in which forms a value is found.
 func Hide(values ...string) Option {
 	return func(o *options) { o.hidden = append(o.hidden, values...) }
 }

@@ -15,9 +15,9 @@ type StartError struct {
 	Err  error
 }
 
-// Error shows the program, the step, and its error.
+// Error shows the program, the step, and its error, on one line.
 func (e *StartError) Error() string {
-	return "spawn: cannot start " + strconv.Quote(e.Path) + ": " + e.Op + ": " + e.Err.Error()
+	return "spawn: cannot start " + quotePath(e.Path) + ": " + OneLine(e.Op, MaxShown) + ": " + OneLine(e.Err.Error(), MaxShown)
 }
 
 // Unwrap returns Err.
@@ -30,8 +30,10 @@ type CallError struct {
 	Err    error
 }
 
-// Error shows the method and what is wrong.
-func (e *CallError) Error() string { return "spawn: " + e.Method + ": " + e.Err.Error() }
+// Error shows the method and what is wrong, on one line.
+func (e *CallError) Error() string {
+	return "spawn: " + OneLine(e.Method, MaxShown) + ": " + OneLine(e.Err.Error(), MaxShown)
+}
 
 // Unwrap returns Err.
 func (e *CallError) Unwrap() error { return e.Err }

@@ -3,6 +3,7 @@ package command
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Text is an argument or the value of a variable.
@@ -66,11 +67,36 @@ var shellWords = []string{
 }
 
 // shellQuote quotes s, where needed, so that a POSIX shell takes it as one word
-// with no special meaning.
+// with no special meaning. What cannot be shown is escaped by $'…', which bash,
+// zsh and ksh have long had, and POSIX since 2024.
 func shellQuote(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:@_"
 	if s != "" && strings.Trim(s, plain) == "" {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	if isPrintable(s) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	b := []byte("$'")
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case r == '\r':
+			b = append(b, `\r`...)
+		case isShown(r, n) && r != '\'' && r != '\\':
+			b = append(b, s[:n]...)
+		default:
+			// All three digits, as one more may follow. A quote too: the
+			// history expansion of bash would take \' for the end.
+			for _, c := range []byte(s[:n]) {
+				b = append(b, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
+			}
+		}
+		s = s[n:]
+	}
+	return string(append(b, '\''))
 }

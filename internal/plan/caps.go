@@ -55,8 +55,14 @@ func (pl *Plan) boundingSet() {
 }
 
 // dropBounding drops a capability from the bounding set. Where it has gone
-// already, that needs no privilege.
+// already, that needs no privilege. In another user namespace the child begins
+// with the full set and all privileges, whatever the parent has.
+// (user_namespaces(7))
 func (pl *Plan) dropBounding(n uintptr) {
+	if pl.inOtherUserNamespace() {
+		pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
+		return
+	}
 	if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, n, 0, 0, 0); err == nil && in == 0 {
 		// Asked again in the child, as the set is that of the thread
 		// which clones.
@@ -104,18 +110,33 @@ func (pl *Plan) capabilities() {
 
 // capset sets the permitted and the effective set, and the inheritable one.
 func (pl *Plan) capset(permitted, inheritable uint64) {
+	pl.capsetAll(permitted, permitted, inheritable)
+}
+
+// capsetAll sets the three sets that capset(2) does.
+func (pl *Plan) capsetAll(effective, permitted, inheritable uint64) {
 	header := pl.Program.Uint32s([]uint32{unix.LINUX_CAPABILITY_VERSION_3, 0})
-	low, high := uint32(permitted), uint32(permitted>>32)
-	data := pl.Program.Uint32s([]uint32{low, low, uint32(inheritable), high, high, uint32(inheritable >> 32)})
+	data := pl.Program.Uint32s([]uint32{
+		uint32(effective), uint32(permitted), uint32(inheritable),
+		uint32(effective >> 32), uint32(permitted >> 32), uint32(inheritable >> 32),
+	})
 	pl.Program.Add(unix.SYS_CAPSET, header, data)
 }
 
-// ownCaps returns this thread's sets.
+// ownCaps returns this thread's sets but the effective one.
 func ownCaps() (permitted, inheritable uint64) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return 0, 0
-	}
+	data := ownCapData()
 	return uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32, uint64(data[0].Inheritable) | uint64(data[1].Inheritable)<<32
+}
+
+// ownEffective returns this thread's effective set.
+func ownEffective() uint64 {
+	data := ownCapData()
+	return uint64(data[0].Effective) | uint64(data[1].Effective)<<32
+}
+
+func ownCapData() (data [2]unix.CapUserData) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	_ = unix.Capget(&header, &data[0]) // cannot fail
+	return data
 }

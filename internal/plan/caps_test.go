@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -35,6 +36,128 @@ func TestClearCapsLeavesNone(t *testing.T) {
 	require.Equal(t, [5]uint64{}, capsOf(t, testkit.CatStatus().ClearCaps()))
 	require.Equal(t, [5]uint64{}, capsOf(t, testkit.CatStatus().ClearCaps().SetUID(testkit.Nobody).SetGID(testkit.Nobody)))
 	require.Equal(t, [5]uint64{}, capsOf(t, testkit.CatStatus().AllowCap(capability.CAP_KILL).ClearCaps()))
+}
+
+// TestCapabilitiesInAUserNamespaceOfAProcessWithoutAFullBoundingSet: there the
+// child begins with the full set, whatever its parent has.
+func TestCapabilitiesInAUserNamespaceOfAProcessWithoutAFullBoundingSet(t *testing.T) {
+	testkit.NeedsUserNamespaces(t)
+	// As root of a user namespace, an ordinary user may limit the set too.
+	c := testkit.HelperCommand(t, "caps-inside")
+	if os.Geteuid() != 0 {
+		inOwnUserNamespace(c)
+	}
+	var bounding []capability.Cap
+	for n := range capability.Cap(plan.LastCap() + 1) {
+		if n != capability.CAP_SYS_RESOURCE {
+			bounding = append(bounding, n)
+		}
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := c.SetBoundingCaps(bounding...).Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "good", string(out))
+}
+
+// inOwnUserNamespace makes the program root of a new user namespace.
+func inOwnUserNamespace(c *spawn.Command) *spawn.Command {
+	return c.SetNamespaces(spawn.UserNamespace).SetUIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Geteuid(), Size: 1}).
+		SetGIDMap(spawn.IDMap{ContainerID: 0, HostID: os.Getegid(), Size: 1})
+}
+
+func init() { testkit.Helpers["caps-inside"] = capsInside }
+
+// capsInside, whose bounding set lacks something, limits those of programs in
+// user namespaces.
+func capsInside([]string) int {
+	const setpcap = 1 << unix.CAP_SETPCAP
+	host, err := inOwnUserNamespace(spawn.New("/bin/cat")).PipeStdin().Start(context.Background())
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	defer host.Abort()
+	f, err := os.Open("/proc/" + strconv.Itoa(host.PID()) + "/ns/user")
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	enter := map[string]func(*spawn.Command) *spawn.Command{"new": inOwnUserNamespace}
+	if plan.CanClone() && !plan.HelperForced() {
+		enter["joined"] = func(c *spawn.Command) *spawn.Command { return c.JoinNamespace(spawn.UserNamespace, f).SetUID(0) }
+	}
+	for how, in := range enter {
+		for name, change := range map[string]func(*spawn.Command) *spawn.Command{
+			"ClearCaps":       (*spawn.Command).ClearCaps,
+			"AllowCap":        func(c *spawn.Command) *spawn.Command { return c.AllowCap(capability.CAP_SETPCAP) },
+			"SetBoundingCaps": func(c *spawn.Command) *spawn.Command { return c.SetBoundingCaps(capability.CAP_SETPCAP) },
+		} {
+			fields, err := testkit.StatusOf(change(in(testkit.CatStatus())))
+			want := fmt.Sprintf("%016x", setpcap)
+			if name == "ClearCaps" {
+				want = fmt.Sprintf("%016x", 0)
+			}
+			if err != nil || fields["CapBnd"] != want || fields["CapPrm"] != want {
+				return testkit.Fail(fmt.Errorf("%s, %s: %w, bounding %s, permitted %s, and not %s", how, name, err, fields["CapBnd"], fields["CapPrm"], want))
+			}
+		}
+	}
+	fmt.Print("good")
+	return 0
+}
+
+// hookStatus prints the status of the thread on which a hook runs.
+var hookStatus = spawn.RegisterHook("status", func(string) error {
+	b, err := os.ReadFile("/proc/thread-self/status")
+	if err == nil {
+		_, err = os.Stdout.Write(b)
+	}
+	return err
+})
+
+// TestAHookHasTheEffectiveCapabilitiesOfItsParent: execve of a helper makes all
+// that are permitted effective.
+func TestAHookHasTheEffectiveCapabilitiesOfItsParent(t *testing.T) {
+	c := testkit.HelperCommand(t, "caps-lowered")
+	if os.Geteuid() != 0 {
+		testkit.NeedsUserNamespaces(t)
+		inOwnUserNamespace(c)
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := c.Output(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, "good", string(out))
+}
+
+func init() { testkit.Helpers["caps-lowered"] = capsLowered }
+
+// capsLowered makes a hook run when this thread has permitted capabilities that
+// are not effective, and compares the two.
+func capsLowered([]string) int {
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return testkit.Fail(err)
+	}
+	data[0].Effective &^= 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return testkit.Fail(err)
+	}
+	own, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	out, err := spawn.New("/bin/true").SetPreExecHook(hookStatus, "").Output(context.Background())
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	want, got := testkit.ParseStatus(own), testkit.ParseStatus(out)
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
+		if got[set] != want[set] {
+			return testkit.Fail(fmt.Errorf("%s of the hook is %s, and here %s", set, got[set], want[set]))
+		}
+	}
+	fmt.Print("good")
+	return 0
 }
 
 func TestAllowCapKeepsExactlyTheNamedOnes(t *testing.T) {

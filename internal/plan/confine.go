@@ -17,7 +17,7 @@ func (pl *Plan) denyWriteExecute() {
 }
 
 func (pl *Plan) noNewPrivs() {
-	if c := &pl.Command.Confinement; c.NoNewPrivs || c.Filter != nil || pl.fds.landlock >= 0 {
+	if c := &pl.Command.Confinement; c.NoNewPrivs || c.Filter != nil || c.Landlock != nil {
 		pl.Program.Add(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	}
 }

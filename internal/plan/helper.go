@@ -162,17 +162,16 @@ func (pl *Plan) WriteImage() error {
 
 // sets are capabilities that execve of a helper must not change.
 type sets struct {
-	inUserNamespace                 bool // then all there are
-	stay                            bool // by themselves
-	permitted, inheritable, ambient uint64
+	inUserNamespace                            bool // then all there are
+	stay                                       bool // by themselves
+	effective, permitted, inheritable, ambient uint64
 }
 
 // helperCaps returns the capabilities that the child has when it becomes
 // a helper.
 func (pl *Plan) helperCaps() (s sets) {
-	n := &pl.Command.Namespaces
-	if n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER) {
-		return sets{inUserNamespace: true, permitted: 1<<(LastCap()+1) - 1}
+	if pl.inOtherUserNamespace() {
+		return sets{inUserNamespace: true, effective: 1<<(LastCap()+1) - 1, permitted: 1<<(LastCap()+1) - 1}
 	}
 	return ownSets()
 }
@@ -192,8 +191,9 @@ func ownSets() (s sets) {
 			s.ambient |= 1 << c
 		}
 	}
+	s.effective = ownEffective() & s.permitted
 	securebits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
-	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable
+	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable && s.effective == before
 	return s
 }
 
@@ -207,12 +207,13 @@ func (pl *Plan) keepCaps(s sets) {
 	pl.raiseAmbient(s.permitted)
 }
 
-// restoreCaps makes them what they were: as root, execve gives more.
+// restoreCaps makes them what they were: as root, execve gives more, and all of
+// it is effective.
 func (pl *Plan) restoreCaps(s sets) {
 	if s.stay || s.permitted == 0 && !s.inUserNamespace && os.Geteuid() != 0 {
 		return
 	}
-	pl.capset(s.permitted, s.inheritable)
+	pl.capsetAll(s.effective, s.permitted, s.inheritable)
 	pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	pl.raiseAmbient(s.ambient)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +68,25 @@ func ownFiles(t testing.TB) []spawn.LandlockPath {
 		}
 	}
 	return paths
+}
+
+func init() {
+	testkit.Helpers["no-landlock"] = func([]string) int {
+		text, err := spawn.New("/bin/true").SetLandlock(spawn.Landlock{BestEffort: true}).Explain()
+		if err != nil {
+			return testkit.Fail(err)
+		}
+		fmt.Println(plan.LandlockVersion(), strings.Contains(text, "landlock_restrict_self("), strings.Contains(text, "prctl(PR_SET_NO_NEW_PRIVS, 1)"))
+		return 0
+	}
+}
+
+// TestLandlockThatTheKernelHasNotStillSetsNoNewPrivs: a filter stands in for
+// the kernel without it.
+func TestLandlockThatTheKernelHasNotStillSetsNoNewPrivs(t *testing.T) {
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	c := testkit.HelperCommand(t, "no-landlock").SetSeccompFilter(testkit.FilterOf(unix.SYS_LANDLOCK_CREATE_RULESET, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS), 0))
+	require.Equal(t, "0 false true\n", testkit.OutputOf(t, c))
 }
 
 func TestLandlockAllowsWhatIsAskedForAndNoMore(t *testing.T) {

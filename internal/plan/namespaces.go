@@ -103,3 +103,10 @@ func (pl *Plan) checkMapped() error {
 	}
 	return nil
 }
+
+// inOtherUserNamespace reports whether the child has a new user namespace, or
+// joins one.
+func (pl *Plan) inOtherUserNamespace() bool {
+	n := &pl.Command.Namespaces
+	return n.Fresh&unix.CLONE_NEWUSER != 0 || n.Joins(unix.CLONE_NEWUSER)
+}

@@ -222,3 +222,19 @@ func TestBitmapSetsOneBitForEachNumber(t *testing.T) {
 	require.Equal(t, []uint64{1<<0 | 1<<63, 1 << 1}, plan.Bitmap([]int{65, 0, 63}))
 	require.True(t, slices.Equal(plan.Bitmap([]int{0}), []uint64{1}))
 }
+
+// TestATimerSlackIsNotCutOffToAWord: the kernel takes a word, in which a large
+// one would silently be another.
+func TestATimerSlackIsNotCutOffToAWord(t *testing.T) {
+	for slack, fits := range map[time.Duration]bool{1<<32 - 1: true, 1 << 32: strconv.IntSize > 32, 5 * time.Second: strconv.IntSize > 32} {
+		text, err := spawn.New("/bin/true").SetTimerSlack(slack).Explain()
+		if !fits {
+			var bad *spawn.CallError
+			require.ErrorAs(t, err, &bad)
+			require.EqualError(t, err, "spawn: SetTimerSlack: the slack "+slack.String()+" is more than 4.294967295s, which is the most on a 32-bit processor")
+			continue
+		}
+		require.NoError(t, err)
+		require.Contains(t, text, "prctl(PR_SET_TIMERSLACK, "+strconv.FormatInt(int64(slack), 10)+")\n")
+	}
+}

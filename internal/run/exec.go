@@ -30,7 +30,7 @@ func Exec(c Call) error {
 	if c.Command.Session { // which is made only once
 		return once()
 	}
-	return again(once)
+	return again(c.Command, once)
 }
 
 func execOnce(c Call, tell func(path string)) error {
@@ -40,10 +40,15 @@ func execOnce(c Call, tell func(path string)) error {
 		return err
 	}
 	defer r.Release()
+	if err := r.lookAhead(); err != nil {
+		return err
+	}
 	tell(r.Path)
 	undo := r.saveProcess()
+	goOn := stopTimers()
 	failure := helper.Exec(r.Program)
 	undo()
+	goOn()
 	return r.startError(failure)
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,9 @@ func init() {
 	testkit.Helpers["exec-streams"] = execStreams
 	testkit.Helpers["exec-busy"] = execBusy
 	testkit.Helpers["exec-confined"] = execConfined
+	testkit.Helpers["exec-filtered"] = execFiltered
+	testkit.Helpers["exec-timers"] = execTimers
+	testkit.Helpers["timers"] = func([]string) int { fmt.Println(timersOf()); return 0 }
 }
 
 // makeAMess gives this process what a program should not inherit.
@@ -357,6 +361,123 @@ func execBusy(args []string) int {
 	}
 	time.AfterFunc(3*time.Millisecond, func() { f.Close() })
 	return testkit.Fail(spawn.New(args[0]).InheritStdio().SetObserver(printStarts{}).Exec())
+}
+
+// onlyExec is a filter that ends the process at any call but those which come
+// behind it.
+func onlyExec() []unix.SockFilter {
+	const load, jumpIfEqual, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	return append(testkit.OnlyNative(),
+		unix.SockFilter{Code: load},
+		unix.SockFilter{Code: jumpIfEqual, K: unix.SYS_RT_SIGPROCMASK, Jt: 2},
+		unix.SockFilter{Code: jumpIfEqual, K: unix.SYS_EXECVE, Jt: 1},
+		unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS},
+		unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
+}
+
+// TestExecBehindAFilterReturnsWhatCanBeKnownBefore: a thread that went on under
+// the filter would end the process.
+func TestExecBehindAFilterReturnsWhatCanBeKnownBefore(t *testing.T) {
+	testkit.CheckLeaks(t)
+	dir := testkit.PublicDir(t)
+	errs := unusable(t, dir)
+	for _, unknown := range []string{"text", "empty", "truncated"} {
+		// somebody may have registered an interpreter
+		delete(errs, unknown)
+	}
+	for name, text := range map[string]string{
+		"nameless":                          "#! \t\n",
+		"no-interpreter-of-the-interpreter": "#!\t" + dir + "/no-interpreter -x\n",
+		"itself":                            "#!" + dir + "/itself\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
+	}
+	errs["nameless"], errs["no-interpreter-of-the-interpreter"], errs["itself"] = unix.ENOEXEC, unix.ENOENT, unix.ELOOP
+	if os.Geteuid() != 0 {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "for-others"), []byte("#!/bin/sh\n"), 0o455))
+		errs["for-others"] = unix.EACCES
+	}
+	for name, want := range errs {
+		path := filepath.Join(dir, name)
+		out, err := testkit.HelperCommand(t, "exec-filtered", path).CombinedOutput(context.Background())
+		require.NoError(t, err, "%s: %s", name, out)
+		require.Equal(t, fmt.Sprintf("spawn: cannot start %q: execve(%q): %v\n", path, path, want), string(out))
+	}
+	if os.Geteuid() == 0 {
+		out, err := testkit.HelperCommand(t, "exec-filtered", "/bin/sh", dir).CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), `execve("/bin/sh"): no such file`)
+		out, err = testkit.HelperCommand(t, "exec-filtered", dir+"/not-executable", "nobody").CombinedOutput(context.Background())
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "not-executable\"): permission denied")
+	}
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "inner"), []byte("#!/bin/sh\necho \"$0\" ran\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "outer"), []byte("#! "+dir+"/inner"), 0o755))
+	out, err := testkit.HelperCommand(t, "exec-filtered", dir+"/outer", "").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, dir+"/inner ran\n", string(out))
+}
+
+// execFiltered replaces this process by the program args[0], and prints why it
+// could not: as another user, in the root directory args[1], or, if that is
+// empty, behind a filter under which the program can run.
+func execFiltered(args []string) int {
+	c := spawn.New(args[0]).InheritStdio().SetSeccompFilter(onlyExec())
+	switch {
+	case len(args) == 1:
+	case args[1] == "":
+		c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
+	case args[1] == "nobody":
+		c.SetUID(testkit.Nobody)
+	default:
+		c.SetChroot(args[1])
+	}
+	fmt.Println(c.Exec())
+	return 0
+}
+
+func TestExecLeavesTheProgramNoTimers(t *testing.T) {
+	testkit.CheckLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := testkit.HelperCommand(t, "exec-timers", testkit.Self(t)).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "[0s 0s 0s]\n", string(out))
+}
+
+// timersOf returns the intervals of this process's timers.
+func timersOf() (intervals [3]time.Duration) {
+	for which := range intervals {
+		timer, err := unix.Getitimer(unix.ItimerWhich(which))
+		if err == nil && timer.Value != (unix.Timeval{}) {
+			intervals[which] = time.Duration(timer.Interval.Nano())
+		}
+	}
+	return intervals
+}
+
+// execTimers replaces this process, of which a CPU profile is taken and which
+// has timers, by a program that says what it has of them. A first try fails.
+func execTimers(args []string) int {
+	if err := pprof.StartCPUProfile(io.Discard); err != nil {
+		return testkit.Fail(err)
+	}
+	for _, which := range []unix.ItimerWhich{unix.ItimerReal, unix.ItimerVirtual} {
+		if _, err := unix.Setitimer(which, unix.MakeItimerval(time.Hour, time.Hour)); err != nil {
+			return testkit.Fail(err)
+		}
+	}
+	before := timersOf()
+	if before[unix.ItimerProf] == 0 {
+		return testkit.Fail(errors.New("the profile has no timer"))
+	}
+	if err := spawn.New("/nonexistent").Exec(); !errors.Is(err, unix.ENOENT) {
+		return testkit.Fail(err)
+	}
+	if now := timersOf(); now != before {
+		return testkit.Fail(fmt.Errorf("timers %v, before %v", now, before))
+	}
+	return testkit.Fail(spawn.New(args[0], testkit.HelperPrefix+"timers").InheritStdio().Exec())
 }
 
 func tasks() []string {

@@ -170,7 +170,7 @@ func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
 		testkit.CheckLeaks(t)
 		f := open(t)
 		c, tries := spawn.New(path), 0
-		require.NoError(t, run.Again(func() error {
+		require.NoError(t, run.Again(testkit.Wanted(c), func() error {
 			tries++
 			if tries == 3 {
 				require.NoError(t, f.Close())
@@ -185,11 +185,12 @@ func TestAProgramThatIsBeingWrittenIsTriedAgain(t *testing.T) {
 func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {
 	tries := 0
 	busy := &command.StartError{Err: unix.ETXTBSY}
-	require.Same(t, busy, run.Again(func() error { tries++; return busy }))
+	c := new(command.Command)
+	require.Same(t, busy, run.Again(c, func() error { tries++; return busy }))
 	require.Equal(t, run.BusyTries, tries)
 
 	tries = 0
-	require.NoError(t, run.Again(func() error {
+	require.NoError(t, run.Again(c, func() error {
 		if tries++; tries < 3 {
 			return busy
 		}
@@ -199,9 +200,15 @@ func TestAProgramIsTriedAFewTimesOnly(t *testing.T) {
 
 	for _, err := range []error{&command.StartError{Err: unix.ENOENT}, &spawn.ExitError{Err: unix.ETXTBSY}} {
 		tries = 0
-		require.Same(t, err, run.Again(func() error { tries++; return err }))
+		require.Same(t, err, run.Again(c, func() error { tries++; return err }))
 		require.Equal(t, 1, tries)
 	}
+
+	tty, _ := testkit.OpenTerminal(t)
+	defer tty.Close()
+	tries = 0
+	require.Same(t, busy, run.Again(testkit.Wanted(spawn.New("x").SetControllingTTY(tty)), func() error { tries++; return busy }))
+	require.Equal(t, 1, tries, "the end of the session has hung up the terminal")
 }
 
 func TestAProgramIsSearchedInPATH(t *testing.T) {

@@ -111,6 +111,7 @@ func (r *run) listen() *silence {
 
 // hookFailure is what a hook has returned, in another process.
 func hookFailure(message string, errno syscall.Errno) error {
+	message = command.OneLine(message, command.MaxShown)
 	if errno == 0 {
 		return errors.New(message)
 	}

@@ -223,6 +223,44 @@ func TestAHookAndAHandshake(t *testing.T) {
 	require.Equal(t, "from the hook\n", out)
 }
 
+// TestAStepThatFailsBeforeTheHookIsNoStopAtTheGate: the first byte of the
+// failure's report is not taken for the one which says that all is applied.
+func TestAStepThatFailsBeforeTheHookIsNoStopAtTheGate(t *testing.T) {
+	testkit.CheckLeaks(t)
+	f, err := os.Open("/proc/self/ns/uts")
+	require.NoError(t, err)
+	defer f.Close()
+	for range 50 {
+		p, err := spawn.New("/bin/true").JoinNamespace(spawn.NetworkNamespace, f).SetPreExecHook(testkit.HookFails, "").RequireHandshake().Start(context.Background())
+		require.NoError(t, err)
+		var start *spawn.StartError
+		require.ErrorAs(t, p.HandshakeWait(context.Background()), &start)
+		require.Contains(t, start.Op, "setns(")
+		require.ErrorIs(t, start, unix.EINVAL)
+		testkit.RequireNeverRan(t, p)
+	}
+}
+
+func TestAHookRunsOnceThoughTheProgramIsBeingWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 0\n"), 0o755))
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	if exec.Command(path).Run() == nil {
+		t.Skip("this kernel executes a file that is open for writing")
+	}
+	testkit.ForEachCall(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
+		r, w := testkit.NewPipe(t)
+		_, err := call(spawn.New(path).SetPreExecHook(testkit.HookWrites, "once").PassFDAs(w, 3), context.Background())
+		testkit.RequireNotStarted(t, err, "execve("+strconv.Quote(path)+")", unix.ETXTBSY)
+		require.NoError(t, w.Close())
+		written, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, "once\n", string(written))
+	})
+}
+
 func TestAHookIsExplained(t *testing.T) {
 	testkit.CheckLeaks(t)
 	t.Setenv("SPAWN_TEST_VARIABLE", "not to be seen")

@@ -22,9 +22,14 @@ import (
 // it execs.
 const busyTries = 6
 
-// again calls start until the program is not busy, with growing pauses of 1 to
-// 16 milliseconds in between.
-func again(start func() error) error {
+// again calls start until the program is not busy, with growing pauses of 1
+// to 16 milliseconds in between. What has an effect that must not come twice
+// is called once: a hook has done its work, and a session that has a terminal
+// hangs that up when it ends.
+func again(c *command.Command, start func() error) error {
+	if c.Hook != "" || c.Attributes.TTY != nil {
+		return start()
+	}
 	for pause := time.Millisecond; ; pause *= 2 {
 		err := start()
 		var e *command.StartError
@@ -237,7 +242,7 @@ var errUnexpected = errors.New("unexpected result")
 
 // Run runs a command to its end.
 func Run(ctx context.Context, c Call) (o process.Outcome) {
-	err := again(func() error {
+	err := again(c.Command, func() error {
 		return orByCopy(&c, func(c Call) (err error) {
 			o, err = runOnce(ctx, c)
 			return err
@@ -291,7 +296,7 @@ func Start(ctx context.Context, c Call) (*process.Process, error) {
 	}
 	defer c.Command.CloseParents()
 	var r *run
-	err := again(func() error {
+	err := again(c.Command, func() error {
 		return orByCopy(&c, func(c Call) (err error) {
 			r, err = cloneChild(ctx, c, plan.Watched)
 			if err != nil {
