@@ -317,7 +317,7 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				testkit.CheckLeaks(t)
 				came := 0
-				for range 10 {
+				for range testkit.Rounds(10, 2) {
 					ctx, cancel := context.WithCancel(context.Background())
 					p, alive := startForking(t, ctx, attributes(with(spawn.New(program))))
 					start := time.Now()
