@@ -206,11 +206,12 @@ type codeBlock struct {
 	page     string
 	line     int // of the page
 	source   string
+	name     string // of its page and line
 	dir      string // of its package, in the module that all are in
 	program  bool
-	test     bool
-	complete bool   // it has a package clause
-	calls    string // for a fragment of statements: a test that runs them
+	complete bool     // it has a package clause
+	calls    string   // for a fragment of statements: a test that runs them
+	tests    []string // names of its tests, or of the one that runs it
 	// For one that is followed by a block of text: lines that it prints, in
 	// this order.
 	prints string
@@ -231,10 +232,16 @@ func codeBlocks(t *testing.T, p page) (all []*codeBlock) {
 			b = &codeBlock{page: p.name, line: i + 1}
 		case b != nil && line == "```":
 			b.program = strings.Contains(b.source, "\nfunc main()")
-			b.test = regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)`).MatchString(b.source)
+			for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Example|Benchmark)\w*)`).FindAllStringSubmatch(b.source, -1) {
+				b.tests = append(b.tests, name[1])
+			}
 			b.complete = strings.HasPrefix(b.source, "package ")
-			b.dir = strings.TrimSuffix(filepath.Base(p.name), ".md") + "-line" + strconv.Itoa(b.line)
-			if b.complete && b.test && !b.program && len(all) > 0 {
+			b.name = strings.TrimSuffix(filepath.Base(p.name), ".md") + "-line" + strconv.Itoa(b.line)
+			b.dir = b.name
+			switch {
+			case !b.complete:
+				b.dir = "fragment" // all of them together
+			case b.tests != nil && !b.program && len(all) > 0:
 				// The test of the program before.
 				b.dir = all[len(all)-1].dir
 			}
@@ -266,7 +273,8 @@ func (b *codeBlock) file(t *testing.T) string {
 	source := b.source
 	file, err := parse("package fragment\n" + source)
 	if err != nil {
-		source = "func fragment(ctx context.Context) error {\n" + source + "return nil\n}\n"
+		name := strings.ReplaceAll(b.name, "-", "_")
+		source = "func " + name + "(ctx context.Context) error {\n" + source + "return nil\n}\n"
 		want := ""
 		if strings.Contains(b.source, "err :=") || strings.Contains(b.source, "err =") {
 			source = strings.TrimSuffix(source, "return nil\n}\n") + "return err\n}\n"
@@ -274,7 +282,8 @@ func (b *codeBlock) file(t *testing.T) string {
 				want = stated[1]
 			}
 		}
-		b.calls = fmt.Sprintf(fragmentTest, want)
+		b.calls = fmt.Sprintf(fragmentTest, name, want)
+		b.tests = []string{"Test_" + name}
 		file, err = parse("package fragment\n" + source)
 	}
 	require.NoErrorf(t, err, "%s:%d", b.page, b.line)
@@ -315,22 +324,21 @@ import (
 	"github.com/virspawn/spawn"
 )
 
-func TestFragment(t *testing.T) {
+func Test_%[1]s(t *testing.T) {
 	defer spawn.SetDryRun(func(*spawn.DryRunCall) {})() // also where the context is another one
 	got := ""
-	if err := fragment(t.Context()); err != nil {
+	if err := %[1]s(t.Context()); err != nil {
 		got = err.Error()
 	}
-	if want := %q; got != want {
+	if want := %[2]q; got != want {
 		t.Errorf("the error %%q and not %%q", got, want)
 	}
 }
 `
 
 // readmeModule writes all blocks as packages of a module that uses the source
-// tree at hand, and returns its directory and how to call the go command
-// there, offline.
-func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) ([]byte, error)) {
+// tree at hand, and returns how to call the go command there, offline.
+func readmeModule(t *testing.T, all []*codeBlock) func(args ...string) ([]byte, error) {
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
 		t.Skip("there is no go command")
@@ -353,16 +361,16 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 	require.NoError(t, err)
 	write("go.sum", string(sum))
 	for _, b := range all {
-		name := "main.go"
-		if b.test {
-			name = "main_test.go"
+		name := b.name + ".go"
+		if b.tests != nil {
+			name = b.name + "_test.go"
 		}
 		write(filepath.Join(b.dir, name), b.file(t))
 		if b.calls != "" {
-			write(filepath.Join(b.dir, "fragment_test.go"), b.calls)
+			write(filepath.Join(b.dir, b.name+"_calls_test.go"), b.calls)
 		}
 	}
-	return dir, func(args ...string) ([]byte, error) {
+	return func(args ...string) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, goCommand, args...)
@@ -370,6 +378,19 @@ func readmeModule(t *testing.T, all []*codeBlock) (string, func(args ...string) 
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
 		return cmd.CombinedOutput()
 	}
+}
+
+// testOutput returns what each test has printed, and which have passed.
+func testOutput(events []byte) (printed map[string]string, passed map[string]bool) {
+	printed, passed = map[string]string{}, map[string]bool{}
+	for line := range bytes.Lines(events) {
+		var e struct{ Action, Test, Output string }
+		if json.Unmarshal(line, &e) == nil { // or it is the go command's own
+			printed[e.Test] += e.Output
+			passed[e.Test] = passed[e.Test] || e.Action == "pass"
+		}
+	}
+	return printed, passed
 }
 
 var statedOutput = regexp.MustCompile(`(?s)\n\t// Output:\n(.*?)\n}`)
@@ -381,7 +402,7 @@ func TestReadmeCodeRuns(t *testing.T) {
 	for _, p := range pages(t) {
 		all = append(all, codeBlocks(t, p)...)
 	}
-	dir, run := readmeModule(t, all)
+	run := readmeModule(t, all)
 	out, err := run("vet", "./...")
 	require.NoErrorf(t, err, "%s", out)
 
@@ -394,17 +415,27 @@ func TestReadmeCodeRuns(t *testing.T) {
 		}
 	}
 
+	// All at once: the go command takes its time before it does anything. Vet
+	// has seen the tests.
+	bin := t.TempDir()
+	out, err = run("build", "-ldflags=-w", "-o", bin+"/", "./...")
+	require.NoErrorf(t, err, "%s", out)
+	out, err = run("test", "-vet=off", "-json", "-count=1", "./...")
+	printed, passed := testOutput(out)
+	require.NoErrorf(t, err, "%s", strings.Join(slices.Sorted(maps.Values(printed)), ""))
+
 	var programs, tests int
 	for _, b := range all {
-		t.Run(b.dir, func(t *testing.T) {
+		t.Run(b.name, func(t *testing.T) {
 			switch {
-			case b.test || b.calls != "":
+			case b.tests != nil:
 				tests++
-				// Vet has seen it.
-				out, err := run("test", "-vet=off", "-v", "-count=1", "./"+b.dir)
-				require.NoErrorf(t, err, "%s", out)
-				require.Contains(t, string(out), "ok ")
-				rest := string(out)
+				out := ""
+				for _, test := range b.tests {
+					require.Truef(t, passed[test], "%s is not run", test)
+					out += printed[test]
+				}
+				rest := out
 				for line := range strings.Lines(b.prints) {
 					_, after, ok := strings.Cut("\n"+rest, "\n"+line)
 					require.Truef(t, ok, "%s:%d does not print %q, or not in this place:\n%s", b.page, b.line, line, out)
@@ -417,10 +448,7 @@ func TestReadmeCodeRuns(t *testing.T) {
 						t.Skip("git cannot commit here")
 					}
 				}
-				exe := filepath.Join(dir, b.dir, "program")
-				out, err := run("build", "-ldflags=-w", "-o", exe, "./"+b.dir)
-				require.NoErrorf(t, err, "%s", out)
-				cmd := exec.Command(exe)
+				cmd := exec.Command(filepath.Join(bin, b.dir))
 				cmd.Dir = repository
 				var stdout, stderr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &stdout, &stderr

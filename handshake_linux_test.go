@@ -449,8 +449,9 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 	// 200 helpers or daemons at once leave the processors to none of this
 	// process's threads, which then take long for any call, and the runtime
 	// makes more: that they are far fewer than starts is all that can be said.
+	thousand := testkit.Rounds(1000, 200)
 	for how, test := range map[string]struct{ children, threads int }{
-		"in turn": {1000, 20}, "at once": {1000, 20}, "with hooks": {200, 100}, "daemons": {200, 100},
+		"in turn": {thousand, 20}, "at once": {thousand, 20}, "with hooks": {200, 100}, "daemons": {200, 100},
 	} {
 		t.Run(how, func(t *testing.T) {
 			if plan.HelperForced() && how != "in turn" || !plan.CanClone() && how == "at once" {

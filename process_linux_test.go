@@ -676,10 +676,7 @@ func TestAWaitThatLastsIsParkedAndStillTakesTheOutput(t *testing.T) {
 }
 
 func TestThousandsOfChildrenTakeFewThreads(t *testing.T) {
-	n := 4000
-	if testing.Short() {
-		n = 400
-	}
+	n := testkit.Rounds(4000, 400)
 	var files unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &files))
 	if files.Cur < uint64(n)+100 {

@@ -164,6 +164,7 @@ func (pl *Plan) WriteImage() error {
 type sets struct {
 	inUserNamespace                            bool // then all there are
 	stay                                       bool // by themselves
+	byRoot                                     bool // execve gives root more
 	effective, permitted, inheritable, ambient uint64
 }
 
@@ -187,12 +188,17 @@ func ownSets() (s sets) {
 		case err == nil && s.inheritable&(1<<c) == 0:
 			s.permitted &^= 1 << c // no execve keeps that one
 		}
+		if s.inheritable&(1<<c) == 0 {
+			continue // nor is it in the ambient set
+		}
 		if set, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0); err == nil && set == 1 {
 			s.ambient |= 1 << c
 		}
 	}
 	s.effective = ownEffective() & s.permitted
 	securebits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	const noRoot = 1 << 0 // SECBIT_NOROOT
+	s.byRoot = os.Geteuid() == 0 && err == nil && securebits&noRoot == 0
 	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable && s.effective == before
 	return s
 }
@@ -200,7 +206,7 @@ func ownSets() (s sets) {
 // keepCaps has the capabilities survive the execve of the helper, where its
 // user is not root.
 func (pl *Plan) keepCaps(s sets) {
-	if s.permitted == 0 || !s.inUserNamespace && os.Geteuid() == 0 {
+	if s.permitted == 0 || s.byRoot {
 		return
 	}
 	pl.capset(s.permitted, s.permitted)

@@ -342,7 +342,7 @@ func TestAGrandchildThatKeepsStdoutIsWaitedForWhileTheContextLasts(t *testing.T)
 
 func TestAGrandchildThatKeepsStdoutDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.T) {
 	testkit.InBothWaits(t, func(t *testing.T) {
-		testkit.ForEachCall(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
+		testkit.ForSlowCalls(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
 			c, to, from := startGrandchild(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()

@@ -60,6 +60,10 @@ func (r *run) reapFirstParent() (status process.Status) {
 // waits for its end.
 func (r *run) openForked(pid int) error {
 	if pid == 0 {
+		// This ends what a helper has forked that was killed before it could
+		// tell of it.
+		r.CloseGate()
+		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, false, nothing) })
 		return errNoFork
 	}
 	fd, err := unix.PidfdOpen(pid, 0)

@@ -902,8 +902,8 @@ func failOp(t testing.TB, c *spawn.Command, m plan.Mode, i int, spoil func(*prog
 }
 
 // opsOf returns the places of a command's ops. Most stand in rows of the same
-// call. Of a row it returns one op in a short test. Where each op takes a
-// helper, it returns a fifth of them unless SPAWN_TEST_LONG is set.
+// call. Of a row it returns one op in a short test, and a fifth of them unless
+// SPAWN_TEST_LONG is set.
 func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	if !plan.CanClone() {
 		c = testkit.By(c, plan.ForkedHelper)
@@ -914,7 +914,7 @@ func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	require.NoError(t, err)
 	defer r.Release()
 	every := 1
-	if call.Options.Executor > plan.Stub && testkit.Rounds(2, 1) == 1 {
+	if testkit.Rounds(2, 1) == 1 {
 		every = 5
 	}
 	last := uintptr(noSyscall)

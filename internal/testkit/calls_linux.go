@@ -73,8 +73,12 @@ var Calls = map[string]func(c *spawn.Command, ctx context.Context) (out string, 
 
 // ForEachCall runs a test for every way to run a command.
 func ForEachCall(t *testing.T, f func(t *testing.T, call func(*spawn.Command, context.Context) (string, error))) {
+	forCalls(t, !testing.Short(), f)
+}
+
+func forCalls(t *testing.T, all bool, f func(t *testing.T, call func(*spawn.Command, context.Context) (string, error))) {
 	for name, call := range Calls {
-		if testing.Short() && name != "Run" && name != "Lines" && name != "Start and Wait" {
+		if !all && name != "Run" && name != "Lines" && name != "Start and Wait" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -82,6 +86,13 @@ func ForEachCall(t *testing.T, f func(t *testing.T, call func(*spawn.Command, co
 			f(t, call)
 		})
 	}
+}
+
+// ForSlowCalls is ForEachCall for what takes time in every call, such as the
+// library's own waits. It tries three of the ways unless SPAWN_TEST_LONG is in
+// the environment: one for each way of waiting.
+func ForSlowCalls(t *testing.T, f func(t *testing.T, call func(*spawn.Command, context.Context) (string, error))) {
+	forCalls(t, Rounds(2, 1) == 2, f)
 }
 
 // During makes a call, and something happen while it lasts.

@@ -2,12 +2,14 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/selinux/go-selinux"
@@ -48,16 +50,7 @@ func WaitForNoChild(t testing.TB) {
 // in parallel.
 func CheckLeaks(t *testing.T) {
 	t.Helper()
-	// What is there once and for all, such as the reserved numbers, Go's poller
-	// and the thread that never ends.
-	require.NoError(t, spawn.New("/bin/true").SetParentDeathSignal(unix.SIGKILL).Run(context.Background()))
-	p, err := spawn.New("/bin/cat").PipeStdin().Start(context.Background())
-	require.NoError(t, err)
-	require.NoError(t, p.Stdin().Close())
-	require.NoError(t, p.Wait())
-
-	_ = selinux.GetEnabled() // its library keeps /proc open
-
+	require.NoError(t, warmUp())
 	settle(t)
 	fds, goroutines, programs, mappings := OpenFDs(t), runtime.NumGoroutine(), program.InUse(), sharedMappings(t)
 	t.Cleanup(func() {
@@ -68,6 +61,20 @@ func CheckLeaks(t *testing.T) {
 		RequireNoChild(t)
 	})
 }
+
+// warmUp makes what is there once and for all, such as the reserved numbers,
+// Go's poller and the thread that never ends.
+var warmUp = sync.OnceValue(func() error {
+	_ = selinux.GetEnabled() // its library keeps /proc open
+	if err := spawn.New("/bin/true").SetParentDeathSignal(unix.SIGKILL).Run(context.Background()); err != nil {
+		return err
+	}
+	p, err := spawn.New("/bin/cat").PipeStdin().Start(context.Background())
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Stdin().Close(), p.Wait())
+})
 
 // sharedMappings returns how often this process has mapped what it shares with
 // children that do not share all of its memory. That is the programs of some

@@ -215,7 +215,7 @@ var pollerUses = map[string]func() error{
 		defer held.Close()
 		defer hold.Close()
 		keepsStdout := func() *spawn.Command { return testkit.Shell("{ read x <&3; } & exit 3").PassFDAs(held, 3) }
-		for name, call := range map[string]func(ctx context.Context) error{
+		calls := map[string]func(ctx context.Context) error{
 			"Output":    func(ctx context.Context) error { _, err := keepsStdout().Output(ctx); return err },
 			"SetStdout": func(ctx context.Context) error { return keepsStdout().SetStdout(new(bytes.Buffer)).Run(ctx) },
 			"SetInput":  func(ctx context.Context) error { return keepsStdout().SetInput(large()).SetStdout(io.Discard).Run(ctx) },
@@ -230,15 +230,25 @@ var pollerUses = map[string]func() error{
 				_ = p.Wait()
 				return err
 			},
-		} {
-			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-			err := call(ctx)
-			cancel()
-			if !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("%s: unexpected error %w", name, err)
-			}
 		}
-		return nil
+		errs := make(chan error, len(calls))
+		for name, call := range calls {
+			go func() { // each waits for its context, and then for more output
+				ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+				defer cancel()
+				err := call(ctx)
+				if errors.Is(err, context.DeadlineExceeded) {
+					err = nil
+				} else {
+					err = fmt.Errorf("%s: unexpected error %w", name, err)
+				}
+				errs <- err
+			}()
+		}
+		for range calls {
+			err = errors.Join(err, <-errs)
+		}
+		return err
 	},
 	"a grandchild that keeps stderr": func() error {
 		r, to, err := os.Pipe()

@@ -78,7 +78,7 @@ func startFlood(t testing.TB, script string) (c *spawn.Command, report *os.File)
 
 func TestAGrandchildThatFloodsStdoutDoesNotHoldUpTheCallOnceTheContextHasEnded(t *testing.T) {
 	testkit.InBothWaits(t, func(t *testing.T) {
-		testkit.ForEachCall(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
+		testkit.ForSlowCalls(t, func(t *testing.T, call func(*spawn.Command, context.Context) (string, error)) {
 			c, report := startFlood(t, "& exit 3")
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()

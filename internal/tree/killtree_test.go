@@ -4,6 +4,7 @@ package tree_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -317,7 +318,7 @@ func TestKillTreeEndsAProgramThatForksAsHardAsItCan(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				testkit.CheckLeaks(t)
 				came := 0
-				for range 10 {
+				for range testkit.Rounds(10, 2) {
 					ctx, cancel := context.WithCancel(context.Background())
 					p, alive := startForking(t, ctx, attributes(with(spawn.New(program))))
 					start := time.Now()
@@ -531,8 +532,25 @@ func (c theChild) ChildPID() int { return c.PID() }
 func (c theChild) Signal(sig syscall.Signal) error { return c.Process.Signal(sig) }
 
 // TestTheNewestProcessIsStopped although its parent is no member, but only
-// below one; not if it is below none.
+// below one; not if it is below none. It is looked for in a pid namespace of
+// the test's own, where nobody else starts anything.
 func TestTheNewestProcessIsStopped(t *testing.T) {
+	const inside = "SPAWN_TEST_NEWEST"
+	if os.Getenv(inside) == "" {
+		// The shell is the process 1, whose children orphans become.
+		c := spawn.New("/bin/sh", "-c", `"$@"; exit $?`, "sh", testkit.Self(t), "-test.run=^"+t.Name()+"$", "-test.v").AddEnvPassAll().AddEnv(inside, "1")
+		c.SetNamespaces(spawn.UserNamespace, spawn.PIDNamespace, spawn.MountNamespace)
+		c.SetUIDMap(spawn.IDMap{HostID: os.Getuid(), Size: 1}).SetGIDMap(spawn.IDMap{HostID: os.Getgid(), Size: 1})
+		out, err := c.SetUID(0).SetGID(0).CombinedOutput(context.Background())
+		var start *spawn.StartError
+		if errors.As(err, &start) {
+			t.Skip("needs user, pid and mount namespaces: ", err)
+		}
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "--- PASS: "+t.Name())
+		return
+	}
+	require.NoError(t, unix.Mount("proc", "/proc", "proc", 0, ""))
 	testkit.CheckLeaks(t)
 	other := testkit.WaitingIn(t, spawn.New("/bin/cat"))
 	testkit.Eventually(t, "it was the newest when it was looked for", func() bool {

@@ -1,9 +1,0 @@
-package descriptor_test
-
-import (
-	"testing"
-
-	"github.com/virspawn/spawn/internal/testkit"
-)
-
-func TestMain(m *testing.M) { testkit.Main(m) }
