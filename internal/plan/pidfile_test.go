@@ -768,7 +768,7 @@ func TestAPidOfAnotherNamespaceDecidesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	writeStale(t, path, nobodysPID, 0o644)
 	start := testkit.HelperCommand(t, "starts-with-pid-file", path).SetNamespaces(spawn.UserNamespace, spawn.PIDNamespace).
-		SetUIDMap(spawn.IDMap{HostID: os.Geteuid(), Size: 1})
+		SetUIDMap(spawn.IDMap{HostID: os.Geteuid(), Size: 1}).SetGIDMap(spawn.IDMap{HostID: os.Getegid(), Size: 1})
 	outside, err := testkit.HelperCommand(t, "locks-for-reading", path).PipeStdin().PipeStdout().Start(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, testkit.Say(nil), testkit.ReadLine(t, outside.Stdout()))

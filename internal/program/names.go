@@ -87,7 +87,11 @@ var protection = flags("PROT_NONE",
 	flagName{unix.PROT_WRITE, "PROT_WRITE"},
 )
 
-var mapFlags = flags("0", flagName{unix.MAP_SHARED, "MAP_SHARED"})
+var mapFlags = flags("0",
+	flagName{unix.MAP_SHARED, "MAP_SHARED"},
+	flagName{unix.MAP_FIXED, "MAP_FIXED"},
+	flagName{unix.MAP_POPULATE, "MAP_POPULATE"},
+)
 
 var renameFlags = flags("0", flagName{unix.RENAME_NOREPLACE, "RENAME_NOREPLACE"})
 

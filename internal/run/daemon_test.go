@@ -1103,7 +1103,7 @@ func TestExplainShowsTheDoubleFork(t *testing.T) {
 	names := slices.DeleteFunc(testkit.CallNames(text), func(name string) bool { return name == "prlimit64" })
 	require.Equal(t, []string{
 		"close_range", "openat", "dup3", "fcntl", "execveat", "mmap", "prctl", "fcntl", "setsid", "clone", "read", "write", "chdir",
-	}, names[:9])
+	}, names[:13])
 	require.Contains(t, text, "\nclone(CLONE_VM|CLONE_PARENT_SETTID) = 0\n")
 	text, err = spawn.New("/bin/true").SetNamespaces(spawn.TimeNamespace, spawn.PIDNamespace).SetProcessGroup().Daemonize().Explain()
 	require.NoError(t, err)

@@ -429,7 +429,7 @@ func execFiltered(args []string) int {
 	case args[1] == "":
 		c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0))
 	case args[1] == "nobody":
-		c.SetUID(testkit.Nobody)
+		c.SetUID(testkit.Nobody).SetGID(testkit.Nobody)
 	default:
 		c.SetChroot(args[1])
 	}
