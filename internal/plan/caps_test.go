@@ -82,7 +82,9 @@ func capsInside([]string) int {
 	}
 	enter := map[string]func(*spawn.Command) *spawn.Command{"new": inOwnUserNamespace}
 	if plan.CanClone() && !plan.HelperForced() {
-		enter["joined"] = func(c *spawn.Command) *spawn.Command { return c.JoinNamespace(spawn.UserNamespace, f).SetUID(0).SetGID(0).KeepGroups() }
+		enter["joined"] = func(c *spawn.Command) *spawn.Command {
+			return c.JoinNamespace(spawn.UserNamespace, f).SetUID(0).SetGID(0).KeepGroups()
+		}
 	}
 	for how, in := range enter {
 		for name, change := range map[string]func(*spawn.Command) *spawn.Command{

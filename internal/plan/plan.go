@@ -96,6 +96,9 @@ const (
 // exists, opens what the child needs, and writes its program. The caller ends
 // it with Release. After an error there is nothing to release.
 func (pl *Plan) Make(c *command.Command, s command.Streams, m Mode, o Options) error {
+	if m == InPlace { // there is no child
+		o.Executor = Direct
+	}
 	*pl = Plan{Command: c, Streams: s, Mode: m, Options: o}
 	pl.GateW, pl.StatusR = -1, -1
 	pl.statusEnd.Store(-1)

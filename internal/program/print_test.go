@@ -80,6 +80,7 @@ var printings = []printed{
 		return []uintptr{p.CString("/bin/echo"), stringArray(p), 0}
 	}},
 	{`fcntl(3, F_SETFD, 0)`, SysFcntl, list(3, unix.F_SETFD, 0)},
+	{`fcntl(3, F_SETFD, FD_CLOEXEC)`, SysFcntl, list(3, unix.F_SETFD, unix.FD_CLOEXEC)},
 	{`fcntl(3, F_GETFD, 0)`, SysFcntl, list(3, unix.F_GETFD, 0)},
 	{`fcntl(3, F_SETFL, 0x800)`, SysFcntl, list(3, unix.F_SETFL, 0x800)},
 	{`fcntl(3, 99, 0x1)`, SysFcntl, list(3, 99, 1)},
@@ -105,6 +106,8 @@ var printings = []printed{
 		return []uintptr{p.CString("a name"), p.CString("an argument")}
 	}},
 	{`getppid()`, unix.SYS_GETPPID, list()},
+	{`mmap(0x1000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED|MAP_POPULATE, 5, 0)`, SysMmap,
+		list(0x1000, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_POPULATE, 5, 0)},
 	{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, unix.SYS_MOUNT, func(p *Program) []uintptr {
 		return []uintptr{0, p.CString("/"), 0, unix.MS_REC | unix.MS_SLAVE, 0}
 	}},
@@ -127,6 +130,7 @@ var printings = []printed{
 	{`prctl(PR_SET_SECUREBITS, SECBIT_NOROOT|SECBIT_KEEP_CAPS)`, unix.SYS_PRCTL, list(unix.PR_SET_SECUREBITS, 0x11)},
 	{`prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)`, unix.SYS_PRCTL, list(unix.PR_SET_MDWE, 1)},
 	{`prctl(PR_SET_THP_DISABLE, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_THP_DISABLE, 1)},
+	{`prctl(PR_SET_DUMPABLE, 0)`, unix.SYS_PRCTL, list(unix.PR_SET_DUMPABLE, 0)},
 	{`prctl(PR_SET_NO_NEW_PRIVS, 1)`, unix.SYS_PRCTL, list(unix.PR_SET_NO_NEW_PRIVS, 1)},
 	{`prctl(9999, 0x1, 0, 0, 0)`, unix.SYS_PRCTL, list(9999, 1, 0, 0, 0)},
 	{`prlimit64(0, 16, NULL, 0x8)`, unix.SYS_PRLIMIT64, list(0, 16, 0, 8)},

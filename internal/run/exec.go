@@ -34,7 +34,6 @@ func Exec(c Call) error {
 }
 
 func execOnce(c Call, tell func(path string)) error {
-	c.Options.Executor = plan.Direct
 	r := &run{call: c}
 	if err := r.Make(c.Command, c.Streams, plan.InPlace, c.Options); err != nil {
 		return err

@@ -910,9 +910,6 @@ func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	}
 	call := testkit.Call(c)
 	call.Streams = runStreams(c)
-	if m == plan.InPlace {
-		call.Options.Executor = plan.Direct
-	}
 	r, err := run.Prepare(context.Background(), call, m)
 	require.NoError(t, err)
 	defer r.Release()

@@ -29,9 +29,6 @@ func Call(c *spawn.Command) run.Call {
 // executor. The caller ends it with Release.
 func Planned(c *spawn.Command, m plan.Mode) (*plan.Plan, error) {
 	call := Call(c)
-	if m == plan.InPlace {
-		call.Options.Executor = plan.Direct
-	}
 	if m == plan.Watched && call.Options.Executor != plan.Direct {
 		m = plan.Piped
 	}
