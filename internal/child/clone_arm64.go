@@ -18,6 +18,8 @@ func cloneCall(flags, stack, parentTID, childTID uintptr) [6]uintptr {
 func entry(frame uint32) []byte {
 	const x19 = 19
 	low, high := frame&0xffff, frame>>16
-	b := binary.LittleEndian.AppendUint32(nil, 0xd2800000|low<<5|x19)  // MOVZ $low, R19
-	return binary.LittleEndian.AppendUint32(b, 0xf2a00000|high<<5|x19) // MOVK $(high<<16), R19
+	// MOVZ $low, R19
+	b := binary.LittleEndian.AppendUint32(nil, 0xd2800000|low<<5|x19)
+	// MOVK $(high<<16), R19
+	return binary.LittleEndian.AppendUint32(b, 0xf2a00000|high<<5|x19)
 }

@@ -16,7 +16,8 @@ func (c *Command) checkIDs() error {
 		return &CallError{"SetUID", errors.New("in a user namespace it needs SetGID")}
 	case ids.SetUID && !ids.SetGID && (ids.UID != os.Getuid() || ids.UID != os.Geteuid()):
 		return &CallError{"SetUID", errors.New("without SetGID or SetUser the program would keep this process's group; SetGID(os.Getgid()) says that it is meant")}
-	case n.Fresh&newUser == 0, c.Handshake && !n.IsMapped(): // the caller maps them at the gate
+	case n.Fresh&newUser == 0, c.Handshake && !n.IsMapped():
+		// the caller maps them at the gate
 		return nil
 	case len(n.UIDMaps) == 0:
 		return &CallError{"SetNamespaces", errors.New("in a user namespace without SetUIDMap the program would keep this process's uid outside and have none inside; it needs SetUIDMap")}

@@ -24,8 +24,8 @@ type ProcFile struct {
 	open int // the op
 }
 
-// Paths below /proc that mean the calling process, or, for a command that replaces this
-// process, the calling thread.
+// Paths below /proc that mean the calling process, or, for a command that
+// replaces this process, the calling thread.
 const (
 	oomScoreAdjFile = "thread-self/oom_score_adj"
 	// This one is the memory's, and not among a thread's files.

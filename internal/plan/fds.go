@@ -32,6 +32,7 @@ type placement struct {
 	procs    int // the cgroup's list of processes, for a forked helper
 	cgroup   int // where the child is born
 	pidNS    int // a pid namespace to be born in
+	exe      int // of this process, where it is the program
 	proc     int // of /proc, with ProcFiles
 	joined   []keptNamespace
 

@@ -25,9 +25,9 @@ import (
 // The kernel writes the pid into memory that the first parent shares with the
 // calling process, before the child does anything: it may be frozen from its
 // first moment, in its cgroup, or the first parent killed. A pid may be another
-// process's by the time that it is used. So the child waits at the gate, the calling
-// process opens a pidfd and lets it go on, and the child answers: it was alive
-// when the pidfd was opened.
+// process's by the time that it is used. So the child waits at the gate, the
+// calling process opens a pidfd and lets it go on, and the child answers: it
+// was alive when the pidfd was opened.
 
 // Forks reports whether the program runs in a child of the child's.
 func (pl *Plan) Forks() bool {

@@ -265,9 +265,9 @@ func (pl *Plan) placeForked() {
 }
 
 // keepCgroup keeps what the child needs to be born in its cgroup. A forked
-// helper gets the list of its processes: with the parent's privileges, by which the kernel goes. It is not born
-// there, because package syscall waits for execve, and that wait would have no
-// end in a frozen cgroup.
+// helper gets the list of its processes: with the parent's privileges, by which
+// the kernel goes. It is not born there, because package syscall waits for
+// execve, and that wait would have no end in a frozen cgroup.
 func (pl *Plan) keepCgroup() error {
 	switch {
 	case pl.cgroup == 0:

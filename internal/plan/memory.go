@@ -33,8 +33,9 @@ import (
 //	                                                  not dumpable
 //	a hook                                            a stub's, then that of a
 //	                                                  helper, not dumpable
-//
-// SharesMemory reports whether the first row is all that the command asks for.
+
+// SharesMemory reports whether the first row of that is all that a command
+// asks for.
 func SharesMemory(c *command.Command) bool {
 	a, n := &c.Attributes, &c.Namespaces
 	switch {

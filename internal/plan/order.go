@@ -107,6 +107,7 @@ var checks = [...]func(*Plan) error{
 	(*Plan).checkScheduling,
 	(*Plan).checkLabels,
 	(*Plan).openProcRoot, // when all files are known
+	(*Plan).checkExecutable,
 	(*Plan).checkCapabilities,
 	(*Plan).checkLandlock,
 	(*Plan).checkPidFile, // last: it makes a file

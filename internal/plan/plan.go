@@ -103,7 +103,7 @@ func (pl *Plan) Make(c *command.Command, s command.Streams, m Mode, o Options) e
 	pl.GateW, pl.StatusR = -1, -1
 	pl.statusEnd.Store(-1)
 	f := &pl.fds
-	f.tty, f.self, f.pidNS, f.landlock, f.procs, f.cgroup = -1, -1, -1, -1, -1, -1
+	f.tty, f.self, f.pidNS, f.landlock, f.procs, f.cgroup, f.exe = -1, -1, -1, -1, -1, -1, -1
 	err := pl.prepare()
 	if err != nil {
 		pl.Release()
@@ -255,7 +255,27 @@ func (pl *Plan) workingDirectory() {
 
 func (pl *Plan) execve() {
 	p := pl.Program
-	pl.Program.Add(unix.SYS_EXECVE, p.CString(pl.Path), pl.argv(), pl.envp())
+	if pl.fds.exe >= 0 {
+		p.Add(unix.SYS_EXECVEAT, pl.fds.keptFD(pl.fds.exe), p.CString(""), pl.argv(), pl.envp(), unix.AT_EMPTY_PATH)
+		return
+	}
+	p.Add(unix.SYS_EXECVE, p.CString(pl.Path), pl.argv(), pl.envp())
+}
+
+// checkExecutable opens this process's executable for a stub that is to execute
+// it: its own is another one.
+func (pl *Plan) checkExecutable() (err error) {
+	if pl.stub == nil || pl.Helper != nil || pl.Path != SelfExe && pl.Path != "/proc/thread-self/exe" {
+		return nil
+	}
+	if pl.Command.Attributes.Chroot != "" || pl.Command.Namespaces.Joins(unix.CLONE_NEWNS) {
+		return nil // the path is one there
+	}
+	fd, err := unix.Open(pl.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if _, pl.fds.exe, err = pl.keepNew(fd, os.NewSyscallError("open("+pl.Path+")", err)); err != nil {
+		return pl.Failed(err)
+	}
+	return nil
 }
 
 func (pl *Plan) argv() uintptr {

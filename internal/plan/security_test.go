@@ -450,7 +450,8 @@ func checkUnprivileged() error {
 		return err
 	}
 	var exactGroups error
-	if !slices.Contains(own, gid) { // which is not among those that it has to keep
+	if !slices.Contains(own, gid) {
+		// which is not among those that it has to keep
 		exactGroups = startErrorIs(other.Clone().SetGroups(append(own, gid)...), fmt.Sprintf("setgroups(%d, [%s])", len(own)+1,
 			strings.Trim(strings.ReplaceAll(fmt.Sprint(append(own, gid)), " ", ", "), "[]")), unix.EPERM)
 	}

@@ -19,9 +19,9 @@ type stubImage struct {
 	fd, kept int // its executable
 	enter    int // the call that executes it
 
-	// A report that needs no system call, which a seccomp filter of the program
-	// may refuse, and that has the pid of what the stub forks; nil without
-	// either.
+	// A report that needs no system call, which a seccomp filter of the
+	// program may refuse, and that has the pid of what the stub forks; nil
+	// without either.
 	report     *stub.Report
 	reportKept int
 }
@@ -29,6 +29,7 @@ type stubImage struct {
 // NoStubError is the refusal to execute a stub.
 type NoStubError struct{ Err error }
 
+// Error says why.
 func (e *NoStubError) Error() string { return e.Err.Error() }
 
 // Unwrap returns why.

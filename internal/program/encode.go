@@ -77,9 +77,9 @@ var checksums = crc64.MakeTable(crc64.ECMA)
 // Encode returns the part of the program behind the last Split, or all of it,
 // for Decode.
 //
-// Preconditions: Track was called before the first SetPointer. No result of
-// a call before that Split is linked to one behind it, or is the status
-// descriptor.
+// Preconditions: Track was called before the first SetPointer. No result
+// of a call before that Split is linked to one behind it, or is the
+// status descriptor.
 func (p *Program) Encode() []byte {
 	var b []byte
 	word := func(words ...uint64) {

@@ -4,6 +4,7 @@ package run_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -12,10 +13,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
@@ -147,8 +150,17 @@ func BenchmarkManyDescriptors(b *testing.B) {
 // without, a batch with and a batch without in turn: the machine's own speed
 // changes from minute to minute. The metric is with/without.
 func BenchmarkLargeHeap(b *testing.B) {
+	tiny := testkit.TinyProgram(b)
+	b.Run("Plain", func(b *testing.B) { withLargeHeap(b, testkit.RunOurs(tiny)) })
+	b.Run("Stub", func(b *testing.B) {
+		testkit.NeedsRoot(b, "to change the user")
+		openTo(b, tiny)
+		withLargeHeap(b, confinedOurs(tiny))
+	})
+}
+
+func withLargeHeap(b *testing.B, run func() error) {
 	const rounds, pageSize = 10, 4096
-	run := testkit.RunOurs(testkit.TinyProgram(b))
 	batch := func() (all []time.Duration) {
 		for range 20 { // warm up
 			require.NoError(b, run())
@@ -241,21 +253,73 @@ func BenchmarkAllocations(b *testing.B) {
 	}
 }
 
-// BenchmarkRunConfined compares a confined program with a bare run by os/exec,
-// as root. The program has no capabilities, no_new_privs, another user and
-// group, four limits, a umask and a seccomp filter of 50 instructions.
+// BenchmarkRunConfined compares confined programs with runs by os/exec, as
+// root: one by a stub, with no capabilities, no_new_privs, another user and
+// group and four limits, with a bare run, and with one that has another user
+// and a capability, which is the nearest that os/exec has; and the same with
+// a seccomp filter of 50 instructions with a bare run.
 func BenchmarkRunConfined(b *testing.B) {
 	testkit.NeedsRoot(b, "to change the user")
 	tiny := testkit.TinyProgram(b)
-	for dir := filepath.Dir(tiny); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+	openTo(b, tiny)
+	ours := confinedOurs(tiny)
+	b.Run("Bare", func(b *testing.B) { testkit.Compare(b, runTheirs(tiny), ours) })
+	b.Run("Credential", func(b *testing.B) {
+		testkit.Compare(b, func() error {
+			theirs := byExec(tiny)
+			theirs.SysProcAttr = &syscall.SysProcAttr{
+				Credential:  &syscall.Credential{Uid: testkit.Nobody, Gid: testkit.Nobody},
+				AmbientCaps: []uintptr{unix.CAP_NET_BIND_SERVICE},
+			}
+			return theirs.Run()
+		}, ours)
+	})
+	filter := testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 50)
+	b.Run("Filter", func(b *testing.B) {
+		testkit.Compare(b, runTheirs(tiny), func() error {
+			return confined(tiny).SetSeccompFilter(filter).Run(context.Background())
+		})
+	})
+}
+
+// confined returns a command for a program, confined as said above.
+func confined(path string) *spawn.Command {
+	c := spawn.New(path).SetMaxFiles(1024).SetMaxCoreSize(0).SetMaxProcesses(64).SetMaxMemLock(0)
+	for _, v := range testkit.BenchEnv {
+		c.AddEnvString(v)
+	}
+	return c.ClearCaps().SetNoNewPrivs().SetUID(testkit.Nobody).SetGID(testkit.Nobody)
+}
+
+func confinedOurs(path string) func() error {
+	return func() error { return confined(path).Run(context.Background()) }
+}
+
+// openTo lets other users run a temporary program.
+func openTo(b *testing.B, path string) {
+	b.Helper()
+	for dir := filepath.Dir(path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		require.NoError(b, unix.Chmod(dir, 0o755))
 	}
-	filter := testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 50)
-	testkit.Compare(b, runTheirs(tiny), func() error {
-		ours := testkit.BySpawn(tiny)
-		ours.ClearCaps().SetNoNewPrivs().SetUID(testkit.Nobody).SetGID(testkit.Nobody).SetSeccompFilter(filter).
-			SetMaxProcesses(64).SetMaxMemLock(0)
-		return ours.Run(context.Background())
+}
+
+// BenchmarkHandshake compares a start with a handshake to one without; the
+// ratio is with/without.
+func BenchmarkHandshake(b *testing.B) {
+	tiny := testkit.TinyProgram(b)
+	ctx := context.Background()
+	testkit.Compare(b, func() error {
+		p, err := testkit.BySpawn(tiny).Start(ctx)
+		if err != nil {
+			return err
+		}
+		return p.Wait()
+	}, func() error {
+		p, err := testkit.BySpawn(tiny).RequireHandshake().Start(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify(), p.Wait())
 	})
 }
 

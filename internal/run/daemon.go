@@ -73,8 +73,8 @@ func (r *run) openForked(pid int) error {
 	if err != nil {
 		r.CloseGate() // which ends it
 		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, false, nothing) })
-		// The error is ECHILD for a daemon, unless it is this process's child
-		// now.
+		// The error is ECHILD for a daemon, unless it is this process's
+		// child now.
 		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil)
 		if err == unix.ESRCH {
 			return errNoFork // whose parent has waited for it

@@ -45,9 +45,8 @@ func (f files) groupsOf(u *user.User) (gids []string, err error) {
 	return gids, err
 }
 
-// read returns the fields of a file's entries. There are none in a file that
-// is not there. What is malformed is no entry, and neither is what includes
-// NIS.
+// read returns the fields of a file's entries. There are none in a file that is
+// not there. What is malformed is no entry, and neither is what includes NIS.
 func read(path string, fields int) (entries [][]string, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -42,7 +42,8 @@ twice:x:50:bob
 	for name, want := range map[string]userdb.User{
 		"root": {UID: 0, GID: 0, Groups: []int{0}},
 		"bob":  {UID: 1000, GID: 100, Groups: []int{50, 100, 300}},
-		"1000": {UID: 2000, GID: 200, Groups: []int{200}}, // a name before a number
+		// a name before a number
+		"1000": {UID: 2000, GID: 200, Groups: []int{200}},
 		"1":    {UID: 1, GID: 1, Groups: []int{1, 50, 100, 300}},
 	} {
 		got, err := userdb.LookupIn(passwd, group, name)

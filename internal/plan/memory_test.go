@@ -1,0 +1,182 @@
+//go:build linux
+
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/testkit"
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	testkit.Helpers["memory-denied"] = runWithoutStub
+	testkit.Helpers["memory-says"] = func([]string) int { fmt.Println("the program"); return 0 }
+}
+
+// commandsOfTheirOwn are commands whose children are not this process for
+// everybody else.
+func commandsOfTheirOwn() map[string]*spawn.Command {
+	c := func() *spawn.Command { return spawn.New("/bin/true") }
+	return map[string]*spawn.Command{
+		"SetGroups":                 c().SetGroups(),
+		"SetUID":                    c().SetUID(os.Getuid()).SetGID(os.Getgid()),
+		"ClearCaps":                 c().ClearCaps(),
+		"SetBoundingCaps":           c().SetBoundingCaps(),
+		"SetSecurebits":             c().SetSecurebits(1),
+		"SetSELinuxLabel":           c().SetSELinuxLabel("a:b:c").SetMACOptional(),
+		"SetKeyring":                c().SetKeyring(spawn.KeyringPrivate),
+		"SetNamespaces":             c().SetNamespaces(spawn.NetworkNamespace),
+		"SetCgroup":                 c().SetCgroup("/nonexistent"),
+		"KillTree":                  c().SetKillMode(spawn.KillTree),
+		"SetChroot":                 c().SetChroot("/"),
+		"RequireHandshake":          c().RequireHandshake(),
+		"SetPidFile":                c().SetPidFile("x"),
+		"AddListenFD":               c().AddListenFD(os.Stdin, "name"),
+		"Daemonize":                 c().Daemonize(),
+		"SetOOMScoreAdj":            c().SetOOMScoreAdj(0),
+		"SetCoredumpFilter":         c().SetCoredumpFilter(0),
+		"SetTransparentHugepages":   c().SetTransparentHugepages(false),
+		"SetMemoryDenyWriteExecute": c().SetMemoryDenyWriteExecute(),
+	}
+}
+
+func TestOnlyThePlainCommandSharesTheMemory(t *testing.T) {
+	plain := spawn.New("/bin/true", "x").AddEnv("A", "b").SetInput([]byte("x")).PassFDAs(os.Stdin, 5).SetWorkingDirectory("/").SetUmask(0).
+		SetMaxFiles(10).SetSession().SetProcessGroup().SetKillMode(spawn.KillGroup).SetNice(1).SetNoNewPrivs().SetIgnoredSignals(unix.SIGPIPE).
+		SetLandlock(spawn.Landlock{BestEffort: true}).SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0)).
+		SetParentDeathSignal(unix.SIGTERM).SetPersonality(0)
+	require.Equal(t, !plan.CoreDumpEndsAll(), plan.SharesMemory(testkit.Wanted(plain)))
+	for name, c := range commandsOfTheirOwn() {
+		require.False(t, plan.SharesMemory(testkit.Wanted(c)), name)
+	}
+}
+
+// TestExplainShowsTheWayOfAChild, and what is in front of the stub is about
+// descriptors only.
+func TestExplainShowsTheWayOfAChild(t *testing.T) {
+	testkit.NeedsClone(t)
+	if os.Getenv("SPAWN_EXECUTOR") != "" {
+		t.Skip("needs the executor that a command would have by itself")
+	}
+	const enter = `, "", ["spawn-stub"], [], AT_EMPTY_PATH)`
+	for name, c := range commandsOfTheirOwn() {
+		if name == "SetCgroup" || name == "SetPidFile" {
+			continue // it is not there
+		}
+		text, err := c.Explain()
+		require.NoError(t, err, name)
+		before, after, ok := strings.Cut(text, enter)
+		require.True(t, ok, "%s: %s", name, text)
+		for _, call := range testkit.CallNames(before) {
+			require.Contains(t, []string{"close_range", "dup3", "openat", "fcntl", "execveat"}, call, name)
+		}
+		require.Contains(t, after, "\nprctl(PR_SET_DUMPABLE, 0)\n", name)
+		require.NotContains(t, text, "CLONE_VFORK", name)
+	}
+	text, err := spawn.New("/bin/true").SetNoNewPrivs().Explain()
+	require.NoError(t, err)
+	require.Equal(t, plan.CoreDumpEndsAll(), strings.Contains(text, enter))
+}
+
+// TestWithoutAStubACopyDoesTheSame: where a policy refuses to execute a memfd,
+// or to make one.
+func TestWithoutAStubACopyDoesTheSame(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.CheckLeaks(t)
+	for _, call := range []uint32{unix.SYS_EXECVEAT, unix.SYS_MEMFD_CREATE} {
+		for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOSYS} {
+			out, err := testkit.HelperCommand(t, "memory-denied", fmt.Sprint(call), fmt.Sprint(int(errno))).CombinedOutput(context.Background())
+			require.NoError(t, err, "%s", out)
+			require.Equal(t, "good", string(out))
+		}
+	}
+}
+
+func runWithoutStub(args []string) int {
+	var call uint32
+	var errno int
+	_, err := fmt.Sscan(strings.Join(args, " "), &call, &errno)
+	if err == nil {
+		err = testkit.Deny(uint64(call), uint64(errno))
+	}
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	defer os.RemoveAll(dir)
+	for range 3 { // what is refused once is tried again
+		got, err := testkit.StatusOf(testkit.OtherIDs(testkit.CatStatus()).SetOOMScoreAdj(500))
+		if err != nil {
+			return testkit.Fail(err)
+		}
+		if os.Getuid() == 0 && strings.Fields(got["Uid"])[0] != fmt.Sprint(testkit.Nobody) {
+			return testkit.Fail(fmt.Errorf("uid %s", got["Uid"]))
+		}
+	}
+	p, err := spawn.New("/bin/true").RequireHandshake().SetPidFile(dir + "/pid").SetKillMode(spawn.KillTree).Start(ctx)
+	if err == nil {
+		err = errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify(), p.Wait())
+	}
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	daemon, err := spawn.New("/bin/sleep", "1000").Daemonize().Start(ctx)
+	if err == nil {
+		err = errors.Join(daemon.Abort())
+		<-daemon.Done()
+	}
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	// What fails for a reason of its own says so.
+	err = testkit.OtherIDs(spawn.New("/bin/true")).SetWorkingDirectory("/nonexistent").Run(ctx)
+	var start *spawn.StartError
+	if !errors.As(err, &start) || start.Op != `chdir("/nonexistent")` || !errors.Is(err, unix.ENOENT) {
+		return testkit.Fail(fmt.Errorf("instead of chdir: %v", err))
+	}
+	text, err := spawn.New("/bin/true").ClearCaps().Explain()
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	if call == unix.SYS_MEMFD_CREATE && (strings.Contains(text, "execveat") || os.Getuid() == 0 && !strings.HasPrefix(text, "prctl(PR_SET_DUMPABLE, 0)\n")) {
+		return testkit.Fail(fmt.Errorf("explained: %s", text))
+	}
+	fmt.Print("good")
+	return 0
+}
+
+// TestTheExecutableOfThisProcessIsMeant by its path in /proc: a stub has
+// another one.
+func TestTheExecutableOfThisProcessIsMeant(t *testing.T) {
+	testkit.CheckLeaks(t)
+	for _, path := range []string{"/proc/self/exe", "/proc/thread-self/exe"} {
+		for name, c := range map[string]*spawn.Command{
+			"plain":     spawn.New(path, testkit.HelperPrefix+"memory-says"),
+			"of a stub": spawn.New(path, testkit.HelperPrefix+"memory-says").SetUID(os.Getuid()).SetGID(os.Getgid()),
+			"handshake": spawn.New(path, testkit.HelperPrefix+"memory-says").RequireHandshake(),
+		} {
+			p, err := c.PipeStdout().Start(context.Background())
+			require.NoError(t, err, name)
+			if testkit.Wanted(c).Handshake {
+				require.NoError(t, p.HandshakeNotify())
+			}
+			require.Equal(t, "the program", testkit.ReadLine(t, p.Stdout()), "%s, %s", name, path)
+			require.NoError(t, p.Wait())
+			require.NoError(t, p.Stdout().Close())
+		}
+	}
+}
