@@ -56,7 +56,7 @@ func ExampleCommand_SetAmbientCaps() {
 
 func ExampleCommand_SetSecurebits() {
 	const noRoot, locked = 1 << 0, 1 << 1 // SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
-	printCalls(spawn.New("/bin/true").SetSecurebits(noRoot|locked), "prctl")
+	printCalls(spawn.New("/bin/true").SetSecurebits(noRoot|locked), "prctl(PR_SET_SECUREBITS")
 	// Output: prctl(PR_SET_SECUREBITS, SECBIT_NOROOT|SECBIT_NOROOT_LOCKED)
 }
 

@@ -65,9 +65,6 @@ func TestOnlyThePlainCommandSharesTheMemory(t *testing.T) {
 // descriptors only.
 func TestExplainShowsTheWayOfAChild(t *testing.T) {
 	testkit.NeedsClone(t)
-	if os.Getenv("SPAWN_EXECUTOR") != "" {
-		t.Skip("needs the executor that a command would have by itself")
-	}
 	const enter = `, "", ["spawn-stub"], [], AT_EMPTY_PATH)`
 	for name, c := range commandsOfTheirOwn() {
 		if name == "SetCgroup" || name == "SetPidFile" {
