@@ -35,7 +35,7 @@ const (
 	// Retry calls again after EINTR.
 	Retry
 	// Leave ends the child with status 0 when the result is not zero: the first
-	// parent of a double fork.
+	// parent, once it has forked the process of the program.
 	Leave
 )
 
