@@ -174,8 +174,9 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // The child starts the parent's executable (/proc/self/exe) before it runs the
 // program, which takes a millisecond or more. If the parent runs setuid or with
 // file capabilities, its commands cannot have a hook: the running call returns
-// an error. [Command.Exec] with a hook is always an error: the calling process
-// can do the same before it calls Exec.
+// an error. Nor can one that joins a user namespace, whose root could look at
+// the process of the function. [Command.Exec] with a hook is always an error:
+// the calling process can do the same before it calls Exec.
 //
 // Like virCommandSetPreExecHook.
 func (c *Command) SetPreExecHook(h Hook, arg string) *Command {

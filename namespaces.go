@@ -121,12 +121,12 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 // where they cannot be set, as in a namespace of an ordinary user, setgroups(2)
 // fails with EPERM without [Command.KeepGroups].
 //
-// The child does not share the parent's memory when it joins. The root of a
-// user namespace may not trace it until the program runs, unless it has a hook
-// ([Command.SetPreExecHook]): use none in a user namespace whose root you do
-// not trust. A process of a pid namespace that has CAP_SYS_PTRACE in the
-// parent's user namespace may take over the child that joins it, until the
-// child has dropped its capabilities.
+// The child does not share the parent's memory when it joins. The root
+// of a user namespace may not trace it until the program runs; a hook
+// ([Command.SetPreExecHook]) is refused there, because its root could look at
+// the helper that runs it. A process of a pid namespace that has CAP_SYS_PTRACE
+// in the parent's user namespace may take over the child that joins it, until
+// the child has dropped its capabilities.
 //
 // Joining needs CAP_SYS_ADMIN in the namespace and in the parent's own.
 //

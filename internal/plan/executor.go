@@ -51,25 +51,29 @@ func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
 		return &command.StartError{Op: "start", Path: c.Name, Err: errNoExecutor}
 	case !secure.Mode() && !CanClone():
 		o.Executor = ForkedHelper
-	case c.Hook != "" || force == "helper":
+	case c.Hook != "" || force == "helper" && !c.Namespaces.Joins(unix.CLONE_NEWUSER):
 		o.Executor = ChildAndHelper
 	case SharesMemory(c) && force != "stub" && force != "copy":
 		o.Executor = Direct
 	default:
 		o.Executor = Stub
 	}
-	o.NoStub = o.NoStub || force == "copy" || !keepsIDs()
+	o.NoStub = o.NoStub || force == "copy" || !keepsPrivileges()
 	return nil
 }
 
-// keepsIDs reports whether the execve of a stub leaves this thread's ids and
-// capabilities as they are, with what the plan does for it: the saved ids
-// become the effective ones, and capabilities need the ambient set where the
-// user is not root.
-func keepsIDs() bool {
+// keepsPrivileges reports whether the execve of a stub leaves this thread's ids
+// and capabilities as they are, with what the plan does for it: the saved ids
+// become the effective ones; a capability that is permitted and has gone from
+// the bounding set is lost; and where the user is not root they need the
+// ambient set.
+func keepsPrivileges() bool {
 	_, euid, suid := unix.Getresuid()
 	_, egid, sgid := unix.Getresgid()
 	if euid != suid || egid != sgid {
+		return false
+	}
+	if permitted, inheritable := ownCaps(); permitted&^(boundingOf(permitted)|inheritable) != 0 {
 		return false
 	}
 	if euid == 0 {
