@@ -457,7 +457,7 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 	// be said.
 	thousand := testkit.Rounds(1000, 200)
 	for how, test := range map[string]struct{ children, threads int }{
-		"in turn": {thousand, 20}, "at once": {thousand, max(thousand/10, 50)}, "with hooks": {200, 100}, "daemons": {200, 100},
+		"in turn": {thousand, 20}, "at once": {thousand, max(thousand/10, 50)}, "with hooks": {200, 160}, "daemons": {200, 160},
 	} {
 		t.Run(how, func(t *testing.T) {
 			if plan.HelperForced() && how != "in turn" || !plan.CanClone() && how == "at once" {
