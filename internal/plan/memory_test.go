@@ -131,7 +131,7 @@ func TestWithoutAStubACopyDoesTheSameByASecurityModule(t *testing.T) {
 	c := testkit.HelperCommand(t, "memory-denied", fmt.Sprint(unix.SYS_EXECVEAT), "-1")
 	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
 		testkit.NeedsLSM(t, "selinux")
-		c.SetSELinuxLabel("system_u:system_r:nomemfd_t:s0")
+		c.SetSELinuxLabel("system_u:system_r:nomemfd_t")
 	} else {
 		testkit.NeedsLSM(t, "apparmor")
 		c.SetAppArmorProfile("spawn-no-memfd")

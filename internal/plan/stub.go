@@ -38,7 +38,8 @@ func (e *NoStubError) Unwrap() error { return e.Err }
 // refusesStub reports whether the kernel or a policy says by this error that
 // there is to be no stub, and not that something has run out.
 func refusesStub(err error) bool {
-	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.ENOSYS, unix.EINVAL} {
+	// AppArmor takes a memfd for a file that was removed: ENOENT.
+	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.ENOSYS, unix.EINVAL, unix.ENOENT} {
 		if errors.Is(err, errno) {
 			return true
 		}

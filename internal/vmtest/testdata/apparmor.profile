@@ -9,7 +9,7 @@ profile spawn-confined flags=(attach_disconnected,mediate_deleted) {
   mount,
   deny /secret/** r,
 }
-# One that executes no memfd.
+# One that executes no memfd, whose name is that of a root that was removed.
 profile spawn-no-memfd flags=(attach_disconnected,mediate_deleted) {
   file,
   capability,
@@ -18,5 +18,6 @@ profile spawn-no-memfd flags=(attach_disconnected,mediate_deleted) {
   signal,
   ptrace,
   mount,
-  deny /memfd:** x,
+  deny / x,
+  deny /**deleted x,
 }
