@@ -126,7 +126,7 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 		"goexit":           {testkit.HookGoexit, "", "the hook called runtime.Goexit"},
 		"closes":           {testkit.HookCloses, "", "the child has not come back from it: signal: killed"},
 		"only here":        {onlyHere, "", "the hook is not registered in the helper"},
-		"a long error":     {testkit.HookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4056]},
+		"a long error":     {testkit.HookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4048]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each := testkit.ForEachCall
