@@ -171,10 +171,22 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // signals wait until the program runs.
 //
 // The child starts the parent's executable (/proc/self/exe) before it runs the
-// program, which takes a millisecond or more. If the parent runs setuid or with
-// file capabilities, its commands cannot have a hook: the running call returns
-// an error. [Command.Exec] with a hook is always an error: the calling process
-// can do the same before it calls Exec.
+// program, which takes a millisecond or more. If that has not begun to
+// initialise this library within 10 seconds, the child is killed, and the
+// command fails with a [*StartError] that says so, whatever its context does:
+// the emulator that the kernel executes it by does not work, for example, or an
+// init function of another package does not return. So does a child that is
+// stopped, or frozen in its cgroup, for so long before that.
+//
+// The child knows by an argument of the form spawn-helper:24, wherever that
+// stands, and by the descriptor that it names, that it is not the program a
+// second time. If both are lost, by an emulator or a wrapper, the variable
+// SPAWN_HELPER, which is in the environment of such a child only, has it end
+// before its main function, with exit code 126.
+//
+// If the parent runs setuid or with file capabilities, its commands cannot have
+// a hook: the running call returns an error. [Command.Exec] with a hook is
+// always an error: the calling process can do the same before it calls Exec.
 //
 // Like virCommandSetPreExecHook.
 func (c *Command) SetPreExecHook(h Hook, arg string) *Command {

@@ -41,6 +41,7 @@ func (r *run) clone() error {
 	switch {
 	case r.Helper != nil:
 		r.p.Starting = r.Helper
+		r.expectSign(1)
 	case r.Options.Executor == plan.Direct:
 		r.p.Starting = &r.child
 	default:
