@@ -454,6 +454,11 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 // core dump filter are put back as far as this process may. A new session or
 // process group stays.
 //
+// Another thread than the calling one becomes the program. If the calling
+// goroutine is locked to a thread that is confined in another way, the error
+// is a [*CallError] that says in which, as for [Command.SetParentDeathSignal].
+// /proc must be mounted.
+//
 // The program has no interval timers, as a child has none: those of
 // setitimer(2) and alarm(2), and that of a CPU profile, are stopped. If there
 // is an error, they go on from where they were, and the profile with them.
