@@ -151,10 +151,13 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 //
 // The function runs on the main thread, and what belongs to a thread is right
 // there only. Other goroutines, and os/exec and spawn in them, may have
-// capabilities that the parent's thread has dropped. Where no child can be
-// cloned directly (before Linux 5.9, and on processors other than amd64 and
-// arm64), they are also outside the namespaces of [Command.JoinNamespace], all
-// but that of pids.
+// capabilities that the parent's thread has dropped.
+//
+// With [Command.JoinNamespace] of a mount namespace, the function is in it, and
+// so is what it starts itself. The goroutines that it starts are not: they have
+// the parent's mounts, root and working directory. Where no child can be cloned
+// directly (before Linux 5.9, and on processors other than amd64 and arm64),
+// that holds for all namespaces that are joined but that of pids.
 //
 // If the function returns an error, panics, exits ([os.Exit]), or
 // closes a descriptor that it has not opened, the command fails with

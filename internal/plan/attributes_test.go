@@ -172,8 +172,8 @@ func inAnotherRoot(args []string) int {
 }
 
 // TestAttackByAScriptThatIsInterpretedByTheChild: who has made the root makes
-// /proc/self/exe the interpreter. That is a stub then, which has nothing left to
-// do, and not this process's program.
+// /proc/self/exe the interpreter. That is a stub then, which has nothing left
+// to do, and not this process's program.
 func TestAttackByAScriptThatIsInterpretedByTheChild(t *testing.T) {
 	testkit.NeedsRoot(t, "to change the root directory")
 	testkit.NeedsClone(t)
