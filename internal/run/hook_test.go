@@ -344,7 +344,7 @@ func requireRefusedHelper(t *testing.T, arg string, f *os.File) string {
 	t.Helper()
 	defer f.Close()
 	cmd := exec.Command(testkit.Self(t))
-	cmd.Args = []string{helper.Name, arg}
+	cmd.Args = []string{helper.Name, helper.Name + ":" + arg}
 	cmd.ExtraFiles = []*os.File{f}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
