@@ -151,11 +151,13 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 //
 // The function runs on the main thread, and what belongs to a thread is right
 // there only. Other goroutines, and os/exec and spawn in them, may have
-// capabilities that the parent's thread has dropped, and are in the parent's
-// mount namespace if another is joined. Where no child can be
-// cloned directly (before Linux 5.9, and on processors other than amd64 and
-// arm64), they are also outside the namespaces of [Command.JoinNamespace], all
-// but that of pids.
+// capabilities that the parent's thread has dropped.
+//
+// With [Command.JoinNamespace] of a mount namespace, the function is in it, and
+// so is what it starts itself. The goroutines that it starts are not: they have
+// the parent's mounts, root and working directory. Where no child can be cloned
+// directly (before Linux 5.9, and on processors other than amd64 and arm64),
+// that holds for all namespaces that are joined but that of pids.
 //
 // If the function returns an error, panics, exits ([os.Exit]), or
 // closes a descriptor that it has not opened, the command fails with
@@ -172,11 +174,22 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // signals wait until the program runs.
 //
 // The child starts the parent's executable (/proc/self/exe) before it runs the
-// program, which takes a millisecond or more. If the parent runs setuid or with
-// file capabilities, its commands cannot have a hook: the running call returns
-// an error. Nor can one that joins a user namespace, whose root could look at
-// the process of the function. [Command.Exec] with a hook is always an error:
-// the calling process can do the same before it calls Exec.
+// program, which takes a millisecond or more. If that has not begun to
+// initialise this library within 10 seconds, the child is killed, and the
+// command fails with a [*StartError] that says so, whatever its context does:
+// the emulator that the kernel executes it by does not work, for example, or an
+// init function of another package does not return. So does a child that is
+// stopped, or frozen in its cgroup, for so long before that.
+//
+// The child knows by an argument of the form spawn-helper:24, wherever that
+// stands, and by the descriptor that it names, that it is not the program a
+// second time. If both are lost, by an emulator or a wrapper, the variable
+// SPAWN_HELPER, which is in the environment of such a child only, has it end
+// before its main function, with exit code 126.
+//
+// If the parent runs setuid or with file capabilities, its commands cannot have
+// a hook: the running call returns an error. [Command.Exec] with a hook is
+// always an error: the calling process can do the same before it calls Exec.
 //
 // Like virCommandSetPreExecHook.
 func (c *Command) SetPreExecHook(h Hook, arg string) *Command {

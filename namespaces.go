@@ -112,7 +112,10 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 // The caller keeps f open until the command has been started, and closes it. A
 // user namespace is joined first. A mount namespace comes with its root
 // directory: a program named with a slash is the one there. For a name without
-// a slash, the parent still searches its own PATH.
+// a slash, the parent still searches its own PATH. Nothing that is there runs
+// before the program: a child with a hook is executed in the parent's mounts,
+// and joins then, with the thread on which the hook runs. For the hook's other
+// goroutines see [Command.SetPreExecHook].
 //
 // In a user namespace that is joined no id is one that the parent has. So
 // the program needs [Command.SetUID] and [Command.SetGID], without which it

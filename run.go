@@ -454,9 +454,12 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 // core dump filter are put back as far as this process may. A new session or
 // process group stays.
 //
-// Another thread makes the calls. What the calling thread alone has given up or
-// joined (see [runtime.LockOSThread]) does not hold there. If that thread
-// becomes somebody else, in ids or capabilities for example, this process is
+// Another thread than the calling one becomes the program. If the calling
+// goroutine is locked to a thread that is confined in another way, the error
+// is a [*CallError] that says in which, as for [Command.SetParentDeathSignal].
+// /proc must be mounted.
+//
+// If the program gets other ids or capabilities, for example, this process is
 // not dumpable meanwhile (PR_SET_DUMPABLE in prctl(2)). Exec is the only call
 // that changes that flag. If there is an error it is put back, unless the
 // process itself has changed its ids meanwhile.

@@ -9,26 +9,29 @@ import (
 )
 
 // Exec runs p, which ends in execve, on a thread of its own, and returns
-// only when an op has failed. That thread then ends: what CLONE_FS and
-// CLOSE_RANGE_UNSHARE have made its own (descriptors, directory, umask) ends
-// with it, and so do its credentials and its signal mask. Limits, dispositions,
-// session and group are the process's.
-func Exec(p *program.Program) program.Failure {
-	result := make(chan program.Failure)
+// only when an op has failed, or check, which is called there first. That
+// thread then ends: what CLONE_FS and CLOSE_RANGE_UNSHARE have made its own
+// (descriptors, directory, umask) ends with it, and so do its credentials and
+// its signal mask. Limits, dispositions, session and group are the process's.
+func Exec(p *program.Program, check func() error) (f program.Failure, err error) {
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		// Without an unlock, the thread ends with the goroutine.
 		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
-			result <- Run(p)
+			if err = check(); err == nil {
+				f = Run(p)
+			}
 			return
 		}
 		// The main thread cannot end, and /proc/self shows it. While this
 		// goroutine keeps it, another gets another.
-		f := Exec(p)
+		f, err = Exec(p, check)
 		runtime.UnlockOSThread()
-		result <- f
 	}()
-	return <-result
+	<-done
+	return f, err
 }
 
 // Run makes the calls of p, none of which is a hook, one after the other on the

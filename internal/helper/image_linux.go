@@ -71,6 +71,9 @@ func readImage(fd int) (*Image, error) {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return nil, os.NewSyscallError("fstat", err)
 	}
+	if err := checkOwner(&stat); err != nil {
+		return nil, err
+	}
 	b := make([]byte, stat.Size)
 	for off := 0; off < len(b); {
 		n, err := unix.Pread(fd, b[off:], int64(off))

@@ -35,27 +35,29 @@ type running struct {
 	found atomic.Bool // it is registered
 }
 
-// daemonMark, behind the number of the image, says that a helper is the daemon
-// which another one of the same image has forked.
-const daemonMark = "+"
-
-// refused is the exit code of a process that was started as a helper, and
-// cannot be one.
-const refused = 126
-
 // Where this process was started as a helper, it runs its program now, or,
 // where that calls a hook, when the hook is registered. Only an unprivileged
 // user's own privileges are at stake: a process with more of them than the user
 // who has started it is no helper.
 func init() {
-	if len(os.Args) != 2 || os.Args[0] != Name || secure.Mode() {
+	m := takeMarks()
+	if m.none() {
 		return
 	}
-	h, err := open(os.Args[1])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "spawn: this process cannot be a helper:", err)
-		os.Exit(refused)
+	if secure.Mode() {
+		if m.value != "" && !m.inherited() {
+			refuse(errSecure)
+		}
+		return
 	}
+	h, err := m.open()
+	if err != nil {
+		if m.claim() {
+			refuse(err)
+		}
+		return
+	}
+	h.report.sign()
 	if h.fork >= 0 { // the hook is the daemon's
 		h.run(nil)
 	}
@@ -66,6 +68,8 @@ func init() {
 	process = h
 	h.watch()
 }
+
+var errSecure = errors.New("it runs setuid or with file capabilities")
 
 func open(arg string) (*running, error) {
 	number, isDaemon := strings.CutSuffix(arg, daemonMark)
@@ -191,8 +195,10 @@ func (h *running) leave(i int) {
 	for _, n := range h.Only {
 		files[n] = uintptr(n)
 	}
-	pid, err := syscall.ForkExec(Executable, []string{Name, strconv.Itoa(h.image) + daemonMark}, &syscall.ProcAttr{
-		Env: os.Environ(), Files: files, Sys: &syscall.SysProcAttr{Cloneflags: h.Program.At(i).Args[0]},
+	args := Args(h.image)
+	args[len(args)-1] += daemonMark
+	pid, err := syscall.ForkExec(Executable, args, &syscall.ProcAttr{
+		Env: Environ(), Files: files, Sys: &syscall.SysProcAttr{Cloneflags: h.Program.At(i).Args[0]},
 	})
 	if err != nil {
 		f := program.Failure{Op: i}

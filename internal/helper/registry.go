@@ -14,8 +14,8 @@ import (
 	"sync"
 )
 
-// Name is the argument 0 of a helper. Its only other argument is the number of
-// the descriptor with its [Image], with a mark where it is a daemon.
+// Name is the argument 0 of a helper, and begins its other argument, which has
+// the number of the descriptor with its [Image].
 const Name = "spawn-helper"
 
 // Executable is this process's, and the helper's.

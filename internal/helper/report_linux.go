@@ -24,7 +24,8 @@ const (
 	atErrno   = 16
 	atLength  = 24 // of the message
 	atPID     = 32 // of what the helper has forked
-	atMessage = 40
+	atSigns   = 40 // how many helpers have begun
+	atMessage = 48
 )
 
 const (
@@ -76,6 +77,12 @@ func (r *Report) fork(pid int) { r.set(atPID, uint64(pid)) }
 //
 // Preconditions: the helper has ended.
 func (r *Report) Forked() int { return int(r.get(atPID)) }
+
+// sign says that a helper has begun. A daemon is the second one.
+func (r *Report) sign() { r.set(atSigns, r.get(atSigns)+1) }
+
+// Signs returns how many helpers have begun to run.
+func (r *Report) Signs() int { return int(r.get(atSigns)) }
 
 // pass says that no hook is left to be called.
 func (r *Report) pass() { r.set(atState, statePassed) }

@@ -22,6 +22,7 @@ import (
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/stub"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,11 @@ func init() {
 	testkit.Helpers["parent-of-frozen"] = parentOfFrozen
 	testkit.Helpers["controlling-tty"] = controllingTTY
 	testkit.Helpers["exec-attributes"] = execAttributes
+	testkit.Helpers["in-another-root"] = inAnotherRoot
+	testkit.Helpers["runs-inside"] = func([]string) int {
+		fmt.Println("this process's program runs inside")
+		return 0
+	}
 }
 
 func TestSetOOMScoreAdjIsTheProgramsAlone(t *testing.T) {
@@ -151,6 +157,39 @@ func TestSetChrootIsTheRootDirectoryAndTheWorkingDirectory(t *testing.T) {
 		require.Equal(t, dir, testkit.Readlink(t, proc+"/cwd"))
 	}
 	requireStartError(t, spawn.New("/hello").SetChroot(root+"/none"), fmt.Sprintf("chroot(%q)", root+"/none"), unix.ENOENT)
+}
+
+// inAnotherRoot runs a script whose interpreter is what the child is, in
+// a root that has all of this one's files.
+func inAnotherRoot(args []string) int {
+	root, script := args[0], args[1]
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, "")); err != nil {
+		return testkit.Fail(err)
+	}
+	out, err := testkit.By(spawn.New(script).SetChroot(root), plan.Stub).CombinedOutput(context.Background())
+	fmt.Printf("%s%v\n", out, err)
+	return 0
+}
+
+// TestAttackByAScriptThatIsInterpretedByTheChild: who has made the root makes
+// /proc/self/exe the interpreter. That is a stub then, which has nothing left
+// to do, and not this process's program.
+func TestAttackByAScriptThatIsInterpretedByTheChild(t *testing.T) {
+	testkit.NeedsRoot(t, "to change the root directory")
+	testkit.NeedsClone(t)
+	testkit.CheckLeaks(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	if fd, err := stub.New(); err != nil {
+		t.Skipf("needs a stub: %v", err)
+	} else {
+		require.NoError(t, unix.Close(fd))
+	}
+	dir := testkit.PublicDir(t)
+	require.NoError(t, os.Mkdir(dir+"/root", 0o755))
+	require.NoError(t, os.WriteFile(dir+"/script", []byte("#!/proc/self/exe "+testkit.HelperPrefix+"runs-inside\n"), 0o755))
+	out, err := testkit.HelperCommand(t, "in-another-root", dir+"/root", dir+"/script").SetNamespaces(spawn.MountNamespace).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "spawn: "+dir+"/script: exit status 127\n", string(out))
 }
 
 func TestSetChrootNeedsAPrivilege(t *testing.T) {

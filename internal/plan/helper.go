@@ -88,7 +88,7 @@ func (pl *Plan) enterHelper() {
 		for i, a := range args {
 			p.SetPointer(argv, i, p.CString(a))
 		}
-		environ := os.Environ()
+		environ := helper.Environ()
 		envp := p.Pointers(len(environ))
 		for i, s := range environ {
 			addr := p.CString(s)
@@ -105,10 +105,9 @@ func (pl *Plan) enterHelper() {
 	pl.leaveDumpable()
 }
 
-// HelperArgs returns the arguments of a helper: its name, and the number of
-// its image.
+// HelperArgs returns the arguments of a helper.
 func (pl *Plan) HelperArgs() []string {
-	return []string{helper.Name, strconv.Itoa(int(pl.fds.keptFD(pl.Helper.imageKept)))}
+	return helper.Args(int(pl.fds.keptFD(pl.Helper.imageKept)))
 }
 
 // callHook calls the hook, if there is one.

@@ -5,6 +5,7 @@ package plan_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -192,5 +193,50 @@ func TestAFailureInACopyOfTheMemoryIsReported(t *testing.T) {
 			require.ErrorAs(t, run(testkit.InUserNamespace(spawn.New("/bin/true")).SetWorkingDirectory("/none")), &start)
 			require.Equal(t, `chdir("/none")`, start.Op)
 		}
+	}
+}
+
+var hookShowsNamespaces = spawn.RegisterHook("shows namespaces", func(string) error {
+	show := func(who string) {
+		for _, kind := range []string{"mnt", "uts"} {
+			link, err := os.Readlink("/proc/thread-self/ns/" + kind)
+			fmt.Println(who, link, err)
+		}
+	}
+	show("hook")
+	done := make(chan int)
+	go func() {
+		defer close(done)
+		show("goroutine")
+	}()
+	<-done
+	return nil
+})
+
+// TestAHookIsInTheNamespacesAndItsGoroutinesWhereTheDocumentationSays: the hook
+// has the main thread to itself.
+func TestAHookIsInTheNamespacesAndItsGoroutinesWhereTheDocumentationSays(t *testing.T) {
+	testkit.NeedsRoot(t, "to join namespaces")
+	testkit.CheckLeaks(t)
+	host := testkit.WaitingIn(t, spawn.New("/bin/cat").SetNamespaces(spawn.MountNamespace, spawn.UTSNamespace))
+	c := spawn.New("/bin/true").SetPreExecHook(hookShowsNamespaces, "")
+	link := func(pid int, kind string) string {
+		return testkit.Readlink(t, "/proc/"+strconv.Itoa(pid)+"/ns/"+kind)
+	}
+	for kind, name := range map[spawn.Namespace]string{spawn.MountNamespace: "mnt", spawn.UTSNamespace: "uts"} {
+		f, err := os.Open("/proc/" + strconv.Itoa(host.PID()) + "/ns/" + name)
+		require.NoError(t, err)
+		defer f.Close()
+		c.JoinNamespace(kind, f)
+	}
+	executors := map[plan.Executor]int{plan.ForkedHelper: os.Getpid()}
+	if plan.CanClone() {
+		executors[plan.ChildAndHelper] = host.PID()
+	}
+	for by, uts := range executors {
+		out, err := testkit.By(c, by).Output(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("hook %s <nil>\nhook %s <nil>\ngoroutine %s <nil>\ngoroutine %s <nil>\n",
+			link(host.PID(), "mnt"), link(host.PID(), "uts"), link(os.Getpid(), "mnt"), link(uts, "uts")), string(out), "by %d", by)
 	}
 }

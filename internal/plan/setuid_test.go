@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -310,29 +309,21 @@ func TestAPrivilegedProgramIsNoHelper(t *testing.T) {
 		if privileged {
 			want = "main was reached\n"
 		}
-		// The program as the ordinary user has it made, which has no
-		// capabilities to give to a helper.
-		forged := testkit.By(spawn.New("/bin/echo", "the forged program ran").InheritStdio(), plan.ChildAndHelper)
-		pl, err := testkit.Planned(forged, plan.Piped)
-		require.NoError(t, err)
-		defer pl.Release()
-		for i := range pl.Program.Len() {
-			if nr := pl.Program.At(i).Nr; nr == unix.SYS_CAPSET || nr == unix.SYS_PRCTL {
-				pl.Program.At(i).Flags |= 1 // program.Ignore
-			}
+		pl := forgedPlan(t)
+		mark := helper.Args(pl.ImageNumber())[1]
+		for _, args := range [][]string{{helper.Name, mark}, {program, mark}, {program, "-x", mark}} {
+			c := passKept(t, spawn.New(program, args[1:]...), pl).SetArgv0(args[0]).SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE")
+			out, err := c.CombinedOutput(context.Background())
+			require.NoError(t, err, "%s", out)
+			require.Equal(t, want, string(out))
 		}
-		require.NoError(t, pl.WriteImage())
-		c := spawn.New(program, strconv.Itoa(pl.ImageNumber())).SetArgv0(helper.Name).SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnvPassAllowSUID("GORACE")
-		for _, n := range pl.KeptNumbers() {
-			fd, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 100)
-			require.NoError(t, err)
-			f := os.NewFile(uintptr(fd), "kept")
-			defer f.Close()
-			c.PassFDAs(f, n)
+		if privileged {
+			// Had it been ordinary when this process started it, this would be
+			// the program a second time.
+			out, err := spawn.New(program).SetUID(testkit.Nobody).SetGID(testkit.Nobody).AddEnv("SPAWN_HELPER", "x").CombinedOutput(context.Background())
+			testkit.RequireExit(t, err, 126)
+			require.Equal(t, "spawn: this process cannot be a helper: it runs setuid or with file capabilities\n", string(out))
 		}
-		out, err := c.CombinedOutput(context.Background())
-		require.NoError(t, err, "%s", out)
-		require.Equal(t, want, string(out))
 	})
 }
 

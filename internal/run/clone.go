@@ -41,6 +41,7 @@ func (r *run) clone() error {
 	switch {
 	case r.Helper != nil:
 		r.p.Starting = r.Helper
+		r.expectSign(1)
 	case r.Options.Executor == plan.Direct:
 		r.p.Starting = &r.child
 	default:
@@ -65,11 +66,18 @@ func (r *run) newChild() (ch child.Child, err error) {
 			}
 		}
 	}
-	if r.Command.Attributes.DeathSignal != 0 {
-		onImmortalThread(start)
-	} else {
+	if r.Command.Attributes.DeathSignal == 0 {
 		start()
+		return ch, err
 	}
+	runtime.LockOSThread() // which is looked at
+	defer runtime.UnlockOSThread()
+	caller := thisThread()
+	onImmortalThread(func() {
+		if err = sameThread("SetParentDeathSignal", caller); err == nil {
+			start()
+		}
+	})
 	return ch, err
 }
 
@@ -106,7 +114,13 @@ func userOutside(c *command.Command) (uid int, ok bool) {
 }
 
 // immortal is a thread that never ends, for children that get a signal when the
-// thread that cloned them ends.
+// thread that cloned them ends. (PR_SET_PDEATHSIG in prctl(2))
+//
+// The calling thread would do where it never ends. But whether its goroutine is
+// locked to it cannot be known, nor when that ends, and the thread with it: the
+// runtime says neither. A thread that is made as the calling one is, with all
+// that confines it, would have to be made without the runtime, and stay for
+// ever, one for each caller.
 var immortal struct {
 	once  sync.Once
 	calls chan func()

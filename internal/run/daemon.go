@@ -10,6 +10,7 @@ import (
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
+	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/process"
 	"golang.org/x/sys/unix"
 )
@@ -81,6 +82,9 @@ func (r *run) openForked(pid int) error {
 		}
 		return os.NewSyscallError(fmt.Sprintf("pidfd_open(%d, 0)", pid), err)
 	}
+	if r.Options.Executor == plan.ForkedHelper {
+		r.expectSign(2)
+	}
 	if !r.awaitAnswer(fd) {
 		_ = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WALL, nil)
 		descriptor.Close(fd)
@@ -109,7 +113,7 @@ func (r *run) awaitAnswer(pidfd int) bool {
 		}
 		r.p.Mu.Lock()
 		defer r.p.Mu.Unlock()
-		if r.p.Killed {
+		if r.p.Killed || r.mute {
 			// It may be stopped, but it is there: it would have answered
 			// or ended.
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)

@@ -4,6 +4,7 @@ package run
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -34,6 +35,9 @@ func Exec(c Call) error {
 }
 
 func execOnce(c Call, tell func(path string)) error {
+	runtime.LockOSThread() // which is looked at
+	defer runtime.UnlockOSThread()
+	caller := thisThread()
 	r := &run{call: c}
 	if err := r.Make(c.Command, c.Streams, plan.InPlace, c.Options); err != nil {
 		return err
@@ -45,9 +49,12 @@ func execOnce(c Call, tell func(path string)) error {
 	tell(r.Path)
 	undo := r.saveProcess()
 	goOn := stopTimers()
-	failure := helper.Exec(r.Program)
+	failure, err := helper.Exec(r.Program, func() error { return sameThread("Exec", caller) })
 	undo()
 	goOn()
+	if err != nil {
+		return err
+	}
 	return r.startError(failure)
 }
 

@@ -25,6 +25,9 @@ var (
 	TryBlock      = tryBlock
 )
 
+// MaxMute is how long a helper may take until it is one.
+var MaxMute = &maxMute
+
 // Child is a child of a plan.
 type Child = run
 

@@ -1124,9 +1124,9 @@ func failInPlace(args []string) int {
 		op := pl.Program.Step(i)
 		pl.Program.At(i).Nr = noSyscall
 		undo := pl.SaveProcess()
-		f := helper.Exec(pl.Program)
+		f, err := helper.Exec(pl.Program, func() error { return nil })
 		undo()
-		if f.Op != i || f.Errno != unix.ENOSYS {
+		if err != nil || f.Op != i || f.Errno != unix.ENOSYS {
 			return testkit.Fail(fmt.Errorf("instead of op %d, %s, op %d failed with %v", i, op, f.Op, f.Errno))
 		}
 		pl.Release()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/helper"
 	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/secure"
@@ -40,7 +41,7 @@ func (r *run) forkHelper() (child.Child, error) {
 		}
 	}
 	fork := func() (int, error) {
-		return syscall.ForkExec(plan.SelfExe, r.HelperArgs(), &syscall.ProcAttr{Env: os.Environ(), Files: r.Helper.Files, Sys: sys})
+		return syscall.ForkExec(plan.SelfExe, r.HelperArgs(), &syscall.ProcAttr{Env: helper.Environ(), Files: r.Helper.Files, Sys: sys})
 	}
 	pidfd := -1
 	// The pidfd comes as soon as there is a pid: other code may wait for it,
@@ -78,6 +79,44 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 	return s
 }
 
+// maxMute is how long a helper may take to run the first of its Go code. On an
+// emulated processor, or a machine with much to do, that may be seconds.
+var maxMute = 10 * time.Second
+
+// expectSign ends the helper if so many helpers have not begun to run by then:
+// what the kernel executes this program by, such as an emulator, does not work,
+// or the initialisation of another package does not end.
+func (r *run) expectSign(signs int) {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	r.stopSign()
+	report := r.Helper.Report
+	var timer *time.Timer
+	timer = time.AfterFunc(maxMute, func() {
+		r.p.Mu.Lock()
+		defer r.p.Mu.Unlock()
+		if r.sign != timer || report.Signs() >= signs {
+			return
+		}
+		r.mute = true
+		_ = r.handle.signal(unix.SIGKILL) // it may have ended
+		if r.StatusF.File != nil {
+			// What it has started may have the other end of the pipe.
+			r.StatusF.Close()
+		}
+	})
+	r.sign = timer
+}
+
+// stopSign ends the wait for a sign.
+// Preconditions: p.Mu is held.
+func (r *run) stopSign() {
+	if r.sign != nil {
+		r.sign.Stop()
+		r.sign = nil
+	}
+}
+
 // silence is what is known of a helper that has neither come to its execve nor
 // said why not.
 type silence struct{ step, text string }
@@ -98,7 +137,10 @@ func (r *run) listen() *silence {
 	if spoken() || waitReadable(r.handle.fd, maxSilence) && spoken() {
 		return nil
 	}
-	if r.Helper.Report.Passed() {
+	switch {
+	case r.Helper.Report.Signs() == 0:
+		return &silence{"helper", "the child has ended before it was a helper"}
+	case r.Helper.Report.Passed():
 		if r.endedBySignal() {
 			// A child without a helper may end so too, and its end is
 			// the program's.

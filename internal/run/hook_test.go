@@ -126,7 +126,7 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 		"goexit":           {testkit.HookGoexit, "", "the hook called runtime.Goexit"},
 		"closes":           {testkit.HookCloses, "", "the child has not come back from it: signal: killed"},
 		"only here":        {onlyHere, "", "the hook is not registered in the helper"},
-		"a long error":     {testkit.HookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4056]},
+		"a long error":     {testkit.HookFails, strings.Repeat("long ", 2000), strings.Repeat("long ", 2000)[:4048]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each := testkit.ForEachCall
@@ -344,7 +344,7 @@ func requireRefusedHelper(t *testing.T, arg string, f *os.File) string {
 	t.Helper()
 	defer f.Close()
 	cmd := exec.Command(testkit.Self(t))
-	cmd.Args = []string{helper.Name, arg}
+	cmd.Args = []string{helper.Name, helper.Name + ":" + arg}
 	cmd.ExtraFiles = []*os.File{f}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

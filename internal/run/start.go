@@ -52,7 +52,9 @@ type run struct {
 	gateErr error       // why the child was not let go on
 	lost    error       // why there is no status
 
-	handle handle // guarded by p.Mu
+	handle handle      // guarded by p.Mu
+	sign   *time.Timer // ends a helper that gives none; guarded by p.Mu
+	mute   bool        // the timer has done so; guarded by p.Mu
 	// Nil unless KillTree, and once all has ended; guarded by p.Mu.
 	descendants *tree.Tree
 }

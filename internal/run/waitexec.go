@@ -44,15 +44,19 @@ func (r *run) execed() error {
 		r.StatusF.Close()
 	}
 	r.p.Mu.Lock()
-	killed, ending := r.p.Killed, r.p.Ending
+	r.stopSign()
+	killed, ending, mute := r.p.Killed, r.p.Ending, r.mute
 	r.p.Mu.Unlock()
 	var silent *silence
-	if r.Helper != nil && !killed {
+	if r.Helper != nil && !killed && !mute {
 		silent = r.listen()
 	}
 	err := r.takeReport()
-	if killed { // whatever it did until then
+	switch { // whatever it did until then
+	case killed:
 		err = &command.StartError{Op: "start", Path: r.Path, Err: ending}
+	case mute:
+		err = &command.StartError{Op: "helper", Path: r.Path, Err: fmt.Errorf("it has given no sign of life within %v", maxMute)}
 	}
 	atGate := err == nil && r.p.Gate != nil && !r.p.Gate.Open()
 	if err != nil || atGate || silent != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/helper"
 	"github.com/virspawn/spawn/internal/secure"
+	_ "github.com/virspawn/spawn/internal/testkit/early" // does what a variable asks for
 )
 
 // Helpers are small programs that tests run: this test binary with an argument
@@ -54,9 +56,9 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 
 // Main runs the tests of a package, or a registered helper. It does not return.
 func Main(m *testing.M) {
-	if os.Args[0] == helper.Name {
+	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, helper.Name+":") }) {
 		fmt.Println("main was reached")
-		if !secure.Mode() { // a test of a hook that is not registered
+		if os.Args[0] == helper.Name && !secure.Mode() { // a test of a hook that is not registered
 			// What should end this process does so long before.
 			time.Sleep(60 * time.Millisecond)
 			fmt.Println("main went on")
