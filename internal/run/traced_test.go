@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,6 +144,7 @@ type tracer struct {
 	text string
 	// all has it attack all that it sees; looks has it only look at them.
 	all, looks bool
+	ended      bool // by a success
 }
 
 // newTracer starts a command that runs the helper trace, for this process's
@@ -220,9 +222,12 @@ func canTrace(c *spawn.Command, t *tracer) error {
 // runTraced runs a command in all ways, and has each of its children attacked
 // at each step. allowed are attacks that are no harm.
 func runTraced(h *testkit.Holder, name string, t *tracer, start func() error, allowed ...string) error {
-	steps, hurt := 0, false
+	if t.ended {
+		return nil
+	}
+	steps := 0
 	err := h.Run(start, func(pid int, call uint32) error {
-		if hurt {
+		if t.ended {
 			return nil
 		}
 		steps++
@@ -234,7 +239,7 @@ func runTraced(h *testkit.Holder, name string, t *tracer, start func() error, al
 			}
 		}
 		if err != nil || bad != nil {
-			hurt = true
+			t.ended = true
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			// The child goes on when nobody traces it.
 			return errors.Join(fmt.Errorf("at step %d, call %d, of %s: %q", steps, call, exe, bad), err, t.Abort())
@@ -288,6 +293,20 @@ func needsTracing(t *testing.T) {
 	}
 }
 
+// publicTiny returns a program that only exits, for other users too.
+func publicTiny(t *testing.T) string {
+	program := testkit.TinyProgram(t)
+	makePublic(t, program)
+	return program
+}
+
+// makePublic lets every user run a program of the test's.
+func makePublic(t *testing.T, program string) {
+	for path := program; len(path) > len(os.TempDir()); path = filepath.Dir(path) {
+		require.NoError(t, os.Chmod(path, 0o755))
+	}
+}
+
 // runTracedHelper runs a helper as root, or as who the command makes it.
 func runTracedHelper(t *testing.T, as func(*spawn.Command) *spawn.Command, name string, args ...string) {
 	testkit.NeedsClone(t)
@@ -295,11 +314,7 @@ func runTracedHelper(t *testing.T, as func(*spawn.Command) *spawn.Command, name 
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	program := testkit.CopySelf(t)
 	require.NoError(t, os.Chmod(program, 0o755))
-	tiny := testkit.TinyProgram(t)
-	for dir := tiny; len(dir) > len(os.TempDir()); dir = dir[:strings.LastIndexByte(dir, '/')] {
-		require.NoError(t, os.Chmod(dir, 0o755))
-	}
-	c := spawn.New(program, append([]string{testkit.HelperPrefix + name, program, tiny}, args...)...)
+	c := spawn.New(program, append([]string{testkit.HelperPrefix + name, program, publicTiny(t)}, args...)...)
 	out, err := as(c).CombinedOutput(context.Background())
 	require.NoError(t, err, "%s", out)
 	if why, ok := strings.CutPrefix(string(out), "skip: "); ok {
