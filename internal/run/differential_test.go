@@ -70,8 +70,8 @@ func TestAllExecutorsDoTheSame(t *testing.T) {
 	require.Greater(t, started, rounds/2, "most commands are to start")
 }
 
-// publicWaiting returns a program that waits for its input, for other users
-// too.
+// publicWaiting returns a program that waits for its input, for other
+// users too.
 func publicWaiting(t *testing.T) string {
 	path := testkit.WaitingProgram(t)
 	makePublic(t, path)
@@ -167,7 +167,9 @@ func (g *generator) choices() []func(c *spawn.Command) {
 		func(c *spawn.Command) { c.SetTimerSlack(time.Duration(1 + g.IntN(1e6))) },
 		func(c *spawn.Command) { c.SetIOPriority(spawn.IOPriorityBestEffort, g.IntN(8)) },
 		func(c *spawn.Command) { c.SetNoNewPrivs() },
-		func(c *spawn.Command) { c.SetLandlock(spawn.Landlock{BestEffort: true, Paths: []spawn.LandlockPath{{Path: "/", Rights: spawn.LandlockReadOnly}}}) },
+		func(c *spawn.Command) {
+			c.SetLandlock(spawn.Landlock{BestEffort: true, Paths: []spawn.LandlockPath{{Path: "/", Rights: spawn.LandlockReadOnly}}})
+		},
 		func(c *spawn.Command) {
 			c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 10+g.IntN(100)))
 		},
@@ -225,7 +227,8 @@ func stateOf(c *spawn.Command) (state []string, err error) {
 		return nil, err
 	}
 	if testkit.Wanted(c).Handshake {
-		_ = errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify()) // as Wait says
+		// as Wait says
+		_ = errors.Join(p.HandshakeWait(ctx), p.HandshakeNotify())
 	}
 	waitForProgram(p, testkit.Wanted(c).Name)
 	state = look(p.PID())

@@ -40,10 +40,12 @@ func init() {
 // processSecret is what nobody may read. A process that has one makes it up.
 var processSecret [16]byte
 
+func addressOfSecret() int64 { return int64(uintptr(unsafe.Pointer(&processSecret))) }
+
 // madeUp makes up this process's secret, and says where and what it is.
 func madeUp() string {
 	_, _ = rand.Read(processSecret[:]) // never fails
-	return fmt.Sprintf("%d %x", uintptr(unsafe.Pointer(&processSecret)), processSecret)
+	return fmt.Sprintf("%d %x", addressOfSecret(), processSecret)
 }
 
 // trace attacks processes: for each line with what madeUp says, a part of the
