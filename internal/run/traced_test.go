@@ -502,3 +502,37 @@ func tracedContainer(args []string) int {
 	fmt.Println("good")
 	return 0
 }
+
+// Nobody may trace a child that waits at its gate, for an ordinary user too.
+func TestAttackOnAChildAtItsGate(t *testing.T) {
+	testkit.NeedsClone(t)
+	needsTracing(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	attacker := func() *tracer {
+		c := testkit.HelperCommand(t, "trace")
+		if os.Geteuid() == 0 {
+			c.ClearCaps()
+		}
+		a, err := newTracer(c, false)
+		require.NoError(t, err)
+		return a
+	}
+	victim := testkit.HelperCommand(t, "traced")
+	if os.Geteuid() == 0 {
+		victim.ClearCaps()
+	}
+	require.NoError(t, canTrace(victim, attacker()))
+	for name, c := range byEach(func() *spawn.Command {
+		if os.Geteuid() == 0 {
+			return spawn.New("/bin/cat").ClearCaps().RequireHandshake()
+		}
+		return spawn.New("/bin/cat").RequireHandshake()
+	}) {
+		a := attacker()
+		p := testkit.Gated(t, c)
+		could, err := a.attack(p.PID())
+		require.NoError(t, errors.Join(err, a.end(), p.Abort()), name)
+		require.Empty(t, could, name)
+		<-p.Done()
+	}
+}
