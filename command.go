@@ -54,6 +54,10 @@ const DefaultGracePeriod = 5 * time.Second
 // as getcwd(2) has it and not PWD. Together with [Command.SetWorkingDirectory]
 // it is refused.
 //
+// The name /proc/self/exe is the parent's executable. After
+// [Command.SetChroot], and in a mount namespace that is joined, it is what that
+// path leads to there.
+//
 // Like virCommandNewArgList.
 func New(name string, args ...string) *Command {
 	c := &Command{want: command.New(name, DefaultGracePeriod)}
@@ -231,13 +235,14 @@ const (
 	// they are also killed when the context ends while [Command.Run] or
 	// [Process.Wait] still waits for their output.
 	//
-	// The child is born in a cgroup v2 of its own, as by [Command.SetCgroup].
-	// It is made below the directory given there, or below the parent's cgroup,
-	// and removed in the end. Where descendants live on, it stays until a later
-	// command with KillTree finds it empty, in the parent or in another
-	// process. Only what may write the cgroup.procs of another cgroup can leave
-	// it: a program of root's, or of the user to whom the parent's cgroup was
-	// delegated. Under systemd the service should have Delegate=yes.
+	// The child is born in a cgroup v2 of its own, as by [Command.SetCgroup],
+	// and with a memory of its own. The cgroup is made below the directory
+	// given there, or below the parent's cgroup, and removed in the end. Where
+	// descendants live on, it stays until a later command with KillTree finds
+	// it empty, in the parent or in another process. Only what may write the
+	// cgroup.procs of another cgroup can leave it: a program of root's, or of
+	// the user to whom the parent's cgroup was delegated. Under systemd the
+	// service should have Delegate=yes.
 	//
 	// Where no cgroup can be made, the child is a subreaper: orphans below it
 	// become its children. That is so without cgroup v2, without the right to
@@ -309,7 +314,9 @@ func (c *Command) SetIgnoredSignals(sigs ...os.Signal) *Command {
 //
 // It does not matter which thread of the parent started the program, nor
 // whether that thread still lives: a thread that never ends starts such
-// children. If the parent ends before the program runs, the program never does.
+// children. So what the calling thread alone has given up or joined (see
+// [runtime.LockOSThread]) is not so in the child: set it by methods of Command.
+// If the parent ends before the program runs, the program never does.
 //
 // The kernel forgets the signal when the program executes a setuid or setgid
 // file, or one with capabilities.

@@ -102,8 +102,12 @@
 //     cannot be done is an error, and then no child is left.
 //   - Go code between clone and exec, unless you ask for it by
 //     [Command.SetPreExecHook].
-//   - A copy of the parent's memory, except for a few attributes that say so.
-//     So a start does not hold up the other goroutines. It costs the same
+//   - The parent's memory, once the child becomes somebody else or waits: with
+//     other ids, capabilities, labels, namespaces, a cgroup or a handshake for
+//     example. It leaves that memory by a static executable of a few hundred
+//     bytes, the stub. A plain child shares it until exec.
+//   - A copy of the parent's memory, unless a policy refuses to execute the
+//     stub. So a start does not hold up the other goroutines. It costs the same
 //     however much memory or however many files the parent has.
 //
 // # Running a program
@@ -239,6 +243,8 @@
 // parent's executable, started anew, which takes a millisecond and more.
 //
 // SPAWN_EXECUTOR=helper in the environment forces the helper, for debugging.
+// With stub every child goes by the stub, and with copy it has a copy of
+// the parent's memory. The page docs/kernels.md says when which is chosen.
 // A process that runs setuid or with file capabilities (AT_SECURE) ignores
 // that, and has no helper. So on processors other than amd64 and arm64 it can
 // start nothing.

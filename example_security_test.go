@@ -56,7 +56,7 @@ func ExampleCommand_SetAmbientCaps() {
 
 func ExampleCommand_SetSecurebits() {
 	const noRoot, locked = 1 << 0, 1 << 1 // SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
-	printCalls(spawn.New("/bin/true").SetSecurebits(noRoot|locked), "prctl")
+	printCalls(spawn.New("/bin/true").SetSecurebits(noRoot|locked), "prctl(PR_SET_SECUREBITS")
 	// Output: prctl(PR_SET_SECUREBITS, SECBIT_NOROOT|SECBIT_NOROOT_LOCKED)
 }
 
@@ -187,7 +187,7 @@ func ExampleCommand_SetIOPriority() {
 }
 
 func ExampleCommand_SetTimerSlack() {
-	printCalls(spawn.New("/bin/true").SetTimerSlack(time.Millisecond), "prctl")
+	printCalls(spawn.New("/bin/true").SetTimerSlack(time.Millisecond), "prctl(PR_SET_TIMERSLACK")
 	// Output: prctl(PR_SET_TIMERSLACK, 1000000)
 }
 
@@ -271,7 +271,7 @@ func ExampleSetPolicy_noNewPrivs() {
 		return nil
 	})
 	defer restore()
-	printCalls(spawn.New("/bin/grep"), "prctl")
+	printCalls(spawn.New("/bin/grep"), "prctl(PR_SET_NO_NEW_PRIVS")
 	out, err := spawn.New("/bin/grep", "NoNewPrivs", "/proc/self/status").Output(context.Background())
 	if err != nil {
 		log.Fatal(err)

@@ -21,11 +21,16 @@ import (
 // until it has stopped, and [Process.HandshakeNotify] lets the program run. The
 // running call must be [Command.Start]; all others return an error.
 //
-// The child waits without a thread of the parent. It ends without running the
-// program when the parent or the context ends, and on [Process.Abort] or
-// [Process.Wait] before the notification. The error is then a [*StartError]. If
-// a [Process] is dropped before the notification, its child waits until the
-// context or the parent ends.
+// The child waits without a thread of the parent, and does not share its
+// memory. So a debugger, an out-of-memory kill or a write to the child's
+// oom_score_adj does not reach the parent. The child is not dumpable: to trace
+// it needs CAP_SYS_PTRACE. `ps -f` shows it as spawn-stub, or with a hook as
+// spawn-helper.
+//
+// It ends without running the program when the parent or the context ends, and
+// on [Process.Abort] or [Process.Wait] before the notification. The error is
+// then a [*StartError]. If a [Process] is dropped before the notification, its
+// child waits until the context or the parent ends.
 //
 // All signals but SIGKILL and SIGSTOP are blocked in the child until the
 // program runs, and then take effect. If the child has a hook
@@ -35,11 +40,6 @@ import (
 // A program file that is being written when it is to run fails at once
 // (ETXTBSY). Other commands try a few times; here the child that was looked at
 // is the only one.
-//
-// A command that also changes credentials, loads a seccomp filter or sets the
-// out-of-memory score gives its child a copy of the parent's memory. So does
-// any command with this before Linux 5.16. The copy takes longer the larger the
-// memory is.
 //
 // Like virCommandRequireHandshake.
 func (c *Command) RequireHandshake() *Command {
@@ -151,7 +151,8 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 //
 // The function runs on the main thread, and what belongs to a thread is right
 // there only. Other goroutines, and os/exec and spawn in them, may have
-// capabilities that the parent's thread has dropped. Where no child can be
+// capabilities that the parent's thread has dropped, and are in the parent's
+// mount namespace if another is joined. Where no child can be
 // cloned directly (before Linux 5.9, and on processors other than amd64 and
 // arm64), they are also outside the namespaces of [Command.JoinNamespace], all
 // but that of pids.
@@ -173,8 +174,9 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // The child starts the parent's executable (/proc/self/exe) before it runs the
 // program, which takes a millisecond or more. If the parent runs setuid or with
 // file capabilities, its commands cannot have a hook: the running call returns
-// an error. [Command.Exec] with a hook is always an error: the calling process
-// can do the same before it calls Exec.
+// an error. Nor can one that joins a user namespace, whose root could look at
+// the process of the function. [Command.Exec] with a hook is always an error:
+// the calling process can do the same before it calls Exec.
 //
 // Like virCommandSetPreExecHook.
 func (c *Command) SetPreExecHook(h Hook, arg string) *Command {
@@ -245,6 +247,7 @@ func (c *Command) SetPidFile(path string) *Command {
 // The daemon's own parent is process 1, or the nearest ancestor of yours that
 // is a subreaper (PR_SET_CHILD_SUBREAPER in prctl(2)). The daemon has a session
 // without a leader, so no terminal that it opens becomes its controlling one.
+// It never shares the parent's memory.
 // With [Command.SetSession] it leads a session of its own. New namespaces and a
 // pid namespace that is joined are the daemon's and not those of the child that
 // forks it.

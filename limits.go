@@ -347,8 +347,8 @@ func (c *Command) SetRunAmong(pid int) *Command {
 // SetOOMScoreAdj sets how likely the kernel is to end the program when memory
 // runs out, from -1000, never, to 1000.
 //
-// The default is the parent's value. While the child starts, the thread that
-// starts it is blocked.
+// The default is the parent's value, which stays: the child no longer shares
+// the parent's memory when it sets its own.
 //
 // Going below the parent's value, or what it was once lowered to, needs
 // CAP_SYS_RESOURCE. Without it, starting fails with EACCES. It needs /proc.
@@ -368,9 +368,8 @@ func (c *Command) SetOOMScoreAdj(adj int) *Command {
 // There is a bit for each kind in core(5); 0x33 is usual. The default is the
 // parent's filter.
 //
-// The child gets a copy of the parent's memory for that, instead of sharing it
-// until exec. Starting then takes longer the more memory the parent uses. It
-// needs /proc.
+// It needs /proc. The parent's filter stays: the child no longer shares the
+// parent's memory when it sets its own.
 //
 // Like systemd's CoredumpFilter=; see /proc/PID/coredump_filter in core(5).
 func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
@@ -388,9 +387,8 @@ func (c *Command) SetCoredumpFilter(kinds uint32) *Command {
 //
 // The default is as in the parent. The program's descendants inherit it.
 //
-// It needs no privilege, and Linux 3.15. The flag belongs to the memory. So
-// the child gets a copy of the parent's memory in place of sharing it, and the
-// start takes longer the more memory the parent uses.
+// It needs no privilege, and Linux 3.15. The flag belongs to the memory, which
+// the child no longer shares with the parent when it sets it.
 //
 // See PR_SET_THP_DISABLE in prctl(2).
 func (c *Command) SetTransparentHugepages(on bool) *Command {

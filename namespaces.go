@@ -86,9 +86,9 @@ type IDMap struct {
 // from outside it gets SIGKILL and SIGSTOP, and of the other signals only those
 // that it handles. A new time namespace has the clocks of the parent.
 //
-// With a user or a time namespace the child gets a copy of the parent's memory
-// instead of sharing it until exec. Starting then takes longer the more memory
-// the parent uses.
+// The child does not share the parent's memory in them. Where a policy refuses
+// the stub that the child goes by (see docs/kernels.md), a user namespace is an
+// error for a parent that has capabilities and is not root.
 //
 // Like systemd's PrivateUsers=, PrivateMounts=, PrivateNetwork= and so on;
 // see clone(2).
@@ -120,6 +120,13 @@ func (c *Command) SetNamespaces(kinds ...Namespace) *Command {
 // nsenter(1) becomes, is SetUID(0).SetGID(0). The supplementary groups go;
 // where they cannot be set, as in a namespace of an ordinary user, setgroups(2)
 // fails with EPERM without [Command.KeepGroups].
+//
+// The child does not share the parent's memory when it joins. The root
+// of a user namespace may not trace it until the program runs; a hook
+// ([Command.SetPreExecHook]) is refused there, because its root could look at
+// the helper that runs it. A process of a pid namespace that has CAP_SYS_PTRACE
+// in the parent's user namespace may take over the child that joins it, until
+// the child has dropped its capabilities.
 //
 // Joining needs CAP_SYS_ADMIN in the namespace and in the parent's own.
 //
@@ -233,7 +240,8 @@ func (c *Command) SetChroot(dir string) *Command {
 // SetCgroup starts the program in this directory of a cgroup v2 file system.
 //
 // The default is the parent's cgroup. The child is born in the new one: at no
-// time does it count in the parent's.
+// time does it count in the parent's. It has nothing of the parent's memory, so
+// a memory limit there can end the child and never the parent.
 //
 // The parent must be allowed to write the cgroup.procs of the directory and of
 // the common ancestor. It needs Linux 5.7.

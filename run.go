@@ -454,6 +454,13 @@ func (c *Command) Start(ctx context.Context) (*Process, error) {
 // core dump filter are put back as far as this process may. A new session or
 // process group stays.
 //
+// Another thread makes the calls. What the calling thread alone has given up or
+// joined (see [runtime.LockOSThread]) does not hold there. If that thread
+// becomes somebody else, in ids or capabilities for example, this process is
+// not dumpable meanwhile (PR_SET_DUMPABLE in prctl(2)). Exec is the only call
+// that changes that flag. If there is an error it is put back, unless the
+// process itself has changed its ids meanwhile.
+//
 // The program has no interval timers, as a child has none: those of
 // setitimer(2) and alarm(2), and that of a CPU profile, are stopped. If there
 // is an error, they go on from where they were, and the profile with them.
@@ -509,6 +516,10 @@ func (b begun) exec() error {
 
 // Explain returns the program that a child would run, one system call a line,
 // as strace(1) would print it. Secrets are shown as ***.
+//
+// A line with execveat and "spawn-stub" is where a child that becomes somebody
+// else, or waits, leaves the parent's memory. One with "spawn-helper" is where
+// a helper begins, for a hook.
 //
 // Nothing is started, and no file is made or closed. Descriptors that the run
 // would open have the numbers that they would have now.

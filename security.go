@@ -32,6 +32,9 @@ import (
 // [Command.InheritStdio] the parent's terminal, unless there is
 // [Command.SetSession].
 //
+// The child does not share the parent's memory when its ids change. Until the
+// program runs, the new user can stop the child but not trace it.
+//
 // Setting a uid needs CAP_SETUID, except for one's own, and dropping the groups
 // needs CAP_SETGID. On a 32-bit processor no id above 2147483647 can be given.
 //
@@ -151,6 +154,10 @@ func (c *Command) checkID(method, what string, id int) {
 // So the program cannot get any back, by a setuid file for example. What
 // [Command.AllowCap] allowed before is forgotten. The default is what the
 // kernel makes of the parent's sets, and of the change of user.
+//
+// The child does not share the parent's memory when it gives them up. So other
+// processes of its user, with no more capabilities than are left, cannot trace
+// it until the program runs.
 //
 // Emptying the bounding set needs CAP_SETPCAP, unless it is empty already.
 // Without it, starting fails with EPERM. An ordinary user has
@@ -392,10 +399,9 @@ func (c *Command) SetKeyring(mode KeyringMode) *Command {
 // The default is as in the parent. A just-in-time compiler cannot run so.
 //
 // It needs no privilege, and Linux 6.3: an older kernel fails the start with
-// EINVAL. The flag belongs to the memory. So the child gets a copy of the
-// parent's memory in place of sharing it, and the start takes longer the more
-// memory the parent uses. When [Command.Exec] fails after that step, the parent
-// keeps the flag.
+// EINVAL. The flag belongs to the memory, which the child no longer shares with
+// the parent when it sets it. When [Command.Exec] fails after that step, the
+// parent keeps the flag.
 //
 // Like systemd's MemoryDenyWriteExecute=; see PR_SET_MDWE in prctl(2).
 func (c *Command) SetMemoryDenyWriteExecute() *Command {

@@ -156,7 +156,7 @@ var explainTests = []struct {
 	{words("-io-priority best-effort:7"), "ioprio_set(IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7))"},
 	{words("-timer-slack 1us"), "prctl(PR_SET_TIMERSLACK, 1000)"},
 	{words("-oom-score-adj 5 -coredump-filter 0x11"),
-		"write(<thread-self/oom_score_adj>, \"5\", 1) = 1\nwrite(<self/coredump_filter>, \"0x11\", 4) = 4"},
+		"write(</proc/thread-self/oom_score_adj>, \"5\", 1) = 1\nwrite(</proc/self/coredump_filter>, \"0x11\", 4) = 4"},
 	{words("-personality 8"), "personality(PER_LINUX32)"},
 	{words("-private-keyring"), "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)"},
 	{words("-ignore-signals pipe,1"), "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN}, NULL, 8)"},

@@ -45,9 +45,9 @@ import (
 // the number of open descriptors; the first op must be a close_range with
 // CLOSE_RANGE_UNSHARE.
 //
-// The exit signal is 0 until execve makes it SIGCHLD: a start that fails sends
-// no SIGCHLD, and a wait4(-1) elsewhere in the process cannot take the child
-// away before it has started.
+// The exit signal is 0 until execve, that of a stub too, makes it SIGCHLD: a
+// child that fails before sends no SIGCHLD, and a wait4(-1) elsewhere in the
+// process cannot take it away.
 const (
 	commonFlags = unix.CLONE_PIDFD
 	sharedFlags = commonFlags | unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_CHILD_CLEARTID

@@ -28,6 +28,8 @@ func (c *Command) CheckWhole(exec bool) error {
 		return &CallError{"Exec", errors.New("namespaces are for a child")}
 	case a.PTY != nil && a.TTY != nil:
 		return &CallError{"SetPTY", errors.New("by SetControllingTTY the session has another terminal")}
+	case c.Hook != "" && n.Joins(newUser):
+		return &CallError{"SetPreExecHook", errors.New("the helper that runs a hook would be its root's to look at, in a user namespace that is joined")}
 	case exec && a.Cgroup != "":
 		return &CallError{"Exec", errors.New("a cgroup is for a child")}
 	case a.Chroot != "" && !filepath.IsAbs(c.Name):

@@ -120,6 +120,7 @@ func (pl *Plan) openProc() {
 	for i := range pl.ProcFiles {
 		f := &pl.ProcFiles[i]
 		f.open = pl.Program.Add(unix.SYS_OPENAT, pl.fds.keptFD(pl.fds.proc), pl.Program.CString(f.Path), unix.O_WRONLY|unix.O_CLOEXEC)
+		pl.Program.Below(f.open, procRoot+"/")
 	}
 }
 

@@ -83,7 +83,7 @@ func TestAnOOMScoreIsLoweredWithThePrivilegeOnly(t *testing.T) {
 	}
 	var start *spawn.StartError
 	require.ErrorAs(t, spawn.New("/bin/true").SetOOMScoreAdj(-1000).Run(context.Background()), &start)
-	require.Equal(t, `write(<thread-self/oom_score_adj>, "-1000", 5) = 5`, start.Op)
+	require.Equal(t, `write(</proc/thread-self/oom_score_adj>, "-1000", 5) = 5`, start.Op)
 	require.ErrorIs(t, start, unix.EACCES)
 }
 

@@ -41,9 +41,15 @@ func (pl *Plan) boundingSet() {
 	if s.SetBounding {
 		bounding = s.Bounding
 	}
-	for n := 0; n <= LastCap() && (s.Limited || s.SetBounding); n++ {
-		if bounding&(1<<n) == 0 {
-			pl.dropBounding(uintptr(n))
+	if s.Limited || s.SetBounding {
+		// With the privilege, and in a user namespace, it can be dropped
+		// whether it is there or not.
+		const setpcap = 1 << unix.CAP_SETPCAP
+		drops := pl.inOtherUserNamespace() || ownEffective()&setpcap != 0
+		for n := range LastCap() + 1 {
+			if bounding&(1<<n) == 0 {
+				pl.dropBounding(uintptr(n), drops)
+			}
 		}
 	}
 	if s.SetSecurebits && !s.ChangesSets() {
@@ -54,16 +60,27 @@ func (pl *Plan) boundingSet() {
 	}
 }
 
+// isGone reports whether a capability is known to be in no bounding set
+// any more.
+func isGone(n uintptr) bool {
+	in, known := inBounding(n)
+	return known && !in
+}
+
+// inBounding reports whether a capability is in this thread's bounding set, and
+// whether that is known.
+func inBounding(n uintptr) (in, known bool) {
+	// The call does not block.
+	r, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, n, 0, 0, 0, 0)
+	return r == 1, errno == 0
+}
+
 // dropBounding drops a capability from the bounding set. Where it has gone
 // already, that needs no privilege. In another user namespace the child begins
 // with the full set and all privileges, whatever the parent has.
 // (user_namespaces(7))
-func (pl *Plan) dropBounding(n uintptr) {
-	if pl.inOtherUserNamespace() {
-		pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n)
-		return
-	}
-	if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, n, 0, 0, 0); err == nil && in == 0 {
+func (pl *Plan) dropBounding(n uintptr, drops bool) {
+	if !drops && isGone(n) {
 		// Asked again in the child, as the set is that of the thread
 		// which clones.
 		pl.Program.Expect(pl.Program.Add(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, n), 0)

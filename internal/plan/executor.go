@@ -27,6 +27,9 @@ var forced = sync.OnceValue(func() string {
 // HelperForced reports whether SPAWN_EXECUTOR asks for helpers.
 func HelperForced() bool { return forced() == "helper" }
 
+// Forced reports whether SPAWN_EXECUTOR asks for anything.
+func Forced() bool { return forced() != "" }
+
 // CanClone reports whether a child can be cloned, as far as that is
 // known before.
 var CanClone = sync.OnceValue(func() bool {
@@ -34,11 +37,13 @@ var CanClone = sync.OnceValue(func() bool {
 	return child.Available && unix.CloseRange(math.MaxUint32, math.MaxUint32, 0) == nil
 })
 
-// ChooseExecutor sets who is to run a command. A helper that SPAWN_EXECUTOR
-// forces does what the command would do without, and is left out of what is
-// only explained.
+// ChooseExecutor sets who is to run a command. What SPAWN_EXECUTOR forces is
+// left out of what is only explained.
 func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
-	helper := HelperForced() && !explain
+	force := forced()
+	if explain {
+		force = ""
+	}
 	switch {
 	case c.Hook != "" && secure.Mode():
 		return &command.CallError{Method: "SetPreExecHook", Err: errors.New("a process that runs setuid or with file capabilities has no helper to run a hook")}
@@ -46,25 +51,29 @@ func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
 		return &command.StartError{Op: "start", Path: c.Name, Err: errNoExecutor}
 	case !secure.Mode() && !CanClone():
 		o.Executor = ForkedHelper
-	case c.Hook != "" || helper:
+	case c.Hook != "" || force == "helper" && !c.Namespaces.Joins(unix.CLONE_NEWUSER):
 		o.Executor = ChildAndHelper
-	case SharesMemory(c) && forced() != "stub" && forced() != "copy":
+	case SharesMemory(c) && force != "stub" && force != "copy":
 		o.Executor = Direct
 	default:
 		o.Executor = Stub
 	}
-	o.NoStub = o.NoStub || forced() == "copy" || !keepsIDs()
+	o.NoStub = o.NoStub || force == "copy" || !keepsPrivileges()
 	return nil
 }
 
-// keepsIDs reports whether the execve of a stub leaves this thread's ids and
-// capabilities as they are, with what the plan does for it: the saved ids
-// become the effective ones, and capabilities need the ambient set where the
-// user is not root.
-func keepsIDs() bool {
+// keepsPrivileges reports whether the execve of a stub leaves this thread's ids
+// and capabilities as they are, with what the plan does for it: the saved ids
+// become the effective ones; a capability that is permitted and has gone from
+// the bounding set is lost; and where the user is not root they need the
+// ambient set.
+func keepsPrivileges() bool {
 	_, euid, suid := unix.Getresuid()
 	_, egid, sgid := unix.Getresgid()
 	if euid != suid || egid != sgid {
+		return false
+	}
+	if permitted, inheritable := ownCaps(); permitted&^(boundingOf(permitted)|inheritable) != 0 {
 		return false
 	}
 	if euid == 0 {

@@ -66,6 +66,10 @@ func (pl *Plan) fork() {
 	pl.sayReady()
 }
 
+// HasForked reports whether a failure is that of the process that was forked,
+// which then has to be waited for.
+func (pl *Plan) HasForked(f program.Failure) bool { return pl.Forks() && f.Op > pl.forkAt }
+
 // RefusesFork reports whether a failure is that of the fork.
 func (pl *Plan) RefusesFork(f program.Failure) bool { return pl.Forks() && f.Op == pl.forkAt }
 

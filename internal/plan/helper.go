@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -230,14 +231,9 @@ func (pl *Plan) helperCaps() (s sets) {
 // ownSets returns the capabilities of this thread.
 func ownSets() (s sets) {
 	s.permitted, s.inheritable = ownCaps()
-	before, bounding := s.permitted, uint64(0)
+	before, bounding := s.permitted, boundingOf(s.permitted)
+	s.permitted &= bounding | s.inheritable // no execve keeps more
 	for c := range LastCap() + 1 {
-		switch in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); {
-		case err == nil && in != 0:
-			bounding |= 1 << c
-		case err == nil && s.inheritable&(1<<c) == 0:
-			s.permitted &^= 1 << c // no execve keeps that one
-		}
 		if s.inheritable&(1<<c) == 0 {
 			continue // nor is it in the ambient set
 		}
@@ -251,6 +247,26 @@ func ownSets() (s sets) {
 	s.byRoot = os.Geteuid() == 0 && err == nil && securebits&noRoot == 0
 	s.stay = os.Geteuid() == 0 && os.Getuid() == 0 && err == nil && securebits == 0 && s.ambient == 0 && before == bounding|s.inheritable && s.effective == before
 	return s
+}
+
+// lastBounding is what boundingOf has found last.
+var lastBounding atomic.Pointer[[2]uint64]
+
+// boundingOf returns the bounding set of a thread with these permitted
+// capabilities, which takes one call for each and is remembered. Another thread
+// may have the same ones, and less in that set: then what execve of a stub or a
+// helper takes from it is found by the first step that needs it.
+func boundingOf(permitted uint64) (bounding uint64) {
+	if last := lastBounding.Load(); last != nil && last[0] == permitted {
+		return last[1]
+	}
+	for c := range LastCap() + 1 {
+		if in, known := inBounding(uintptr(c)); in || !known {
+			bounding |= 1 << c
+		}
+	}
+	lastBounding.Store(&[2]uint64{permitted, bounding})
+	return bounding
 }
 
 // keepCaps has the capabilities survive the execve of the helper, where its

@@ -108,9 +108,17 @@ func (pl *Plan) leaveDumpableLate() {
 		if !SharesMemory(pl.Command) { // with the other threads
 			pl.leaveDumpable()
 		}
-	case (pl.usesStub() || pl.isCopied()) && isDumpableLong():
+	case (pl.usesStub() || pl.isCopied()) && isDumpableLong() && !pl.isMappedAtGate():
 		pl.leaveDumpable()
 	}
+}
+
+// isMappedAtGate reports whether the maps of the child's user namespace can be
+// written only while it waits for the handshake: by somebody who looks whose
+// files in /proc they are, such as newuidmap(1).
+func (pl *Plan) isMappedAtGate() bool {
+	n := &pl.Command.Namespaces
+	return n.Fresh&unix.CLONE_NEWUSER != 0 && !n.IsMapped() && pl.Command.Handshake
 }
 
 // CoreDumpEndsAll reports whether a process that dumps core ends all that

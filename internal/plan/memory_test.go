@@ -13,7 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/stub"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -65,9 +67,6 @@ func TestOnlyThePlainCommandSharesTheMemory(t *testing.T) {
 // descriptors only.
 func TestExplainShowsTheWayOfAChild(t *testing.T) {
 	testkit.NeedsClone(t)
-	if os.Getenv("SPAWN_EXECUTOR") != "" {
-		t.Skip("needs the executor that a command would have by itself")
-	}
 	const enter = `, "", ["spawn-stub"], [], AT_EMPTY_PATH)`
 	for name, c := range commandsOfTheirOwn() {
 		if name == "SetCgroup" || name == "SetPidFile" {
@@ -92,6 +91,9 @@ func TestExplainShowsTheWayOfAChild(t *testing.T) {
 // or to make one.
 func TestWithoutAStubACopyDoesTheSame(t *testing.T) {
 	testkit.NeedsClone(t)
+	if plan.HelperForced() {
+		t.Skip("a helper gets its program in a memfd")
+	}
 	testkit.CheckLeaks(t)
 	for _, call := range []uint32{unix.SYS_EXECVEAT, unix.SYS_MEMFD_CREATE} {
 		for _, errno := range []syscall.Errno{unix.EPERM, unix.EACCES, unix.ENOSYS} {
@@ -102,11 +104,76 @@ func TestWithoutAStubACopyDoesTheSame(t *testing.T) {
 	}
 }
 
+// memfdNoexec says whether a memfd can be executed. It is the pid namespace's.
+const memfdNoexec = "/proc/sys/vm/memfd_noexec"
+
+func TestWithoutAStubACopyDoesTheSameByTheSettingOfTheKernel(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.NeedsRoot(t, "to set vm.memfd_noexec")
+	if plan.HelperForced() {
+		t.Skip("a helper is no stub")
+	}
+	if _, err := os.Stat(memfdNoexec); err != nil {
+		t.Skip("needs Linux 6.3: ", err)
+	}
+	testkit.CheckLeaks(t)
+	c := testkit.HelperCommand(t, "memory-denied", fmt.Sprint(unix.SYS_MEMFD_CREATE), "0").SetNamespaces(spawn.PIDNamespace, spawn.MountNamespace)
+	out, err := c.CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good", string(out))
+}
+
+func TestWithoutAStubACopyDoesTheSameByASecurityModule(t *testing.T) {
+	testkit.NeedsClone(t)
+	if plan.HelperForced() {
+		t.Skip("a helper is no stub")
+	}
+	c := testkit.HelperCommand(t, "memory-denied", fmt.Sprint(unix.SYS_EXECVEAT), "-1")
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		testkit.NeedsLSM(t, "selinux")
+		c.SetSELinuxLabel("system_u:system_r:nomemfd_t:s0")
+	} else {
+		testkit.NeedsLSM(t, "apparmor")
+		c.SetAppArmorProfile("spawn-no-memfd")
+	}
+	testkit.CheckLeaks(t)
+	out, err := c.CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good", string(out))
+}
+
+// executesMemfd reports whether a memfd can be executed here.
+func executesMemfd() (bool, error) {
+	fd, err := stub.New()
+	if err != nil {
+		return false, nil
+	}
+	defer unix.Close(fd)
+	if err := stub.Write(fd, child.Code(stub.Data), func(b []byte) []byte { return append(b, child.Frame(0, 0, 0)...) }); err != nil {
+		return false, err
+	}
+	p, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"stub"}, new(os.ProcAttr))
+	if err != nil {
+		return false, nil
+	}
+	_, err = p.Wait()
+	return true, err
+}
+
+// runWithoutStub runs programs where a system call fails with an error, or, if
+// that is 0, by the kernel's setting, or, if it is -1, by a security module.
 func runWithoutStub(args []string) int {
 	var call uint32
 	var errno int
 	_, err := fmt.Sscan(strings.Join(args, " "), &call, &errno)
-	if err == nil {
+	switch {
+	case err == nil && errno < 0:
+		if can, canErr := executesMemfd(); can || canErr != nil {
+			err = fmt.Errorf("a memfd can be executed, or: %w", canErr)
+		}
+	case err == nil && errno == 0:
+		err = errors.Join(unix.Mount("proc", "/proc", "proc", 0, ""), os.WriteFile(memfdNoexec, []byte("2"), 0))
+	case err == nil:
 		err = testkit.Deny(uint64(call), uint64(errno))
 	}
 	if err != nil {

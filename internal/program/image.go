@@ -16,7 +16,7 @@ type Image struct {
 // process: all of the program's memory, with the ops of a part, 0 for what was
 // added before the first Split. There the status descriptor is another number.
 //
-// Preconditions: as for Encode.
+// Preconditions: as for Encode, on a processor with addresses of 64 bits.
 func (p *Program) AppendImage(b []byte, part int, base uintptr, status int) ([]byte, Image) {
 	first, end := p.layout(part)
 	start := len(b)
@@ -27,16 +27,17 @@ func (p *Program) AppendImage(b []byte, part int, base uintptr, status int) ([]b
 	m := Image{First: p.moved(first, base), Report: p.moved(p.report, base)}
 	m.End = m.First + (end - first)
 	image := b[start:]
-	word := func(addr uintptr) []byte { return image[p.moved(addr, base)-base:][:pointerSize] }
 	move := func(at uintptr) {
-		w := word(at)
+		w := image[p.moved(at, base)-base:][:pointerSize]
 		putPointer(w, p.moved(getPointer(w), base))
 	}
 	from, to := p.part(part)
 	for i, at := from, first; i < to; i, at = i+1, at+OpSize {
 		op := &p.ops[i]
-		for j := range op.Args {
-			if isAddress(op.Nr, j) {
+		for j, arg := range op.Args {
+			// What is in the program's memory is an address: see
+			// mustKnowAddresses.
+			if p.isOurs(arg) {
 				move(at + uintptr(1+j)*pointerSize)
 			}
 		}

@@ -92,7 +92,7 @@ func (p *Program) call(nr uintptr, args []uintptr, from [6]int) string {
 func (p *Program) result(i int) string {
 	if op := &p.ops[i]; op.Nr == unix.SYS_OPENAT {
 		path, _ := p.text(op.Args[1])
-		return "<" + path + ">"
+		return "<" + p.below[i] + path + ">"
 	}
 	return "<result of call " + strconv.Itoa(i+1) + ">"
 }

@@ -35,7 +35,7 @@ const (
 	// Retry calls again after EINTR.
 	Retry
 	// Leave ends the child with status 0 when the result is not zero: the first
-	// parent of a double fork.
+	// parent, once it has forked the process of the program.
 	Leave
 )
 
@@ -64,7 +64,8 @@ type Program struct {
 	ops     []Op
 	links   []link
 	secrets []secret
-	report  uintptr // address of the three words of a report: see ReportTo
+	below   map[int]string // see Below
+	report  uintptr        // address of the three words of a report: see ReportTo
 
 	splits   []int // see Split
 	track    bool
@@ -119,7 +120,7 @@ func (p *Program) Free() {
 	p.links = p.links[:0]
 	p.secrets = p.secrets[:0]
 	p.splits, p.pointers = p.splits[:0], p.pointers[:0]
-	p.track, p.pid = false, 0
+	p.track, p.pid, p.below = false, 0, nil
 	p.arena.reset()
 	if !pool.put(p) {
 		p.arena.close()
@@ -140,6 +141,15 @@ func (p *Program) AddOp(nr uintptr, flags Flag, args ...uintptr) int {
 	}
 	p.ops = append(p.ops, op)
 	return len(p.ops) - 1
+}
+
+// Below says what directory the path of op i, an openat, is below, so that its
+// result prints with the whole path.
+func (p *Program) Below(i int, dir string) {
+	if p.below == nil {
+		p.below = map[int]string{}
+	}
+	p.below[i] = dir
 }
 
 // Expect makes op i fail unless its result is value.

@@ -221,7 +221,7 @@ func BenchmarkCapture(b *testing.B) {
 
 // TestARunAllocatesLittle: the building of the command included.
 func TestARunAllocatesLittle(t *testing.T) {
-	if plan.HelperForced() || !plan.CanClone() || testkit.RaceDetector || plan.CoreDumpEndsAll() {
+	if plan.Forced() || !plan.CanClone() || testkit.RaceDetector || plan.CoreDumpEndsAll() {
 		t.Skip("a helper, the race detector, and before Linux 5.16 a status pipe, have allocations of their own")
 	}
 	tiny := testkit.TinyProgram(t)

@@ -549,8 +549,10 @@ func TestWithoutDescriptorsEveryStepFailsCleanly(t *testing.T) {
 					last = forkCall
 				}
 				switch {
-				case plan.HelperForced() || !plan.CanClone():
+				case !plan.CanClone():
 					first = "memfd_create(spawn-report)"
+				case plan.HelperForced():
+					first = "memfd_create(spawn-stub)"
 				case os.Getenv("SPAWN_EXECUTOR") == "copy":
 				case plan.CoreDumpEndsAll() || name == "Daemonize" || name == "handshake" || name == "SetUID" || os.Getenv("SPAWN_EXECUTOR") == "stub":
 					first = "memfd_create(spawn-stub)"

@@ -166,7 +166,10 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 // meet does what the child needs this process for, once it has left its memory.
 func (r *run) meet() {
 	r.waitLeft()
-	if _, failed := r.Program.Failed(); !failed && r.meetForked() {
+	if f, failed := r.Program.Failed(); failed && !r.HasForked(f) {
+		return
+	}
+	if r.meetForked() {
 		r.doParentWork()
 	}
 }

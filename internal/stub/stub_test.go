@@ -5,6 +5,7 @@ package stub_test
 import (
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -20,8 +21,11 @@ import (
 // write makes a stub of a program that is all its own.
 func write(t *testing.T, p *program.Program, status int) (fd int) {
 	t.Helper()
-	fd, err := stub.New()
+	low, err := stub.New()
 	require.NoError(t, err)
+	// Where os.StartProcess puts nothing else in the child.
+	fd, err = unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, 100)
+	require.NoError(t, errors.Join(err, unix.Close(low)))
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	require.NoError(t, stub.Write(fd, child.Code(stub.Data), func(b []byte) []byte {
 		at := len(b)

@@ -63,6 +63,7 @@ const kernelTests = "Explain|Hook|MemoryProtection|MemoryToWrite|HugePages|Cgrou
 // try something many times are left out, an emulated processor takes minutes
 // for them.
 const directTests = "Clone|Pidfd|VFork|Retry|InPlaceOfAChild|Chroot|OOM|Securebits|Capabilit|NoNewPrivs|Dumpable|" +
+	"Stub|SharesTheMemory|TheExecutableOf|WritableAndExecutable|TheChilds|OfThisProcess|AttackOn|AttackBy|" +
 	"Scheduler|Affinity|Priorit|NUMA|AtTheGate|AtItsGate|StandsAlone|StoppedTree|TreeIs"
 
 // secret is where the policies do not let a confined program read.

@@ -9,3 +9,14 @@ profile spawn-confined flags=(attach_disconnected,mediate_deleted) {
   mount,
   deny /secret/** r,
 }
+# One that executes no memfd.
+profile spawn-no-memfd flags=(attach_disconnected,mediate_deleted) {
+  file,
+  capability,
+  network,
+  unix,
+  signal,
+  ptrace,
+  mount,
+  deny /memfd:** x,
+}
