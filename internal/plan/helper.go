@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -60,11 +61,60 @@ func (pl *Plan) checkHelper() error {
 		h.null = null
 		return nil
 	}
-	exe, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if _, h.exe, err = pl.keepNew(exe, os.NewSyscallError("open("+SelfExe+")", err)); err != nil {
+	open := openSelf
+	if pl.Command.Namespaces.Joins(unix.CLONE_NEWUSER | unix.CLONE_NEWPID) {
+		open = copySelf
+	}
+	if _, h.exe, err = pl.keepNew(open()); err != nil {
 		return pl.Failed(err)
 	}
 	return nil
+}
+
+// openSelf opens the program of this process to be executed.
+func openSelf() (int, error) {
+	fd, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	return fd, os.NewSyscallError("open("+SelfExe+")", err)
+}
+
+// copySelf makes a copy of the program of this process that nobody may read,
+// for namespaces of somebody else.
+//
+// Who finds a helper in /proc there may find its executable too, and write to
+// it when it has ended.
+//
+// The memory of what execve starts in a user namespace is that namespace's, and
+// its root may trace the process, dumpable or not: a helper that still is this
+// process's user outside. But where the executable may not be read, the memory
+// is that of the namespace which the file's owner is in. (would_dump in the
+// kernel's fs/exec.c)
+func copySelf() (int, error) {
+	from, err := os.Open(SelfExe)
+	if err != nil {
+		return -1, err
+	}
+	defer from.Close()
+	fd, err := descriptor.Memfd(helper.Name, true)
+	if err != nil {
+		return -1, err
+	}
+	for n := 1; n > 0 && err == nil; {
+		if n, err = unix.Sendfile(fd, int(from.Fd()), nil, math.MaxInt32); err == unix.EINTR {
+			n, err = 1, nil
+		}
+	}
+	if err = os.NewSyscallError("sendfile", err); err == nil {
+		err = os.NewSyscallError("fchmod", unix.Fchmod(fd, 0o111))
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+		err = os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
+	}
+	if err != nil {
+		descriptor.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // SelfExe is the program of this process, which a helper executes.

@@ -32,3 +32,12 @@ const (
 	// 5.9), or a seccomp policy refuses the clone.
 	ForkedHelper
 )
+
+// NoStubError is the refusal to execute a stub.
+type NoStubError struct{ Err error }
+
+// Error says why.
+func (e *NoStubError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *NoStubError) Unwrap() error { return e.Err }

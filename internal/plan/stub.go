@@ -26,15 +26,6 @@ type stubImage struct {
 	reportKept int
 }
 
-// NoStubError is the refusal to execute a stub.
-type NoStubError struct{ Err error }
-
-// Error says why.
-func (e *NoStubError) Error() string { return e.Err.Error() }
-
-// Unwrap returns why.
-func (e *NoStubError) Unwrap() error { return e.Err }
-
 // refusesStub reports whether the kernel or a policy says by this error that
 // there is to be no stub, and not that something has run out.
 func refusesStub(err error) bool {

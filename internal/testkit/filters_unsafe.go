@@ -105,19 +105,19 @@ func DenyFlags(nr, flags, errno uint64) error {
 	return nil
 }
 
-// NotifyOf makes a system call of this thread, and of the processes that
+// NotifyOf makes system calls of this thread, and of the processes that
 // it clones, wait for an answer through the descriptor that it returns.
 // (seccomp_unotify(2))
 //
 // Preconditions: the goroutine is locked to its thread.
-func NotifyOf(nr uint32) (int, error) {
-	code := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
+func NotifyOf(nrs ...uint32) (int, error) {
+	// the number
+	code := append(OnlyNative(), unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0})
+	for i, nr := range nrs {
+		code = append(code, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(nrs) - i)})
 	}
-	code = append(OnlyNative(), code...)
+	code = append(code, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF})
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("no_new_privs: %w", err)
@@ -127,32 +127,53 @@ func NotifyOf(nr uint32) (int, error) {
 	if errno != 0 {
 		return -1, fmt.Errorf("seccomp: %w", errno)
 	}
-	unix.CloseOnExec(int(fd))
 	return int(fd), nil
 }
 
-// Answer waits for a call that a filter of NotifyOf holds, and lets it go on
-// after look has returned. It tells look the process.
-func Answer(listener int, look func(pid int)) error {
-	var notification struct {
-		id   uint64
-		pid  uint32
-		rest [68]byte
+// notification is the kernel's struct seccomp_notif.
+type notification struct {
+	id    uint64
+	pid   uint32
+	flags uint32
+	call  uint32
+	rest  [60]byte
+}
+
+// receive waits for a call that a filter of NotifyOf holds.
+//
+// Preconditions: listener is of such a filter.
+func receive(listener int) (n notification, err error) {
+	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); err != nil {
+		return n, fmt.Errorf("receive: %w", err)
 	}
-	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&notification)); err != nil {
-		return fmt.Errorf("receive: %w", err)
-	}
-	look(int(notification.pid))
+	return n, nil
+}
+
+// goOn lets a call that is held go on.
+//
+// Preconditions: n was received from the listener.
+func goOn(listener int, n *notification) error {
 	response := struct {
 		id    uint64
 		value int64
 		errno int32
 		flags uint32
-	}{id: notification.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+	}{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	if err := seccompIoctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&response)); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	return nil
+}
+
+// Answer waits for a call that a filter of NotifyOf holds, and lets it go on
+// after look has returned. It tells look the process.
+func Answer(listener int, look func(pid int)) error {
+	n, err := receive(listener)
+	if err != nil {
+		return err
+	}
+	look(int(n.pid))
+	return goOn(listener, &n)
 }
 
 // seccompIoctl makes a call about a notification, and once more when a signal

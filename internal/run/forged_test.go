@@ -1,0 +1,246 @@
+//go:build linux
+
+package run_test
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/virspawn/spawn"
+	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/testkit"
+	"golang.org/x/sys/unix"
+)
+
+// Attacks by files of a namespace that a child joins, and by what is done to
+// a child from outside while it waits.
+
+func init() {
+	testkit.Helpers["forged-loader"] = forgedLoader
+	testkit.Helpers["forged-proc"] = func([]string) int { return waitWith(forgeProc()) }
+	testkit.Helpers["own-forged-proc"] = ownForgedProc
+}
+
+// waitWith says that a namespace is as it should be, and keeps it.
+func waitWith(err error) int {
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	fmt.Println("ready")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	return 0
+}
+
+// mountsOf starts a helper in a mount namespace of its own, and returns the
+// process and its namespace.
+func mountsOf(t *testing.T, c *spawn.Command) (*spawn.Process, *os.File) {
+	p := testkit.Live(t, c.SetNamespaces(spawn.MountNamespace).PipeStdin().PipeStdout().SetStderr(os.Stderr))
+	t.Cleanup(func() { testkit.Stop(t, p) })
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", p.PID()))
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return p, f
+}
+
+// forgedLoader mounts a program over others.
+func forgedLoader(args []string) int {
+	var errs []error
+	for _, path := range args[1:] {
+		errs = append(errs, unix.Mount(args[0], path, "", unix.MS_BIND, ""))
+	}
+	return waitWith(errors.Join(errs...))
+}
+
+// loaderOf returns the loader of a program; "" if it needs none.
+func loaderOf(t *testing.T, program string) string {
+	f, err := elf.Open(program)
+	require.NoError(t, err)
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			b := make([]byte, p.Filesz)
+			_, err := p.ReadAt(b, 0)
+			require.NoError(t, err)
+			return strings.TrimRight(string(b), "\x00")
+		}
+	}
+	return ""
+}
+
+// A helper is executed with a namespace's files in reach. None of them may run
+// as this process's user.
+func TestAttackByTheLoaderOfAMountNamespaceThatIsJoined(t *testing.T) {
+	testkit.NeedsRoot(t, "to mount")
+	testkit.NeedsClone(t)
+	loader := loaderOf(t, testkit.Self(t))
+	if loader == "" {
+		t.Skip("needs a test binary that needs a loader, as with the race detector")
+	}
+	cat := testkit.NeedsProgram(t, "cat")
+	require.Equal(t, loader, loaderOf(t, cat))
+	_, f := mountsOf(t, testkit.HelperCommand(t, "forged-loader", testkit.HelloProgram(t), loader))
+	join := func(program string) *spawn.Command {
+		return spawn.New(program).JoinNamespace(spawn.MountNamespace, f).SetUID(testkit.Nobody).SetGID(testkit.Nobody).ClearCaps().SetNoNewPrivs()
+	}
+	makePublic(t, testkit.HelloProgram(t))
+	tiny := publicTiny(t)
+	require.Equal(t, "hello\n", testkit.OutputOf(t, spawn.New(cat).JoinNamespace(spawn.MountNamespace, f)), "the attack no longer works")
+	for name, c := range byEach(func() *spawn.Command { return join(tiny) }) {
+		if !testkit.Wanted(c).Handshake {
+			require.Empty(t, testkit.OutputOf(t, c), name)
+		}
+	}
+}
+
+// forgeProc covers /proc of this process's mount namespace.
+func forgeProc() error {
+	if err := unix.Mount("tmpfs", "/proc", "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/proc/self", "/proc/thread-self"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for _, name := range []string{"oom_score_adj", "coredump_filter"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o666); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// The class of CVE-2019-16884: what is written to /proc must not go to files
+// that a container has there.
+func TestAttackByAForgedProc(t *testing.T) {
+	testkit.NeedsRoot(t, "to mount")
+	container, f := mountsOf(t, testkit.HelperCommand(t, "forged-proc"))
+	forged := func() (text string) {
+		for _, name := range []string{"self/oom_score_adj", "self/coredump_filter", "thread-self/oom_score_adj", "thread-self/coredump_filter"} {
+			text += testkit.ReadFile(t, fmt.Sprintf("/proc/%d/root/proc/%s", container.PID(), name))
+		}
+		return text
+	}
+	waiting := publicWaiting(t)
+	kinds := byEach(func() *spawn.Command {
+		return spawn.New(waiting).JoinNamespace(spawn.MountNamespace, f).SetOOMScoreAdj(500).SetCoredumpFilter(1).PipeStdin()
+	})
+	if !plan.CanClone() {
+		kinds = map[string]*spawn.Command{"by a helper": testkit.By(kinds["by a stub"], plan.ForkedHelper)}
+	}
+	for name, c := range kinds {
+		p, err := c.Start(context.Background())
+		require.NoError(t, err, name)
+		if testkit.Wanted(c).Handshake {
+			require.NoError(t, p.HandshakeWait(context.Background()))
+			require.NoError(t, p.HandshakeNotify())
+		}
+		require.Equal(t, "500", testkit.ProcText(t, p, "oom_score_adj"), name)
+		require.Equal(t, "00000001", testkit.ProcText(t, p, "coredump_filter"), name)
+		require.Empty(t, forged(), name)
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait())
+	}
+	require.NoError(t, testkit.Shell("echo 500 >/proc/self/oom_score_adj").JoinNamespace(spawn.MountNamespace, f).Run(context.Background()))
+	require.Equal(t, "500", forged(), "the attack no longer works")
+}
+
+// Where this process's own /proc is another file system, nothing can be
+// written there.
+func TestAttackByAForgedProcOfThisProcess(t *testing.T) {
+	testkit.NeedsRoot(t, "to mount")
+	testkit.NeedsClone(t)
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	out, err := testkit.HelperCommand(t, "own-forged-proc", testkit.TinyProgram(t)).SetNamespaces(spawn.MountNamespace).CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "good\n", string(out))
+}
+
+func ownForgedProc(args []string) int {
+	c := func() *spawn.Command { return spawn.New(args[0]) }
+	if err := c().SetOOMScoreAdj(500).SetCoredumpFilter(1).Run(context.Background()); err != nil {
+		return testkit.Fail(err)
+	}
+	if err := forgeProc(); err != nil {
+		return testkit.Fail(err)
+	}
+	for _, change := range []func(*spawn.Command) *spawn.Command{
+		func(c *spawn.Command) *spawn.Command { return c.SetOOMScoreAdj(500) },
+		func(c *spawn.Command) *spawn.Command { return c.SetCoredumpFilter(1) },
+	} {
+		for name, c := range map[string]*spawn.Command{
+			"by a stub":   change(c()),
+			"by a copy":   testkit.WithoutStub(change(c())),
+			"by a helper": testkit.By(change(c()), plan.ChildAndHelper),
+			"by a fork":   testkit.By(change(c()), plan.ForkedHelper),
+		} {
+			var start *spawn.StartError
+			if err := c.Run(context.Background()); !errors.As(err, &start) {
+				return testkit.Fail(fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	for _, name := range []string{"/proc/self/oom_score_adj", "/proc/thread-self/oom_score_adj", "/proc/thread-self/coredump_filter"} {
+		if b, err := os.ReadFile(name); err != nil || len(b) > 0 {
+			return testkit.Fail(fmt.Errorf("%s: %s %w", name, b, err))
+		}
+	}
+	fmt.Println("good")
+	return 0
+}
+
+// breakable is where somebody sets a breakpoint.
+//
+//go:noinline
+func breakable(n int) int { return n*n + 1 }
+
+// What is done to a child that waits at its gate is done to it alone. A caller
+// may well do that: the program then has it.
+func TestWhatIsDoneToAChildAtItsGateIsNotDoneToThisProcess(t *testing.T) {
+	testkit.NeedsRoot(t, "to write to a child")
+	testkit.CheckLeaks(t)
+	own := func() string {
+		return testkit.ReadFile(t, "/proc/self/oom_score_adj") + " " + testkit.ReadFile(t, "/proc/self/coredump_filter")
+	}
+	before := own()
+	require.NotEqual(t, "1000 00000000", before)
+	secret := processSecret
+	code := int64(reflect.ValueOf(breakable).Pointer())
+	kinds := map[string]*spawn.Command{}
+	for name, c := range byEach(func() *spawn.Command { return spawn.New("/bin/cat").RequireHandshake().PipeStdin() }) {
+		kinds[name] = c
+		kinds[name+", other ids"] = testkit.OtherIDs(c.Clone())
+	}
+	if !plan.CanClone() {
+		kinds = map[string]*spawn.Command{"helper": spawn.New("/bin/cat").RequireHandshake().PipeStdin()}
+	}
+	for name, c := range kinds {
+		p, err := c.Start(context.Background())
+		require.NoError(t, err, name)
+		require.NoError(t, p.HandshakeWait(context.Background()), name)
+		proc := fmt.Sprintf("/proc/%d/", p.PID())
+		require.NoError(t, os.WriteFile(proc+"oom_score_adj", []byte("1000"), 0), name)
+		require.NoError(t, os.WriteFile(proc+"coredump_filter", []byte("0"), 0), name)
+		mem, err := os.OpenFile(proc+"mem", os.O_RDWR, 0)
+		require.NoError(t, err, name)
+		// The memory of a stub has nothing there.
+		_, _ = mem.WriteAt([]byte(strings.Repeat("\xcc", 16)), code)
+		_, _ = mem.WriteAt([]byte("something else"), addressOfSecret())
+		require.NoError(t, mem.Close())
+		require.Equal(t, before, own(), name)
+		require.Equal(t, secret, processSecret, name)
+		require.Equal(t, 50, breakable(7), name)
+		require.NoError(t, p.HandshakeNotify(), name)
+		require.Equal(t, "1000", testkit.ProcText(t, p, "oom_score_adj"), name)
+		require.NoError(t, p.Stdin().Close())
+		require.NoError(t, p.Wait(), name)
+	}
+}
