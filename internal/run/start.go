@@ -149,7 +149,9 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	if r.GateW < 0 {
 		return r, nil
 	}
-	r.meet()
+	if r.meet() {
+		return nil, r.leave()
+	}
 	switch f, failed := r.failure(); {
 	case failed && r.RefusesStub(f):
 		return nil, r.execed()
@@ -164,11 +166,19 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 }
 
 // meet does what the child needs this process for, once it has left its memory.
-func (r *run) meet() {
-	r.waitLeft()
-	if _, failed := r.Program.Failed(); !failed && r.meetForked() {
+// It reports whether the child was given up before.
+func (r *run) meet() (left bool) {
+	if !r.waitLeft() {
+		return true
+	}
+	if _, failed := r.Program.Failed(); failed {
+		return false
+	}
+	met, left := r.meetForked()
+	if met {
 		r.doParentWork()
 	}
+	return left
 }
 
 // newProcess makes the process that the run is the target of.
