@@ -29,12 +29,22 @@ type handle struct {
 //
 // Preconditions: nobody waits for the process meanwhile.
 func (h *handle) signal(sig syscall.Signal) error {
-	err := unix.PidfdSendSignal(h.fd, sig, nil, 0)
+	call, err := "pidfd_send_signal", unix.PidfdSendSignal(h.fd, sig, nil, 0)
+	if err != nil && err != unix.ESRCH && !h.foreign && refusesSignals() {
+		if h.isGone() {
+			return os.ErrProcessDone
+		}
+		call, err = "kill", unix.Kill(int(h.pid), sig)
+	}
 	if err == unix.ESRCH {
 		return os.ErrProcessDone
 	}
-	return os.NewSyscallError("pidfd_send_signal", err)
+	return os.NewSyscallError(call, err)
 }
+
+// refusesSignals reports whether pidfd_send_signal is refused to this thread,
+// whatever the process: the kernel would say that there is no such descriptor.
+func refusesSignals() bool { return unix.PidfdSendSignal(-1, 0, nil, 0) != unix.EBADF }
 
 // isGone reports whether other code of this process has waited for the
 // child, as far as /proc tells: its pid may be another process's then.
