@@ -374,3 +374,68 @@ func TestAChildThatIsFrozenBeforeItForksIsGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// openReport opens the child's end of the pipe by which it reports, as a
+// process that other code has forked may hold it.
+func openReport(t testing.TB, pid int) (held []*os.File) {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		target, err := os.Readlink(dir + e.Name())
+		require.NoError(t, err)
+		if !strings.HasPrefix(target, "pipe:") {
+			continue
+		}
+		f, err := os.OpenFile(dir+e.Name(), os.O_WRONLY|unix.O_NONBLOCK, 0)
+		require.NoError(t, err)
+		held = append(held, f)
+	}
+	require.NotEmpty(t, held)
+	return held
+}
+
+func TestTheEndOfAChildIsSeenWhoeverHoldsItsPipe(t *testing.T) {
+	testkit.NeedsRoot(t, "to look into a child")
+	for kind, c := range stuckKinds() {
+		for name, start := range map[string]func(c *spawn.Command) error{
+			"Start":       func(c *spawn.Command) error { return callsOfStuck["Start"](c, context.Background()) },
+			"a handshake": func(c *spawn.Command) error { return callsOfStuck["a handshake"](c, context.Background()) },
+			"a daemon":    func(c *spawn.Command) error { return callsOfStuck["Start of a daemon"](c, context.Background()) },
+		} {
+			if kind == "shared memory" && name == "Start" {
+				continue // no pipe is needed
+			}
+			t.Run(kind+", "+name, func(t *testing.T) {
+				h := holdAt(t, unix.SYS_CHDIR)
+				testkit.CheckLeaks(t)
+				var held []*os.File
+				err := h.run(t, func() error { return start(c.Clone()) }, func(pid int) {
+					held = openReport(t, pid)
+					require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+				})
+				for _, f := range held {
+					f.Close()
+				}
+				if name == "a handshake" {
+					require.ErrorContains(t, err, "signal: killed")
+				}
+			})
+		}
+	}
+}
+
+func TestTheEndOfAChildAtItsGateIsSeenWhoeverHoldsItsPipe(t *testing.T) {
+	testkit.NeedsRoot(t, "to look into a child")
+	for kind, c := range stuckKinds() {
+		t.Run(kind, func(t *testing.T) {
+			testkit.CheckLeaks(t)
+			p := testkit.Gated(t, c)
+			for _, f := range openReport(t, p.PID()) {
+				defer f.Close()
+			}
+			require.NoError(t, p.Signal(unix.SIGKILL))
+			require.ErrorContains(t, testkit.RequireNeverRan(t, p), "signal: killed")
+		})
+	}
+}

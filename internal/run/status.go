@@ -127,6 +127,7 @@ func (r *run) openStatus() {
 // the pipe.
 func (r *run) parkStatus(done func() bool) {
 	r.openStatus()
+	defer r.watchEnd()()
 	var b [64]byte
 	for !r.heard.silent && !done() && !r.p.GivenUp() {
 		n, err := r.StatusF.Read(b[:])
@@ -157,6 +158,33 @@ func (r *run) takeLast() {
 			r.heard.hear(b[:max(n, 0)])
 		}
 	})
+}
+
+// watchEnd makes a read of the status pipe return, by a deadline, when the
+// child has ended, until stop is called.
+func (r *run) watchEnd() (stop func()) {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	f, over := r.handle.pollable(), make(chan struct{})
+	go func() {
+		defer close(over)
+		conn, err := f.SyscallConn()
+		if err == nil {
+			err = conn.Read(func(fd uintptr) bool { return waitReadable(int(fd), 0) })
+		}
+		if err == nil {
+			_ = r.StatusF.SetReadDeadline(past)
+		}
+	}()
+	return func() {
+		_ = f.SetReadDeadline(past)
+		<-over
+		r.p.Mu.Lock()
+		defer r.p.Mu.Unlock()
+		if !r.p.GivenUp() {
+			_ = f.SetReadDeadline(time.Time{})
+		}
+	}
 }
 
 // past is a deadline that makes those who wait return.
