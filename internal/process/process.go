@@ -224,6 +224,21 @@ func (p *Process) sendKill() error {
 	return err
 }
 
+// EndAgain ends a program that has taken the place of the one that was to end,
+// if there was one. That may not be there any more.
+//
+// Preconditions: p.Mu is held.
+func (p *Process) EndAgain() {
+	switch {
+	case p.Ending == nil:
+	case p.Killed || p.Grace == 0:
+		_ = p.Target.SignalAll(syscall.SIGKILL)
+	default:
+		_ = p.Target.SignalAll(syscall.SIGTERM)
+		p.Target.GoOn()
+	}
+}
+
 // send sends a signal that is to end the program.
 //
 // Preconditions: p.Mu is held and the program was not waited for.

@@ -110,9 +110,7 @@ func (r *run) openForked(pid int) error {
 	defer r.p.Mu.Unlock()
 	r.handle.close()
 	r.p.PID, r.handle = pid, h
-	if r.p.Killed {
-		_ = r.handle.signal(unix.SIGKILL) // there may be nothing left
-	}
+	r.p.EndAgain()
 	if !answered {
 		return errLeft
 	}

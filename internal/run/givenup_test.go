@@ -19,6 +19,7 @@ import (
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/run"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -438,4 +439,27 @@ func TestTheEndOfAChildAtItsGateIsSeenWhoeverHoldsItsPipe(t *testing.T) {
 			require.ErrorContains(t, testkit.RequireNeverRan(t, p), "signal: killed")
 		})
 	}
+}
+
+// The end of the context then asks the program to end, as it would any other.
+func TestAForkedProgramRunsBeforeItsAnswerIsRead(t *testing.T) {
+	testkit.NeedsClone(t)
+	dir := testkit.NewCgroup(t)
+	testkit.CheckLeaks(t)
+	c := testkit.Shell("echo ready >&3").SetCgroup(dir)
+	ready := testkit.PassPipe(t, c, 3)
+	r, err := run.Prepare(context.Background(), testkit.Call(c), plan.Watched)
+	require.NoError(t, err)
+	r.NewProcess()
+	require.NoError(t, r.Clone())
+	_, err = unix.Write(r.GateW, []byte{1})
+	require.NoError(t, err)
+	testkit.ReadLine(t, ready)
+	p := r.Process()
+	p.Mu.Lock()
+	left := p.Starting.LeftMemory()
+	p.Mu.Unlock()
+	require.True(t, left)
+	r.Meet()
+	require.NoError(t, r.Wait())
 }

@@ -205,5 +205,10 @@ func (a *apart) LeftMemory() bool {
 	r.CloseStatusEnd()
 	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, 0)
-	return err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLIN) == unix.POLLHUP
+	if err != nil || fds[0].Revents&unix.POLLHUP == 0 {
+		return false
+	}
+	// What is yet to be read may be that the child was there, or a report.
+	unread, err := unix.IoctlGetInt(r.StatusR, unix.TIOCINQ)
+	return err == nil && unread < len(r.heard.report)
 }
