@@ -210,9 +210,14 @@
 // [Command.SetKillMode] extends this to the program's process group, or to all
 // its descendants.
 //
-// No call waits forever for a pipe that a grandchild still holds open, if the
-// context ends. When both the program and the context have ended, the pipe is
-// given up after a moment. A daemon ([Command.Daemonize]) outlives the context
+// A context that ends bounds every call. A pipe that a grandchild still holds
+// open is given up a moment after both the program and the context have ended.
+// A program that cannot be ended is given up after the grace period and two
+// seconds: one that is frozen, another user's by now, or in a system call that
+// no signal interrupts. The error then says that it runs on, and the library
+// waits for it in the background. Not bounded is what the parent itself does
+// before there is a child, such as a look into a directory of PATH that does
+// not answer. A daemon ([Command.Daemonize]) outlives the context
 // of its start.
 //
 // # Who owns what

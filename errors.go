@@ -10,7 +10,10 @@ import (
 )
 
 // StartError says why a program could not be started: which step failed, and
-// how. When it is returned, there is no child left.
+// how. When it is returned, there is no child left. The exception is a child
+// that could not be ended when the context ended, because it is frozen or in
+// a system call that no signal interrupts. The error then says that it runs on;
+// it ends before its program as soon as it can, and the library waits for it.
 //
 // It unwraps to the step's error, so that [errors.Is] works with
 // [io/fs.ErrNotExist], [os/exec.ErrDot], [context.Canceled] or an errno.
@@ -73,7 +76,8 @@ type ExitError struct {
 	Stderr []byte
 	// Err says what else happened; it is nil if the status says it all. It
 	// wraps the error of a context that ended, of a reader or writer that
-	// failed, or of the function of RunRegex. It wraps ECHILD if other code of
+	// failed, or of the function of RunRegex. It wraps EPERM too if a program
+	// that was to end could not be signalled. It wraps ECHILD if other code of
 	// the parent has waited for the child, so that its status is lost.
 	Err error
 }

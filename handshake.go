@@ -53,9 +53,9 @@ var errNoHandshake = errors.New("the command has no RequireHandshake")
 // everything applied.
 //
 // If the child cannot get there, the error is the [*StartError] that says why,
-// and there is no child left. When ctx ends, HandshakeWait returns the error of
-// ctx and the child stays as it is. HandshakeWait can be called again, any
-// number of times.
+// and there is no child left, unless that says so. When ctx ends, HandshakeWait
+// returns the error of ctx and the child stays as it is. HandshakeWait can be
+// called again, any number of times.
 //
 // It is an error for a command without [Command.RequireHandshake].
 //

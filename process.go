@@ -62,7 +62,7 @@ func (p *Process) state() string {
 	switch {
 	case process.IsClosed(p.run.Done) && errors.As(p.err, &start):
 		return "never ran"
-	case process.IsClosed(p.run.Done):
+	case process.IsClosed(p.run.Done) && p.run.RunsOn() == nil:
 		return p.status.String()
 	case p.run.AtGate():
 		return "waiting for HandshakeNotify"
@@ -71,7 +71,9 @@ func (p *Process) state() string {
 }
 
 // Done returns a channel that is closed when the program has ended and its
-// output, as far as the library handles it, is complete.
+// output, as far as the library handles it, is complete. It is closed too when
+// a program that was to end, and cannot be ended, is given up; see
+// [Command.Run].
 func (p *Process) Done() <-chan struct{} { return p.run.Done }
 
 // Wait waits for the end of the program and of the transfers to and from it. It
@@ -85,6 +87,9 @@ func (p *Process) Done() <-chan struct{} { return p.run.Done }
 // After [Command.Daemonize] only the daemon's parent is told how it ended. If
 // your process is not that parent, Wait returns nil, and the exit code in
 // [Process.Status] is -1.
+//
+// If the program was given up, the error says that it runs on, and
+// [Process.Status] has exit code -1. [Process.Signal] still reaches it.
 //
 // After [Command.RequireHandshake] Wait ends a child that was not notified; to
 // wait without that, receive from [Process.Done]. If the program never ran, the
@@ -141,7 +146,9 @@ func (p *Process) Signal(sig os.Signal) error {
 //
 // It returns when the program has ended, and returns nil also if it had ended
 // before. [Process.Wait] then says how it ended. If the program cannot be
-// signalled, Abort returns that error at once.
+// signalled, Abort returns that error at once, and [Process.Done] is closed
+// after the grace period. If SIGKILL has not ended it after two seconds, Abort
+// returns an error that says so.
 //
 // Like virCommandAbort.
 func (p *Process) Abort() error {
@@ -150,7 +157,7 @@ func (p *Process) Abort() error {
 		return err
 	}
 	<-p.run.Done
-	return nil
+	return p.run.RunsOn()
 }
 
 // Stdin returns the parent's end of the pipe of [Command.PipeStdin], or nil

@@ -30,6 +30,11 @@ import (
 // for it as long as ctx lasts. A nil ctx panics, here and in all that take one,
 // as in [os/exec.CommandContext].
 //
+// A program that the parent may not signal, or that SIGKILL has not ended after
+// two seconds, is given up: Run returns, with an error that also wraps EPERM or
+// the like and says that the program runs on. Its pipes are closed, and the
+// library waits for it in the background.
+//
 // Unless the command directs standard error elsewhere, its last 32 KiB are kept
 // for the error.
 //
@@ -254,7 +259,10 @@ func errTaken(n int) error {
 //
 // If something fails, the last pair has the error of [Command.Run] and an empty
 // line. Leaving the loop early ends the program as the end of ctx does, and
-// waits for it.
+// waits for it. If the parent may not signal the program, the loop is left at
+// once and the program runs on, with nobody to read what it writes. One that
+// does not end after SIGKILL is left after two seconds. To learn of that, use
+// [Command.RunRegex].
 //
 // The command must not direct standard output elsewhere, nor have pipes.
 func (c *Command) Lines(ctx context.Context) iter.Seq2[string, error] {
@@ -291,10 +299,11 @@ func (c *Command) Records(ctx context.Context, sep byte) iter.Seq2[string, error
 // line is kept.
 //
 // An error from fn ends the program as the end of ctx does. RunRegex waits for
-// that and returns an [*ExitError] that wraps the error. It does so also if the
-// program has ended by then, or cannot be ended because it is another user's by
-// now. If fn returns no error, it is an error if the program fails, as for Run.
-// It is not an error if no line matches.
+// that and returns an [*ExitError] that wraps the error. It does so also if
+// the program has ended by then. If the program cannot be ended, because it is
+// another user's by now or does not die of SIGKILL, the ExitError says that it
+// runs on. If fn returns no error, it is an error if the program fails, as for
+// Run. It is not an error if no line matches.
 //
 // The command must not direct standard output elsewhere, nor have pipes.
 //
@@ -373,7 +382,7 @@ func (c *Command) records(ctx context.Context, method string, sep byte, take fun
 	if refused != nil {
 		return p.leave(refused)
 	}
-	if waitErr := p.Wait(); err == nil || ctx.Err() == nil {
+	if waitErr := p.Wait(); err == nil || ctx.Err() == nil || p.run.RunsOn() != nil {
 		return waitErr
 	}
 	return p.cutShort(process.ContextError(ctx))
@@ -418,7 +427,8 @@ func readRecords(r io.Reader, sep byte, take func(record string) error) (refused
 // can no longer fail. Some microseconds may pass until /proc/PID/exe shows
 // the program.
 //
-// If anything fails before, it returns a [*StartError], and there is no child.
+// If anything fails before, it returns a [*StartError], and there is no child,
+// unless the error says that the child was given up and runs on.
 // It returns a [*CallError] for a bad call of a method. With
 // [Command.RequireHandshake] it returns earlier, when there is a child.
 //

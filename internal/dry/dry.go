@@ -519,7 +519,7 @@ func (d *Program) waitEnd(startErr error) {
 		}
 	}
 	p.Mu.Lock()
-	p.Buried()
+	p.Buried(process.Status{})
 	sig := d.sig
 	p.Mu.Unlock()
 	d.cancel(nil)
@@ -551,6 +551,9 @@ func (d *Program) SignalAll(sig syscall.Signal) error { return d.deliver(sig) }
 
 // GoOn lets the program go on, which never stops but may ask for signals.
 func (d *Program) GoOn() { _ = d.deliver(sigContinue) }
+
+// GiveUp does nothing: SIGKILL ends every dry run.
+func (d *Program) GiveUp() {}
 
 // KillLeftBehind finds nothing that is left.
 func (d *Program) KillLeftBehind() (killed bool) { return false }

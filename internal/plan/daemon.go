@@ -7,12 +7,19 @@ import (
 	"fmt"
 
 	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/tree"
 	"golang.org/x/sys/unix"
 )
 
-// checkDaemon refuses a daemon that a helper cannot fork.
+// checkDaemon refuses a daemon that a helper cannot fork, and what this process
+// could not get hold of once it is forked.
 func (pl *Plan) checkDaemon() error {
 	c := pl.Command
+	if pl.Mode != InPlace && (c.Daemon || c.Namespaces.Joins(unix.CLONE_NEWPID)) {
+		if err := tree.OpenRefusal(); err != nil {
+			return pl.Failed(err)
+		}
+	}
 	if c.Daemon && pl.Options.Executor == ForkedHelper && c.Namespaces.Fresh&unix.CLONE_NEWUSER != 0 {
 		return &command.CallError{Method: "Daemonize", Err: fmt.Errorf("no child can be cloned here, and a helper makes no user namespace for a daemon: %w", errors.ErrUnsupported)}
 	}

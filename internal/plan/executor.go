@@ -12,6 +12,7 @@ import (
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/secure"
+	"github.com/virspawn/spawn/internal/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,6 +54,8 @@ func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
 		o.Executor = ForkedHelper
 	case c.Hook != "" || force == "helper" && !c.Namespaces.Joins(unix.CLONE_NEWUSER):
 		o.Executor = ChildAndHelper
+	case forksOnlyHere(c) && !secure.Mode() && tree.OpenRefusal() != nil:
+		o.Executor = ForkedHelper // which forks nothing
 	case SharesMemory(c) && force != "stub" && force != "copy":
 		o.Executor = Direct
 	default:
@@ -60,6 +63,12 @@ func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
 	}
 	o.NoStub = o.NoStub || force == "copy" || !keepsPrivileges()
 	return nil
+}
+
+// forksOnlyHere reports whether the program of a cloned child would run in
+// a child of that one, and the program of a forked helper in the helper itself.
+func forksOnlyHere(c *command.Command) bool {
+	return !c.Daemon && !c.Namespaces.Joins(unix.CLONE_NEWPID) && (c.Attributes.Cgroup != "" || c.Namespaces.Fresh&ownMemoryKinds != 0)
 }
 
 // keepsPrivileges reports whether the execve of a stub leaves this thread's ids

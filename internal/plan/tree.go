@@ -20,6 +20,9 @@ func (pl *Plan) checkTree() error {
 		// Nobody is there to end a program that replaces this process.
 		return nil
 	}
+	if err := tree.Refusal(); err != nil {
+		return pl.Failed(err)
+	}
 	pl.Tree = &tree.Tree{KillFile: -1}
 	parent := c.Attributes.Cgroup
 	if parent == "" {

@@ -9,9 +9,11 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,27 +27,36 @@ type Process struct {
 	Daemon bool
 	Pipes  [3]*End
 	PTY    *Terminal // nil without
-	// Closed when all is final; nil where nobody can wait for it.
+	// Closed when all is final; nil where nobody can wait for it. The program
+	// has ended then, or was given up.
 	Done   chan struct{}
 	Ended  chan struct{} // closed by end; nil where nobody calls it
 	Gate   *Gate         // nil without a handshake
 	Target Target
 
-	// Mu guards the fields down to kill, and those of a target that say so.
+	// Mu guards the fields down to refusal, and those of a target that say so.
 	Mu       sync.Mutex
 	Starting Inside      // nil once it is known to have exec'ed
 	Killed   bool        // ended before it had exec'ed, without a grace period
 	Dead     bool        // waited for: nobody may signal it any more
+	final    bool        // the outcome is
+	left     bool        // before the program had ended
+	givenUp  atomic.Bool // not guarded
 	reason   error       // of the first call of end
 	Ending   error       // the same, if the child was still alive
-	kill     *time.Timer // sends SIGKILL after the grace period
+	timer    *time.Timer // sends SIGKILL after the grace period, then gives up
+	refusal  error       // why the last signal to end it was not sent
 
 	Outcome Outcome // final once Done is closed
 }
 
+// killWait is how long a program that was sent SIGKILL is waited for. Until it
+// has ended, the kernel frees its memory. Only tests change it.
+var killWait = 2 * time.Second
+
 // Target is what a running process does to its program. All methods are
-// called with the process's Mu held, and only the last once the program was
-// waited for.
+// called with the process's Mu held, and only KillLeftBehind once the program
+// was waited for.
 type Target interface {
 	// Signal signals the program.
 	Signal(syscall.Signal) error
@@ -53,6 +64,8 @@ type Target interface {
 	SignalAll(syscall.Signal) error
 	// GoOn lets what the kill mode says go on, if it is stopped.
 	GoOn()
+	// GiveUp wakes those who wait for the program: see Process.GivenUp.
+	GiveUp()
 	// KillLeftBehind kills what a program that has ended has left in its tree,
 	// and reports whether there was anything.
 	KillLeftBehind() (killed bool)
@@ -176,47 +189,158 @@ func (p *Process) end(reason error) error {
 	p.Ending = reason
 	p.Killed = p.Starting != nil && !p.Starting.LeftMemory()
 	if p.Killed || p.Grace == 0 {
-		return p.Target.SignalAll(syscall.SIGKILL)
+		return p.sendKill()
 	}
-	p.kill = time.AfterFunc(p.Grace, func() {
+	p.timer = time.AfterFunc(p.Grace, func() {
 		p.Mu.Lock()
 		defer p.Mu.Unlock()
 		if !p.Dead {
-			// There is nothing harder to try.
-			_ = p.Target.SignalAll(syscall.SIGKILL)
+			_ = p.sendKill()
 		}
 	})
-	err := p.Target.SignalAll(syscall.SIGTERM)
+	err := p.send(syscall.SIGTERM)
 	p.Target.GoOn() // a stopped process would not see it
 	return err
 }
 
-// Buried says that the program has been waited for: nobody may signal it
-// any more.
+// sendKill sends SIGKILL. There is nothing harder to try: where that does not
+// end the program it is given up.
+//
+// Preconditions: p.Mu is held and the program was not waited for.
+func (p *Process) sendKill() error {
+	err := p.send(syscall.SIGKILL)
+	wait := killWait
+	if p.refusal != nil {
+		wait = 0 // it has had the grace period to end by itself
+	}
+	p.timer = time.AfterFunc(wait, func() {
+		p.Mu.Lock()
+		defer p.Mu.Unlock()
+		if !p.Dead {
+			p.givenUp.Store(true)
+			p.Target.GiveUp()
+		}
+	})
+	return err
+}
+
+// EndAgain ends a program that has taken the place of the one that was to end,
+// if there was one. That may not be there any more.
+//
 // Preconditions: p.Mu is held.
-func (p *Process) Buried() {
-	p.Dead = true
-	if p.kill != nil {
-		p.kill.Stop()
+func (p *Process) EndAgain() {
+	switch {
+	case p.Ending == nil:
+	case p.Killed || p.Grace == 0:
+		_ = p.Target.SignalAll(syscall.SIGKILL)
+	default:
+		_ = p.Target.SignalAll(syscall.SIGTERM)
+		p.Target.GoOn()
 	}
 }
 
-// Conclude says how it all ended, once the status is known. The error err is
-// what went wrong with a transfer. If cut is set, an output was given up on
-// because the context had ended.
-func (p *Process) Conclude(tail []byte, err error, cut bool) {
+// send sends a signal that is to end the program.
+//
+// Preconditions: p.Mu is held and the program was not waited for.
+func (p *Process) send(sig syscall.Signal) error {
+	err := p.Target.SignalAll(sig)
+	p.refusal = nil
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.refusal = err
+	}
+	return err
+}
+
+// GivenUp reports whether the program was to end, and has not, whatever was
+// tried: it may be another user's, frozen, or in a system call that no signal
+// interrupts. Nobody who has called waits for it any longer. Once that is final
+// it reports false: what waits in the background has the time.
+func (p *Process) GivenUp() bool { return p.givenUp.Load() }
+
+// Leave says that nobody waits any longer for the end of a child that has been
+// given up before its program ran. It returns why.
+func (p *Process) Leave() error {
 	p.Mu.Lock()
-	if p.Ending != nil && !errors.Is(p.Ending, errAborted) {
+	defer p.Mu.Unlock()
+	return p.leave()
+}
+
+// leave makes it final that the program has been given up. It returns why.
+//
+// Preconditions: p.Mu is held.
+func (p *Process) leave() error {
+	p.final, p.left = true, true
+	p.givenUp.Store(false) // what waits from now on has the time
+	p.Outcome.Status = Unknown
+	return fmt.Errorf("%w; it runs on: %w", p.Ending, p.survival())
+}
+
+// RunsOn returns why a program that was to end runs on; nil if it had ended
+// when its outcome was final.
+func (p *Process) RunsOn() error {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	if !p.left {
+		return nil
+	}
+	return p.survival()
+}
+
+// survival is why a program has not ended.
+//
+// Preconditions: p.Mu is held.
+func (p *Process) survival() error {
+	if p.refusal != nil {
+		return p.refusal
+	}
+	return errSurvives
+}
+
+// errSurvives is why a program runs on that was sent SIGKILL.
+var errSurvives = errors.New("SIGKILL has not ended it")
+
+// Buried says that the program has been waited for, and how it has ended:
+// nobody may signal it any more.
+//
+// Preconditions: p.Mu is held.
+func (p *Process) Buried(s Status) {
+	p.Dead = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if !p.final {
+		p.Outcome.Status = s
+	}
+}
+
+// Conclude says how it all ended, once the program was waited for or has been
+// given up. The error err is what went wrong with a transfer. If cut is set,
+// an output was given up on because the context had ended. It reports whether
+// the program has ended.
+func (p *Process) Conclude(tail []byte, err error, cut bool) (ended bool) {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	o := &p.Outcome
+	switch {
+	case !p.Dead:
+		err = p.leave()
+	case p.Ending != nil && !errors.Is(p.Ending, errAborted):
 		err = p.Ending
-	} else if cut && !errors.Is(p.reason, errAborted) {
+		if p.refusal != nil { // it has ended by itself
+			err = fmt.Errorf("%w; %w", err, p.refusal)
+		}
+	case cut && !errors.Is(p.reason, errAborted):
 		err = p.reason
 	}
-	p.Mu.Unlock()
-	p.Outcome.Tail, p.Outcome.Err = tail, err
+	o.Tail, o.Err = tail, err
+	p.final = true
+	return p.Dead
 }
 
 // NeverRan says why the program never runs.
-func (p *Process) NeverRan(err error) { p.Outcome = Outcome{Status: Unknown, Never: err} }
+func (p *Process) NeverRan(err error) {
+	p.Outcome = Outcome{Status: Unknown, Never: err}
+}
 
 // IsClosed reports whether c is closed; nil is not.
 func IsClosed(c <-chan struct{}) bool {

@@ -29,7 +29,8 @@ func (r *run) clone() error {
 	}
 	r.child = ch
 	r.descendants, r.Tree = r.Tree, nil
-	r.p.PID, r.handle.fd = ch.PID, ch.PIDFD
+	r.p.PID = ch.PID
+	r.handle = handle{fd: ch.PIDFD, pid: int32(ch.PID)}
 	if ch.PIDFD <= command.Stderr {
 		// See descriptor.AboveStreams. Where there is no other number, this one
 		// has to do.

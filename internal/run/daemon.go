@@ -17,19 +17,28 @@ import (
 
 // meetForked makes the process that the child forks, if there is to be one, the
 // process of this run. Where it cannot, gateErr or the child's report says why,
-// and there is no process left.
-func (r *run) meetForked() (met bool) {
+// and there is no process left, or one was given up and left is true.
+func (r *run) meetForked() (met, left bool) {
 	if !r.Forks() {
-		return true
+		return true, false
 	}
-	waitForStart(func(timeout time.Duration) bool { return waitReadable(r.handle.fd, timeout) })
+	if !r.waitForStart(func(timeout time.Duration) bool { return waitReadable(r.handle.fd, timeout) }) {
+		return false, true
+	}
 	status := r.reapFirstParent()
 	r.drainStatus()
 	pid := r.Forked()
 	_, failed := r.failure()
 	err := r.openForked(pid)
-	if err == nil {
-		return true
+	switch {
+	case err == nil:
+		return true, false
+	case err == errLeft:
+		return false, true
+	case pid != 0 && err != errNoFork:
+		// The child's report, if any, says that it was not let go on.
+		r.gateErr = r.Failed(err)
+		return false, false
 	}
 	if pid == 0 {
 		// The gate was then closed, and if anything has failed since then, it
@@ -41,8 +50,12 @@ func (r *run) meetForked() (met bool) {
 	if !failed {
 		r.gateErr = &command.StartError{Op: "fork", Path: r.Path, Err: err}
 	}
-	return false
+	return false, false
 }
+
+// hasMet reports whether the process of this run is the one that the program is
+// to run in.
+func (r *run) hasMet() bool { return !r.Forks() || int(r.handle.pid) != r.child.PID }
 
 // reapFirstParent takes the first parent's status.
 func (r *run) reapFirstParent() (status process.Status) {
@@ -51,20 +64,24 @@ func (r *run) reapFirstParent() (status process.Status) {
 	res := waitResults.Get().(*waitResult)
 	defer waitResults.Put(res)
 	status.ExitCode = -1
-	if r.waitid(res, 0) == nil {
+	if r.handle.waitid(res, 0) == nil {
 		status = newStatus(res.info.Code, res.child().status, &res.usage)
 	}
+	r.handle.reaped = true // also where other code has waited for it
 	return status
 }
 
 // openForked makes the process that was forked the process of this run, or
 // waits for its end.
 func (r *run) openForked(pid int) error {
+	silent := func(timeout time.Duration) bool { return r.listenFor(timeout, -1, nothing) }
 	if pid == 0 {
 		// This ends what a helper has forked that was killed before it could
 		// tell of it.
 		r.CloseGate()
-		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, false, nothing) })
+		if !r.waitForStart(silent) {
+			return errLeft
+		}
 		return errNoFork
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -73,10 +90,12 @@ func (r *run) openForked(pid int) error {
 	}
 	if err != nil {
 		r.CloseGate() // which ends it
-		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, false, nothing) })
 		// The error is ECHILD for a daemon, unless it is this process's
 		// child now.
-		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WALL, nil)
+		ended := func(time.Duration) bool { return (&handle{fd: -1, pid: int32(pid)}).hasWaited() }
+		if !r.waitForStart(silent) || !r.waitForStart(ended) {
+			return errLeft
+		}
 		if err == unix.ESRCH {
 			return errNoFork // whose parent has waited for it
 		}
@@ -85,30 +104,35 @@ func (r *run) openForked(pid int) error {
 	if r.Options.Executor == plan.ForkedHelper {
 		r.expectSign(2)
 	}
-	if !r.awaitAnswer(fd) {
-		_ = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WALL, nil)
-		descriptor.Close(fd)
+	h := handle{fd: fd, pid: int32(pid), foreign: r.Command.Daemon}
+	answered := r.awaitAnswer(&h)
+	if !answered && r.waitForStart(func(timeout time.Duration) bool { return waitReadable(fd, timeout) && h.hasWaited() }) {
+		h.close()
 		return errNoFork
 	}
 	r.p.Mu.Lock()
 	defer r.p.Mu.Unlock()
-	descriptor.Close(r.handle.fd)
-	r.p.PID, r.handle.fd = pid, fd
-	if r.p.Killed {
-		_ = r.handle.signal(unix.SIGKILL) // there may be nothing left
+	r.handle.close()
+	r.p.PID, r.handle = pid, h
+	r.p.EndAgain()
+	if !answered {
+		return errLeft
 	}
 	return nil
 }
 
-var errNoFork = errors.New("the process ended before its program")
+var (
+	errNoFork = errors.New("the process ended before its program")
+	errLeft   = errors.New("the process was given up")
+)
 
 // awaitAnswer lets the process go on and reports whether it has answered, or
-// has ended.
-func (r *run) awaitAnswer(pidfd int) bool {
+// has ended or was given up.
+func (r *run) awaitAnswer(h *handle) bool {
 	_, _ = unix.Write(r.GateW, []byte{1}) // EPIPE when it has ended
 	answered := func() bool { return r.heard.readies > 0 || r.heard.failed }
-	waitForStart(func(timeout time.Duration) bool {
-		if r.listenFor(timeout, false, answered) {
+	r.waitForStart(func(timeout time.Duration) bool {
+		if r.listenFor(timeout, h.fd, answered) {
 			return true
 		}
 		r.p.Mu.Lock()
@@ -116,7 +140,7 @@ func (r *run) awaitAnswer(pidfd int) bool {
 		if r.p.Killed || r.mute {
 			// It may be stopped, but it is there: it would have answered
 			// or ended.
-			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+			_ = h.signal(unix.SIGKILL)
 		}
 		return false
 	})

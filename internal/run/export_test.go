@@ -38,7 +38,7 @@ func ChildOf(p *process.Process) *Child { return p.Target.(*run) }
 func (c *Call) ChooseExecutor(explain bool) error { return c.chooseExecutor(explain) }
 
 // Meet does what the child needs this process for.
-func (r *run) Meet() { r.meet() }
+func (r *run) Meet() { _ = r.meet() }
 
 func (r *run) Process() *process.Process              { return r.p }
 func (r *run) NewProcess()                            { r.newProcess() }

@@ -85,7 +85,7 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 		case r.Helper != nil:
 			r.parkGate()
 		case !there:
-			waitForStart(r.pollGate)
+			r.waitForStart(r.pollGate)
 		}
 		if err := r.passGate(); err != nil {
 			r.p.NeverRan(err)
@@ -107,7 +107,7 @@ func startGated(ctx context.Context, c Call) (*process.Process, error) {
 // pollGate waits, for the timeout at most, until the child has stopped at its
 // gate or has ended, and reports whether it has.
 func (r *run) pollGate(timeout time.Duration) bool {
-	if !r.listenFor(timeout, true, r.atGate) {
+	if !r.listenFor(timeout, r.handle.fd, r.atGate) {
 		return false
 	}
 	r.tellReady()
@@ -134,8 +134,8 @@ func (r *run) tellReady() {
 	}
 }
 
-// parkGate waits, without a thread, until a helper has stopped at its gate or
-// has ended: its hook may take any time.
+// parkGate waits, without a thread, until a helper has stopped at its gate, has
+// ended, or has been given up: its hook may take any time.
 func (r *run) parkGate() {
 	r.parkStatus(r.atGate)
 	r.tellReady()

@@ -4,6 +4,7 @@ package run
 
 import (
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -29,24 +30,20 @@ func (r *run) reap() bool {
 	if r.Command.KillMode != command.KillProcess && r.p.Ending != nil && !r.killRest(res) {
 		return false
 	}
-	err := r.waitid(res, 0)
-	child := res.child()
-	switch {
-	case err != nil && r.p.Daemon:
-		if !r.daemonEnded() {
-			return false
-		}
-		// Only the daemon's parent is told more.
-		r.p.Outcome.Status = process.Status{ExitCode: -1}
-	case err != nil:
-		r.p.Outcome.Status = process.Status{ExitCode: -1}
-		r.lost = fmt.Errorf("the status is lost, because other code of this process has waited for process %d: %w", r.p.PID, err)
-	case child.pid == 0:
+	status := process.Unknown
+	switch err := r.handle.waitid(res, 0); {
+	case err == nil && res.child().pid == 0:
 		return false
-	default:
-		r.p.Outcome.Status = newStatus(res.info.Code, child.status, &res.usage)
+	case err == nil:
+		status = newStatus(res.info.Code, res.child().status, &res.usage)
+	case err == unix.ECHILD && !r.p.Daemon:
+		r.lost = fmt.Errorf("the status is lost, because other code of this process has waited for process %d: %w", r.p.PID, err)
+	case !waitReadable(r.handle.fd, 0):
+		return false
+	case !r.p.Daemon: // only the daemon's parent is told more
+		r.lost = fmt.Errorf("the status is lost: %w", os.NewSyscallError("waitid", err))
 	}
-	r.p.Buried()
+	r.p.Buried(status)
 	return true
 }
 
@@ -57,7 +54,7 @@ func (r *run) reap() bool {
 //
 // Preconditions: r.p.Mu is held.
 func (r *run) killRest(res *waitResult) (ended bool) {
-	switch err := r.waitid(res, unix.WNOWAIT); {
+	switch err := r.handle.waitid(res, unix.WNOWAIT); {
 	case err == nil && res.child().pid == 0, err != nil && r.p.Daemon && !r.daemonEnded():
 		return false
 	case err == nil:
@@ -68,17 +65,6 @@ func (r *run) killRest(res *waitResult) (ended bool) {
 	return true
 }
 
-// waitid asks for the child's end. The pid is 0 when it still lives.
-func (r *run) waitid(res *waitResult, options int) error {
-	res.info = unix.Siginfo{}
-	for {
-		err := unix.Waitid(unix.P_PIDFD, r.handle.fd, &res.info, unix.WEXITED|unix.WNOHANG|unix.WALL|options, &res.usage)
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
-
 // endedBySignal reports whether a signal has ended the child, and leaves its
 // status to be waited for.
 func (r *run) endedBySignal() bool {
@@ -86,15 +72,7 @@ func (r *run) endedBySignal() bool {
 	defer waitResults.Put(res)
 	r.p.Mu.Lock()
 	defer r.p.Mu.Unlock()
-	return r.waitid(res, unix.WNOWAIT) == nil && res.child().pid != 0 && res.info.Code != cldExited
-}
-
-// waitBlocked blocks the thread until the child has ended.
-func (r *run) waitBlocked() {
-	fds := []unix.PollFd{{Fd: int32(r.handle.fd), Events: unix.POLLIN}}
-	for !r.reap() {
-		_, _ = unix.Ppoll(fds, nil, nil) // EINTR at worst
-	}
+	return r.handle.waitid(res, unix.WNOWAIT) == nil && res.child().pid != 0 && res.info.Code != cldExited
 }
 
 // newStatus makes a status of what waitid(2) says.

@@ -151,7 +151,9 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 	if r.GateW < 0 {
 		return r, nil
 	}
-	r.meet()
+	if r.meet() {
+		return nil, r.leave()
+	}
 	switch f, failed := r.failure(); {
 	case failed && r.RefusesStub(f):
 		return nil, r.execed()
@@ -166,14 +168,19 @@ func cloneBy(ctx context.Context, c Call, m plan.Mode) (*run, error) {
 }
 
 // meet does what the child needs this process for, once it has left its memory.
-func (r *run) meet() {
-	r.waitLeft()
-	if f, failed := r.Program.Failed(); failed && !r.HasForked(f) {
-		return
+// It reports whether the child was given up before.
+func (r *run) meet() (left bool) {
+	if !r.waitLeft() {
+		return true
 	}
-	if r.meetForked() {
+	if f, failed := r.Program.Failed(); failed && !r.HasForked(f) {
+		return false
+	}
+	met, left := r.meetForked()
+	if met {
 		r.doParentWork()
 	}
+	return left
 }
 
 // newProcess makes the process that the run is the target of.

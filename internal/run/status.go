@@ -3,6 +3,8 @@
 package run
 
 import (
+	"errors"
+	"os"
 	"time"
 
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -55,21 +57,18 @@ func (r *run) readStatus() {
 }
 
 // listenFor reads from the status pipe until done, or until nothing more can
-// come, but no longer than the timeout, and reports whether that is so. With
-// end, nothing more comes when the child has ended, whoever else may have the
-// other end of the pipe.
-func (r *run) listenFor(timeout time.Duration, end bool, done func() bool) bool {
-	fds := [2]unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(r.handle.fd), Events: unix.POLLIN}}
-	n := 1
-	if end {
-		n = 2
-	}
+// come, but no longer than the timeout, and reports whether that is so. Nothing
+// more comes when the process of the pidfd, if that is not -1, has ended,
+// whoever else may have the other end of the pipe.
+func (r *run) listenFor(timeout time.Duration, pidfd int, done func() bool) bool {
+	// A negative number is passed over.
+	fds := [2]unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(timeout); ; {
 		if r.heard.silent || done() {
 			return true
 		}
 		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
-		ready, err := unix.Ppoll(fds[:n], &left, nil)
+		ready, err := unix.Ppoll(fds[:], &left, nil)
 		switch {
 		case err == unix.EINTR:
 		case ready <= 0:
@@ -88,7 +87,7 @@ func nothing() bool { return false }
 // drainStatus reads what a child that has ended has left in the status pipe.
 func (r *run) drainStatus() {
 	if r.StatusR >= 0 {
-		r.listenFor(0, false, nothing)
+		r.listenFor(0, -1, nothing)
 	}
 }
 
@@ -111,20 +110,85 @@ func (r *run) openStatus() {
 		descriptor.SetNonblock(r.StatusR)
 		r.StatusF = transfer.NewPipe(r.StatusR, "pipe")
 		r.StatusR = -1
+		if await := r.StatusF.Await; await != nil {
+			r.StatusF.Await = func(f *os.File, write bool) error {
+				if r.p.GivenUp() || waitReadable(r.handle.fd, 0) {
+					return os.ErrDeadlineExceeded
+				}
+				return await(f, write)
+			}
+		}
 	}
 }
 
-// parkStatus reads from the status pipe, without a thread, until done or until
-// nothing more can come.
+// parkStatus reads from the status pipe, without a thread, until done, until
+// nothing more can come, or until the child has been given up. Nothing more
+// comes when the child has ended, whoever else may have the other end of
+// the pipe.
 func (r *run) parkStatus(done func() bool) {
 	r.openStatus()
+	defer r.watchEnd()()
 	var b [64]byte
-	for !r.heard.silent && !done() {
+	for !r.heard.silent && !done() && !r.p.GivenUp() {
 		n, err := r.StatusF.Read(b[:])
 		r.heard.hear(b[:n])
-		r.heard.silent = err != nil
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && waitReadable(r.handle.fd, 0):
+			r.takeLast()
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			r.heard.silent = err != nil
+		}
 	}
 }
+
+// takeLast reads what a child that has ended has left in the status pipe.
+func (r *run) takeLast() {
+	r.heard.silent = true
+	conn, err := r.StatusF.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		var b [64]byte
+		for {
+			n, err := unix.Read(int(fd), b[:])
+			if err != unix.EINTR && n <= 0 {
+				return
+			}
+			r.heard.hear(b[:max(n, 0)])
+		}
+	})
+}
+
+// watchEnd makes a read of the status pipe return, by a deadline, when the
+// child has ended, until stop is called.
+func (r *run) watchEnd() (stop func()) {
+	r.p.Mu.Lock()
+	defer r.p.Mu.Unlock()
+	f, over := r.handle.pollable(), make(chan struct{})
+	go func() {
+		defer close(over)
+		conn, err := f.SyscallConn()
+		if err == nil {
+			err = conn.Read(func(fd uintptr) bool { return waitReadable(int(fd), 0) })
+		}
+		if err == nil {
+			_ = r.StatusF.SetReadDeadline(past)
+		}
+	}()
+	return func() {
+		_ = f.SetReadDeadline(past)
+		<-over
+		r.p.Mu.Lock()
+		defer r.p.Mu.Unlock()
+		if !r.p.GivenUp() {
+			_ = f.SetReadDeadline(time.Time{})
+		}
+	}
+}
+
+// past is a deadline that makes those who wait return.
+var past = time.Unix(1, 0)
 
 // apart is a run whose child has a memory of its own.
 type apart run
@@ -141,5 +205,10 @@ func (a *apart) LeftMemory() bool {
 	r.CloseStatusEnd()
 	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, 0)
-	return err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLIN) == unix.POLLHUP
+	if err != nil || fds[0].Revents&unix.POLLHUP == 0 {
+		return false
+	}
+	// What is yet to be read may be that the child was there, or a report.
+	unread, err := unix.IoctlGetInt(r.StatusR, unix.TIOCINQ)
+	return err == nil && unread < len(r.heard.report)
 }

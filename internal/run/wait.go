@@ -3,7 +3,9 @@
 package run
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,9 +72,12 @@ func (r *run) waitExit() error {
 		exited = r.blockUntilExit()
 		unblock()
 	}
+	if !exited && r.Program != nil { // given up before it could exec
+		return r.leave()
+	}
 	r.CloseChildEnds()
 	if !exited {
-		r.parkUntilExit()
+		exited = r.parkUntilExit()
 	}
 	if r.Mode == plan.Unwatched {
 		r.drainStatus()
@@ -80,11 +85,16 @@ func (r *run) waitExit() error {
 			return err
 		}
 	}
-	cut := r.settle()
-	r.endTree()
-	r.unwatchContext()
-	r.finish(cut)
-	r.handle.close()
+	cut := r.settle(exited)
+	if exited {
+		r.endTree()
+		r.unwatchContext()
+	}
+	if r.finish(cut) {
+		r.giveBack(false)
+	} else {
+		r.bury(true)
+	}
 	return nil
 }
 
@@ -101,10 +111,10 @@ type poll struct {
 var polls = sync.Pool{New: func() any { return new(poll) }}
 
 // blockUntilExit serves the transfers until the child has ended, and then
-// reports true, or for maxBlockedTime and until the child has exec'ed. The
-// child's ends of the pipes stay open here, where they still are. So the
-// child's closing of its streams, which comes just before its end, does not
-// wake this thread once more.
+// reports true, or for maxBlockedTime and until the child has exec'ed or has
+// been given up. The child's ends of the pipes stay open here, where they still
+// are. So the child's closing of its streams, which comes just before its end,
+// does not wake this thread once more.
 func (r *run) blockUntilExit() bool {
 	if len(r.Jobs) >= maxPolled { // then the child has exec'ed: see needsExec
 		return false
@@ -124,7 +134,7 @@ func (r *run) blockUntilExit() bool {
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			if r.hasExeced() {
+			if r.hasExeced() || r.p.GivenUp() {
 				return false
 			}
 			deadline = deadline.Add(maxBlockedTime)
@@ -165,30 +175,98 @@ func (r *run) hasExeced() bool {
 	return true
 }
 
-// parkUntilExit serves the transfers until the child has ended, without
-// a thread.
-func (r *run) parkUntilExit() {
+// parkUntilExit serves the transfers, without a thread, until the child has
+// ended, and then reports true, or has been given up.
+func (r *run) parkUntilExit() bool {
 	for i := range r.Jobs {
 		if j := &r.Jobs[i]; j.FD >= 0 {
 			j.Park()
 		}
 	}
+	return r.parkUntilEnd()
+}
+
+// parkUntilEnd waits, without a thread, until the child has ended, and then
+// reports true, or has been given up.
+func (r *run) parkUntilEnd() (ended bool) {
 	r.p.Mu.Lock()
 	f := r.handle.pollable()
 	r.p.Mu.Unlock()
+	for !ended && !r.p.GivenUp() {
+		ended = r.parkOnce(f)
+	}
+	return ended
+}
+
+// parkOnce waits until the child has ended, and then reports true, or until
+// the handle's deadline, or a moment.
+func (r *run) parkOnce(f *os.File) (ended bool) {
 	conn, err := f.SyscallConn()
 	if err == nil {
-		err = conn.Read(func(uintptr) bool { return r.reap() })
+		err = conn.Read(func(uintptr) bool {
+			ended = r.reap()
+			return ended
+		})
 	}
-	if err != nil { // no room in the poller
-		r.waitBlocked()
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		// no room in the poller
+		ended = r.reap()
+		if !ended {
+			time.Sleep(maxBlockedTime / 10)
+		}
+	}
+	return ended
+}
+
+// GiveUp wakes those who wait for the child.
+//
+// Preconditions: r.p.Mu is held.
+func (r *run) GiveUp() {
+	if r.handle.file != nil {
+		_ = r.handle.file.SetReadDeadline(past)
+	}
+	if r.StatusF.File != nil {
+		_ = r.StatusF.SetReadDeadline(past)
 	}
 }
 
-// settle ends the transfers of a child that has ended. It reports whether an
-// output was given up on, because something kept its pipe open when the context
-// had ended.
-func (r *run) settle() (cut bool) {
+// bury waits, in a goroutine and without a thread, for a child that has been
+// given up and that nobody else waits for, and gives back what it has until
+// then. If it has not exec'ed, that is everything.
+func (r *run) bury(execed bool) {
+	r.p.Mu.Lock()
+	r.Command = r.Command.Clone() // its caller may change it
+	r.p.Mu.Unlock()
+	go func() {
+		if !r.hasMet() {
+			_, _ = r.meetForked()
+		}
+		r.CloseGate()
+		r.p.Mu.Lock()
+		f := r.handle.pollable()
+		_ = f.SetReadDeadline(time.Time{})
+		r.p.Mu.Unlock()
+		for !r.p.Dead && !r.parkOnce(f) {
+		}
+		r.giveBack(!execed)
+	}()
+}
+
+// giveBack gives back what the run has until its child has ended: everything,
+// if it is to release the plan.
+func (r *run) giveBack(release bool) {
+	r.endTree()
+	if release {
+		r.Release()
+	}
+	r.unwatchContext()
+	r.handle.close()
+}
+
+// settle ends the transfers of a child that has exited, or has been given up.
+// It reports whether an output was given up on, because something kept its pipe
+// open when the context had ended.
+func (r *run) settle(exited bool) (cut bool) {
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
 		switch {
@@ -206,7 +284,10 @@ func (r *run) settle() (cut bool) {
 			default:
 				go transfer.Discard(j.Detach())
 			}
-		case !j.Parked() && j.Drain():
+		case (!j.Parked() || !exited) && j.Drain():
+		case !exited:
+			cut = true
+			j.Close()
 		default:
 			if !j.Parked() {
 				j.Park()
@@ -230,8 +311,8 @@ func (r *run) settle() (cut bool) {
 	return cut
 }
 
-// finish says how it all ended.
-func (r *run) finish(cut bool) {
+// finish says how it all ended. It reports whether the child has.
+func (r *run) finish(cut bool) (ended bool) {
 	var tail []byte
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
@@ -250,7 +331,7 @@ func (r *run) finish(cut bool) {
 			err = fmt.Errorf("%s: %w", command.StreamNames[c.Stream], c.Err)
 		}
 	}
-	r.p.Conclude(tail, err, cut)
+	return r.p.Conclude(tail, err, cut)
 }
 
 // unwatchContext stops to watch the context.

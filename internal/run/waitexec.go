@@ -4,6 +4,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,12 +23,14 @@ var startWaits = make(chan struct{}, maxStarting)
 // waitExec waits until the child has exec'ed. If it could not, it waits for its
 // end and returns the reason.
 func (r *run) waitExec() error {
-	r.waitLeft()
+	if !r.waitLeft() {
+		return r.leave()
+	}
 	switch {
 	case r.Helper != nil: // it may take its time
 		r.parkStatus(nothing)
 	case r.Mode == plan.Piped:
-		waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, true, nothing) })
+		r.waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, r.handle.fd, nothing) })
 	}
 	if err := r.execed(); err != nil {
 		return err
@@ -36,8 +39,16 @@ func (r *run) waitExec() error {
 	return nil
 }
 
-// execed is called when the child has exec'ed or could not. If it could not,
-// execed waits for its end and returns the reason.
+// leave leaves a child that has been given up before it could exec to
+// a goroutine, and returns the error of the start.
+func (r *run) leave() error {
+	err := &command.StartError{Op: "start", Path: r.Path, Err: r.p.Leave()}
+	r.bury(false)
+	return err
+}
+
+// execed is called when the child has exec'ed or could not, or was given up. If
+// it could not, execed waits for its end and returns the reason.
 func (r *run) execed() error {
 	r.closeStatus()
 	if r.StatusF.File != nil {
@@ -64,8 +75,10 @@ func (r *run) execed() error {
 			// A hook may have closed the pipe and still run.
 			_ = r.handle.signal(unix.SIGKILL)
 		}
-		r.giveUp()
+		left := r.giveUp()
 		switch {
+		case left != nil:
+			return r.alsoLeft(err, killed, left)
 		case err != nil:
 		case atGate && process.IsClosed(r.p.Gate.Ready) || silent == nil:
 			err = process.EndedAtGate(r.Path, r.p.Outcome.Status)
@@ -81,22 +94,36 @@ func (r *run) execed() error {
 	return nil
 }
 
+// alsoLeft is the error of a start that has failed with err, and whose child
+// was given up too.
+func (r *run) alsoLeft(err error, killed bool, left error) error {
+	e := &command.StartError{Op: "start", Path: r.Path, Err: left}
+	if failed := (*command.StartError)(nil); !killed && errors.As(err, &failed) {
+		e.Op, e.Err = failed.Op, fmt.Errorf("%w; %w", failed.Err, left)
+	}
+	return e
+}
+
 // waitLeft waits until the child has left the parent's memory, if it was ever
-// there. It has descriptors of its own then.
-func (r *run) waitLeft() {
-	if !r.CloneOptions.OwnMemory {
-		waitForStart(r.child.Wait)
+// there, and then reports true, or has been given up. It has descriptors of its
+// own then.
+func (r *run) waitLeft() bool {
+	if !r.CloneOptions.OwnMemory && !r.waitForStart(r.child.Wait) {
+		return false
 	}
 	r.CloseChildEnds()
+	return true
 }
 
 // waitForStart calls wait, which blocks the thread for no longer than its
-// argument, until it returns true.
-func waitForStart(wait func(timeout time.Duration) bool) {
-	for done := briefly(wait); !done; done = wait(0) {
+// argument, until it returns true or the child has been given up. It returns
+// what wait has returned last.
+func (r *run) waitForStart(wait func(timeout time.Duration) bool) (done bool) {
+	for done = briefly(wait); !done && !r.p.GivenUp(); done = wait(0) {
 		// This may be a file system that does not answer, for example.
 		time.Sleep(maxBlockedTime / 10)
 	}
+	return done
 }
 
 // briefly calls wait with the time for which it may block a thread, when there
@@ -107,15 +134,18 @@ func briefly(wait func(timeout time.Duration) bool) bool {
 	return wait(maxBlockedTime)
 }
 
-// giveUp waits for a child that did not exec, and gives everything back.
-func (r *run) giveUp() {
-	if !r.p.Dead {
-		r.waitBlocked() // it is ending
+// giveUp waits for a child that did not exec, and gives everything back. If
+// that child has been given up, it returns why.
+func (r *run) giveUp() (left error) {
+	// It is ending.
+	ended := r.p.Dead || r.waitForStart(func(timeout time.Duration) bool { return waitReadable(r.handle.fd, timeout) && r.reap() })
+	if !ended {
+		left = r.p.Leave()
+		r.bury(false)
+		return left
 	}
-	r.endTree()
-	r.Release()
-	r.unwatchContext()
-	r.handle.close()
+	r.giveBack(true)
+	return nil
 }
 
 // handOver gives the process what its user sees of it.

@@ -4,6 +4,8 @@ package testkit
 
 import (
 	"sync/atomic"
+	"testing"
+	"time"
 	_ "unsafe" // for go:linkname
 
 	"github.com/virspawn/spawn"
@@ -40,6 +42,17 @@ func Planned(c *spawn.Command, m plan.Mode) (*plan.Plan, error) {
 // library's, and under the process's lock.
 func Tree(p *spawn.Process) *tree.Tree {
 	return *field[*tree.Tree](Running(p).Target, "descendants")
+}
+
+//go:linkname killWait github.com/virspawn/spawn/internal/process.killWait
+var killWait time.Duration
+
+// GiveUpSoon makes a program that SIGKILL does not end one that is given up
+// soon, until the test ends.
+func GiveUpSoon(t testing.TB) {
+	before := killWait
+	killWait = 10 * time.Millisecond
+	t.Cleanup(func() { killWait = before })
 }
 
 //go:linkname blockedWaits github.com/virspawn/spawn/internal/run.blockedWaits

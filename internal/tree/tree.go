@@ -118,6 +118,28 @@ func (t *Tree) End(killed bool) {
 	}
 }
 
+// OpenRefusal returns the error of pidfd_open where a policy refuses it to this
+// process, and nil where it does not: the kernel finds this pid invalid.
+var OpenRefusal = sync.OnceValue(func() error {
+	if _, err := unix.PidfdOpen(-1, 0); err != unix.EINVAL {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	return nil
+})
+
+// Refusal returns the error of a call without which no tree can be signalled,
+// where a policy refuses it to this process.
+var Refusal = sync.OnceValue(func() error {
+	if err := OpenRefusal(); err != nil {
+		return err
+	}
+	// The kernel says that there is no such descriptor.
+	if err := unix.PidfdSendSignal(-1, 0, nil, 0); err != unix.EBADF {
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	return nil
+})
+
 // signalPID signals the process with this pid if same says, when no other
 // process can get the signal any more, that it is the right one.
 func signalPID(pid int, sig syscall.Signal, same func() bool) {
