@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -242,6 +243,7 @@ func runTraced(h *testkit.Holder, name string, t *tracer, start func() error, al
 		}
 		if err != nil || bad != nil {
 			t.ended = true
+			fmt.Fprintf(os.Stderr, "%s: step %d, call %d: %q\n", name, steps, call, bad)
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			// The child goes on when nobody traces it.
 			return errors.Join(fmt.Errorf("at step %d, call %d, of %s: %q", steps, call, exe, bad), err, t.Abort())
@@ -317,7 +319,9 @@ func runTracedHelper(t *testing.T, as func(*spawn.Command) *spawn.Command, name 
 	program := testkit.CopySelf(t)
 	require.NoError(t, os.Chmod(program, 0o755))
 	c := spawn.New(program, append([]string{testkit.HelperPrefix + name, program, publicTiny(t)}, args...)...)
-	out, err := as(c).CombinedOutput(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a child that is traced may stop
+	defer cancel()
+	out, err := as(c).SetKillMode(spawn.KillTree).CombinedOutput(ctx)
 	require.NoError(t, err, "%s", out)
 	if why, ok := strings.CutPrefix(string(out), "skip: "); ok {
 		t.Skip("needs " + why)
