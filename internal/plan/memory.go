@@ -81,6 +81,9 @@ func (pl *Plan) checkMemory() error {
 	if !pl.Forks() {
 		pl.CloneOptions.Namespaces = uint64(pl.Command.Namespaces.Fresh)
 	}
+	if pl.isCopied() && pl.Command.Namespaces.Joins(unix.CLONE_NEWPID) {
+		return &command.CallError{Method: "JoinNamespace", Err: fmt.Errorf("PIDNamespace: no stub can be executed here, and a copy of this process's memory must not be seen there: %w", errors.ErrUnsupported)}
+	}
 	if pl.isCopied() && pl.Command.Namespaces.Fresh&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0 {
 		if permitted, _ := ownCaps(); permitted != 0 {
 			// Its maps could not be written if it was not dumpable. Whoever

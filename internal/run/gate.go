@@ -116,7 +116,7 @@ func (r *run) pollGate(timeout time.Duration) bool {
 
 // readiesAtGate is how often a child has said that it is there when it is at
 // its gate: one that was forked says so before, too.
-func (r *run) readiesAtGate() int {
+func (r *run) readiesAtGate() int32 {
 	if r.Forks() {
 		return 2
 	}

@@ -17,10 +17,10 @@ import (
 // heard is what a child has said by its status pipe: see plan.SaysReady.
 type heard struct {
 	rest    []byte // begins with the first byte of a report that is not whole
-	readies int    // how often it has said that it is there
 	report  program.Report
-	failed  bool // the report is there
-	silent  bool // nobody has the other end any more
+	readies int32 // how often it has said that it is there
+	failed  bool  // the report is there
+	silent  bool  // nobody has the other end any more
 }
 
 // hear takes what was read.

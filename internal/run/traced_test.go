@@ -502,8 +502,12 @@ func tracedContainer(args []string) int {
 			}
 			continue
 		}
-		if !has("user") && strings.Contains(name, "copy") {
-			continue // a copy of this process, which that root may look at
+		if has("pid") && strings.Contains(name, "copy") {
+			// That root might look at the copy of this process.
+			if err := c.Run(context.Background()); !errors.Is(err, errors.ErrUnsupported) {
+				errs = append(errs, fmt.Errorf("%s: not refused: %w", name, err))
+			}
+			continue
 		}
 		errs = append(errs, runTraced(h, name, t, startOf(c), allowed...))
 	}
