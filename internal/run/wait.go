@@ -255,6 +255,9 @@ func (r *run) bury(execed bool) {
 // giveBack gives back what the run has until its child has ended: everything,
 // if it is to release the plan.
 func (r *run) giveBack(release bool) {
+	r.p.Mu.Lock()
+	r.stopSign() // it looks at the report
+	r.p.Mu.Unlock()
 	r.endTree()
 	if release {
 		r.Release()
