@@ -93,7 +93,7 @@ func TestExplainListsTheStepsInTheirOrder(t *testing.T) {
 	first := []string{"close_range", "dup3", "close_range", "openat", "dup3", "fcntl", "execveat", "prctl", "fcntl", "setpgid"}
 	switch {
 	case !plan.CanClone(): // a helper is born with its descriptors
-		first = []string{"setpgid"}
+		first = []string{"setpgid", "prctl"}
 	}
 	if os.Getuid() != 0 && plan.CanClone() { // who stays dumpable for longer
 		first = append(slices.DeleteFunc(first, func(s string) bool { return s == "prctl" }), "prctl")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
 	"golang.org/x/sys/unix"
 )
@@ -72,7 +73,7 @@ func (pl *Plan) isCopied() bool {
 
 // usesStub reports whether the child goes by a stub.
 func (pl *Plan) usesStub() bool {
-	return !pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
+	return child.Available && !pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
 }
 
 // checkMemory says what the clone is to share.

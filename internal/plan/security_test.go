@@ -376,7 +376,7 @@ func TestSetUserTakesIdsAndGroupsFromTheUserDatabase(t *testing.T) {
 func TestSetUserTakesANumberWithoutAnEntryForAUid(t *testing.T) {
 	testkit.CheckLeaks(t)
 	testkit.NeedsRoot(t, "to change ids")
-	const free = "3999999999"
+	const free = "1999999999"
 	_, err := user.LookupId(free)
 	require.ErrorAs(t, err, new(user.UnknownUserIdError))
 	if strconv.IntSize == 32 {

@@ -97,6 +97,7 @@ func checkIDsInside() error {
 // A program that is nobody in its namespace is still the user outside that it
 // was: for root's files, root.
 func TestAttackByAUserNamespaceWithoutIds(t *testing.T) {
+	testkit.NeedsClone(t) // a helper joins no user namespace
 	testkit.NeedsRoot(t, "to be it")
 	testkit.NeedsUserNamespaces(t)
 	testkit.CheckLeaks(t)

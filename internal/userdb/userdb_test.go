@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +91,9 @@ func TestAttackByUSER(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if _, missing := os.Stat(source); err != nil || missing != nil {
 		t.Skip("needs the go command, and the source of this package: ", err, missing)
+	}
+	if mod, _ := exec.Command(goTool, "env", "GOMOD").Output(); strings.TrimSpace(string(mod)) == os.DevNull {
+		t.Skip("needs the source of this module")
 	}
 	dir := t.TempDir()
 	program, passwd := filepath.Join(dir, "setuser"), filepath.Join(dir, "passwd")
