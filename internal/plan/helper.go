@@ -152,7 +152,9 @@ func (pl *Plan) enterHelper() {
 	}
 	pl.restoreCaps(caps)
 	pl.openProc() // what was opened before execve would be refused
-	pl.leaveDumpable()
+	if !isDumpableLong() || !pl.isMappedAtGate() {
+		pl.leaveDumpable()
+	}
 }
 
 // HelperArgs returns the arguments of a helper.
