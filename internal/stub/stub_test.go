@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn/internal/child"
@@ -131,8 +132,12 @@ func TestNothingIsBothWritableAndExecutable(t *testing.T) {
 	require.NoError(t, err)
 	proc, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"stub"}, &os.ProcAttr{Files: []*os.File{r}})
 	require.NoError(t, err)
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", proc.Pid))
-	require.NoError(t, err)
+	var maps []byte
+	// It shows a moment later than os.StartProcess knows.
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(string(maps), stub.Name) && time.Now().Before(deadline); {
+		maps, err = os.ReadFile(fmt.Sprintf("/proc/%d/maps", proc.Pid))
+		require.NoError(t, err)
+	}
 	for line := range strings.Lines(string(maps)) {
 		perms := strings.Fields(line)[1]
 		require.False(t, strings.Contains(perms, "w") && strings.Contains(perms, "x"), line)
