@@ -65,7 +65,8 @@ type Program struct {
 	links   []link
 	secrets []secret
 	below   map[int]string // see Below
-	report  uintptr        // address of the three words of a report: see ReportTo
+	// address of the three words of a report: see ReportTo
+	report uintptr
 
 	splits   []int // see Split
 	track    bool

@@ -174,7 +174,8 @@ func (g *generator) choices() []func(c *spawn.Command) {
 			c.SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 10+g.IntN(100)))
 		},
 		func(c *spawn.Command) {
-			// Not those of faults, of which a Go runtime, in a helper, takes care.
+			// Not those of faults, of which a Go runtime, in a helper,
+			// takes care.
 			few := [...]unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM}
 			c.SetIgnoredSignals(few[g.IntN(len(few))], unix.SIGWINCH, unix.Signal(34+g.IntN(30)))
 		},

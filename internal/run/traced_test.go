@@ -319,7 +319,8 @@ func runTracedHelper(t *testing.T, as func(*spawn.Command) *spawn.Command, name 
 	program := testkit.CopySelf(t)
 	require.NoError(t, os.Chmod(program, 0o755))
 	c := spawn.New(program, append([]string{testkit.HelperPrefix + name, program, publicTiny(t)}, args...)...)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a child that is traced may stop
+	// a child that is traced may stop
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := as(c).SetKillMode(spawn.KillTree).CombinedOutput(ctx)
 	require.NoError(t, err, "%s", out)

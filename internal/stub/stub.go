@@ -64,10 +64,12 @@ func Write(fd int, code []byte, add func(b []byte) []byte) error {
 		}
 		off += max(n, 0)
 	}
-	// F_SEAL_WRITE would wait until no processor has the new pages on a list of
-	// its own, which takes longer than the rest of a start. Nobody has the file
-	// mapped.
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE // Linux 5.1
+	// F_SEAL_WRITE would wait until no processor has the new pages on a list
+	// of its own, which takes longer than the rest of a start. Nobody has the
+	// file mapped.
+	//
+	// Linux 5.1
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_FUTURE_WRITE
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
 }

@@ -19,7 +19,8 @@ import (
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/helper"
 	"github.com/virspawn/spawn/internal/secure"
-	_ "github.com/virspawn/spawn/internal/testkit/early" // does what a variable asks for
+	// does what a variable asks for
+	_ "github.com/virspawn/spawn/internal/testkit/early"
 )
 
 // Helpers are small programs that tests run: this test binary with an argument
@@ -58,7 +59,9 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 func Main(m *testing.M) {
 	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, helper.Name+":") }) {
 		fmt.Println("main was reached")
-		if os.Args[0] == helper.Name && !secure.Mode() { // a test of a hook that is not registered
+		if os.Args[0] == helper.Name && !secure.Mode() {
+			// a test of a hook that is not registered
+			//
 			// What should end this process does so long before.
 			time.Sleep(60 * time.Millisecond)
 			fmt.Println("main went on")
