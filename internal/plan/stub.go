@@ -29,8 +29,7 @@ type stubImage struct {
 // refusesStub reports whether the kernel or a policy says by this error that
 // there is to be no stub, and not that something has run out.
 func refusesStub(err error) bool {
-	// AppArmor takes a memfd for a file that was removed: ENOENT.
-	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.ENOSYS, unix.EINVAL, unix.ENOENT} {
+	for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM, unix.ENOSYS, unix.EINVAL} {
 		if errors.Is(err, errno) {
 			return true
 		}
