@@ -61,7 +61,9 @@ func (o *Options) ChooseExecutor(c *command.Command, explain bool) error {
 	default:
 		o.Executor = Stub
 	}
-	o.NoStub = o.NoStub || force == "copy" || !keepsPrivileges()
+	if o.leavesMemory() && (force == "copy" || !keepsPrivileges()) {
+		o.NoStub = true
+	}
 	return nil
 }
 

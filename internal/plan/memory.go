@@ -66,14 +66,18 @@ func NeedsParent(c *command.Command) bool {
 // there; of times, because the kernel refuses it.
 const ownMemoryKinds = unix.CLONE_NEWUSER | unix.CLONE_NEWTIME
 
+// leavesMemory reports whether the child is one that has a memory of its own
+// before anything makes it another one than the parent.
+func (o *Options) leavesMemory() bool { return o.Executor == Stub || o.Executor == ChildAndHelper }
+
 // isCopied reports whether the child has a copy of the parent's memory.
 func (pl *Plan) isCopied() bool {
-	return pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
+	return pl.Options.NoStub && pl.Options.leavesMemory()
 }
 
 // usesStub reports whether the child goes by a stub.
 func (pl *Plan) usesStub() bool {
-	return child.Available && !pl.Options.NoStub && (pl.Options.Executor == Stub || pl.Options.Executor == ChildAndHelper)
+	return child.Available && !pl.Options.NoStub && pl.Options.leavesMemory()
 }
 
 // checkMemory says what the clone is to share.
