@@ -264,21 +264,10 @@ func isAddress(nr uintptr, arg int) bool { return addressArguments[nr]&(1<<arg) 
 // anything else.
 func (p *Program) mustKnowAddresses(op *Op) {
 	for i, a := range op.Args {
-		if pointerSize == 8 && p.isOurs(a) && !isAddress(op.Nr, i) {
+		if pointerSize == 8 && p.has(a, 1) && !isAddress(op.Nr, i) {
 			panic("spawn: argument " + strconv.Itoa(i) + " of system call " + strconv.Itoa(int(op.Nr)) + " is not known as an address")
 		}
 	}
-}
-
-// isOurs reports whether an address is that of something in the
-// program's memory.
-func (p *Program) isOurs(addr uintptr) bool {
-	for i := range p.arena.blocks {
-		if k := &p.arena.blocks[i]; addr-uintptr(k.base) < uintptr(k.used) {
-			return true
-		}
-	}
-	return false
 }
 
 // relocate makes the arguments and pointers point to the blocks where they

@@ -37,7 +37,7 @@ func (p *Program) AppendImage(b []byte, part int, base uintptr, status int) ([]b
 		for j, arg := range op.Args {
 			// What is in the program's memory is an address: see
 			// mustKnowAddresses.
-			if p.isOurs(arg) {
+			if p.has(arg, 1) {
 				move(at + uintptr(1+j)*pointerSize)
 			}
 		}
