@@ -97,15 +97,9 @@ func (pl *Plan) openSelf() error {
 		return nil
 	}
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err == nil {
-		fd, err = descriptor.AboveStreams(fd)
+	if _, pl.fds.self, err = pl.keepNew(fd, os.NewSyscallError("pidfd_open("+strconv.Itoa(os.Getpid())+", 0)", err)); err != nil {
+		return pl.Failed(err)
 	}
-	if err != nil {
-		return pl.Failed(os.NewSyscallError("pidfd_open("+strconv.Itoa(os.Getpid())+", 0)", err))
-	}
-	fd = descriptor.Low.Move(fd)
-	pl.childEnds = append(pl.childEnds, fd)
-	pl.fds.self = pl.fds.keep(fd)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/virspawn/spawn/internal/command"
+	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +52,19 @@ type kept struct {
 func (f *placement) keep(fd int) (i int) {
 	f.kept = append(f.kept, kept{n: fd})
 	return len(f.kept) - 1
+}
+
+// keepNew makes a new descriptor one that the child has until its program runs.
+func (pl *Plan) keepNew(fd int, err error) (n, kept int, _ error) {
+	if err == nil {
+		fd, err = descriptor.AboveStreams(fd)
+	}
+	if err != nil {
+		return -1, -1, err
+	}
+	fd = descriptor.Low.Move(fd)
+	pl.childEnds = append(pl.childEnds, fd)
+	return fd, pl.fds.keep(fd), nil
 }
 
 func (f *placement) keptFD(i int) uintptr { return uintptr(f.kept[i].n) }

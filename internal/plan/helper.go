@@ -344,15 +344,10 @@ func (pl *Plan) keepCgroup() error {
 		return nil
 	}
 	fd, err := unix.Openat(pl.cgroup, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		fd, err = descriptor.AboveStreams(fd)
+	err = os.NewSyscallError("openat("+strconv.Itoa(pl.cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err)
+	if _, pl.fds.procs, err = pl.keepNew(fd, err); err != nil {
+		return pl.Failed(err)
 	}
-	if err != nil {
-		return pl.Failed(os.NewSyscallError("openat("+strconv.Itoa(pl.cgroup)+`, "cgroup.procs", O_WRONLY|O_CLOEXEC)`, err))
-	}
-	fd = descriptor.Low.Move(fd)
-	pl.childEnds = append(pl.childEnds, fd)
-	pl.fds.procs = pl.fds.keep(fd)
 	return nil
 }
 

@@ -29,15 +29,9 @@ func (pl *Plan) checkLandlock() error {
 		return nil
 	}
 	fd, err := newRuleset(version)
-	if err == nil {
-		fd, err = descriptor.AboveStreams(fd)
+	if fd, pl.fds.landlock, err = pl.keepNew(fd, os.NewSyscallError("landlock_create_ruleset()", err)); err != nil {
+		return pl.Failed(err)
 	}
-	if err != nil {
-		return pl.Failed(os.NewSyscallError("landlock_create_ruleset()", err))
-	}
-	fd = descriptor.Low.Move(fd)
-	pl.childEnds = append(pl.childEnds, fd)
-	pl.fds.landlock = pl.fds.keep(fd)
 	for _, p := range l.Paths {
 		rights := p.Rights & command.LandlockRights(version)
 		if rights == 0 {

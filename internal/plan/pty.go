@@ -40,13 +40,9 @@ func (pl *Plan) openPTY() error {
 	if errno != 0 {
 		return pl.Failed(os.NewSyscallError("ioctl(TIOCGPTPEER)", errno))
 	}
-	end, err := descriptor.AboveStreams(int(n))
-	if err != nil {
+	if pl.PTYEnd, pl.fds.tty, err = pl.keepNew(int(n), nil); err != nil {
 		return pl.Failed(err)
 	}
-	end = descriptor.Low.Move(end)
-	pl.childEnds = append(pl.childEnds, end)
-	pl.fds.tty, pl.PTYEnd = pl.fds.keep(end), end
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
-	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/stub"
 	"golang.org/x/sys/unix"
@@ -71,19 +70,6 @@ func (pl *Plan) checkReport() error {
 		return pl.Failed(err)
 	}
 	return nil
-}
-
-// keepNew makes a new descriptor one that the child has until its program runs.
-func (pl *Plan) keepNew(fd int, err error) (n, kept int, _ error) {
-	if err == nil {
-		fd, err = descriptor.AboveStreams(fd)
-	}
-	if err != nil {
-		return -1, -1, err
-	}
-	fd = descriptor.Low.Move(fd)
-	pl.childEnds = append(pl.childEnds, fd)
-	return fd, pl.fds.keep(fd), nil
 }
 
 // leaveMemory makes the child execute the stub, which goes on with what
