@@ -22,3 +22,25 @@ func Memfd(name string, executable bool) (fd int, err error) {
 	}
 	return fd, os.NewSyscallError("memfd_create("+name+")", err)
 }
+
+// SharedPage returns memory of this size that is shared with whoever maps the
+// descriptor, by MapShared for example. The caller unmaps it and closes that.
+func SharedPage(name string, size int) (page []byte, fd int, err error) {
+	if fd, err = Memfd(name, false); err != nil {
+		return nil, -1, err
+	}
+	if err = os.NewSyscallError("ftruncate", unix.Ftruncate(fd, int64(size))); err == nil {
+		page, err = MapShared(fd, size)
+	}
+	if err != nil {
+		Close(fd)
+		return nil, -1, err
+	}
+	return page, fd, nil
+}
+
+// MapShared maps what SharedPage has made.
+func MapShared(fd, size int) ([]byte, error) {
+	page, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return page, os.NewSyscallError("mmap", err)
+}

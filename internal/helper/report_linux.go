@@ -2,7 +2,6 @@ package helper
 
 import (
 	"encoding/binary"
-	"os"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -38,26 +37,17 @@ const (
 // NewReport returns a report and the descriptor by which the helper finds it.
 // The caller closes both.
 func NewReport() (*Report, int, error) {
-	fd, err := descriptor.Memfd("spawn-report", false)
+	page, fd, err := descriptor.SharedPage("spawn-report", reportSize)
 	if err != nil {
 		return nil, -1, err
 	}
-	if err := unix.Ftruncate(fd, reportSize); err != nil {
-		_ = unix.Close(fd)
-		return nil, -1, os.NewSyscallError("ftruncate", err)
-	}
-	r, err := openReport(fd)
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, -1, err
-	}
-	return r, fd, nil
+	return &Report{page}, fd, nil
 }
 
 func openReport(fd int) (*Report, error) {
-	page, err := unix.Mmap(fd, 0, reportSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := descriptor.MapShared(fd, reportSize)
 	if err != nil {
-		return nil, os.NewSyscallError("mmap", err)
+		return nil, err
 	}
 	return &Report{page}, nil
 }

@@ -152,7 +152,7 @@ func (pl *Plan) enterHelper() {
 	}
 	pl.restoreCaps(caps)
 	pl.openProc() // what was opened before execve would be refused
-	if !isDumpableLong() || !pl.isMappedAtGate() {
+	if !pl.isMappedAtGate() {
 		pl.leaveDumpable()
 	}
 }

@@ -122,11 +122,11 @@ func (pl *Plan) leaveDumpableLate() {
 }
 
 // isMappedAtGate reports whether the maps of the child's user namespace can be
-// written only while it waits for the handshake: by somebody who looks whose
-// files in /proc they are, such as newuidmap(1).
+// written only while it waits for the handshake: by a parent that is not root,
+// or by somebody who looks whose files in /proc they are, as newuidmap(1) does.
 func (pl *Plan) isMappedAtGate() bool {
 	n := &pl.Command.Namespaces
-	return n.Fresh&unix.CLONE_NEWUSER != 0 && !n.IsMapped() && pl.Command.Handshake
+	return isDumpableLong() && n.Fresh&unix.CLONE_NEWUSER != 0 && !n.IsMapped() && pl.Command.Handshake
 }
 
 // CoreDumpEndsAll reports whether a process that dumps core ends all that

@@ -4,7 +4,6 @@ package stub
 
 import (
 	"encoding/binary"
-	"os"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -32,18 +31,9 @@ const none = ^uint64(0)
 
 // NewReport returns a report and its descriptor. The caller closes both.
 func NewReport() (*Report, int, error) {
-	fd, err := descriptor.Memfd("spawn-report", false)
+	page, fd, err := descriptor.SharedPage("spawn-report", ReportSize)
 	if err != nil {
 		return nil, -1, err
-	}
-	if err := unix.Ftruncate(fd, ReportSize); err != nil {
-		descriptor.Close(fd)
-		return nil, -1, os.NewSyscallError("ftruncate", err)
-	}
-	page, err := unix.Mmap(fd, 0, ReportSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		descriptor.Close(fd)
-		return nil, -1, os.NewSyscallError("mmap", err)
 	}
 	r := &Report{page}
 	r.set(1, none)

@@ -60,9 +60,8 @@ func Main(m *testing.M) {
 	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, helper.Name+":") }) {
 		fmt.Println("main was reached")
 		if os.Args[0] == helper.Name && !secure.Mode() {
-			// a test of a hook that is not registered
-			//
-			// What should end this process does so long before.
+			// A test of a hook that is not registered. What should end this
+			// process does so long before.
 			time.Sleep(60 * time.Millisecond)
 			fmt.Println("main went on")
 			select {}
