@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,8 @@ import (
 
 func init() {
 	testkit.Helpers["memory-denied"] = runWithoutStub
+	testkit.Helpers["memory-bounding"] = runWithoutBounding
+	testkit.Helpers["memory-saved"] = runWithSavedIDs
 	testkit.Helpers["memory-says"] = func([]string) int { fmt.Println("the program"); return 0 }
 }
 
@@ -246,4 +249,50 @@ func TestTheExecutableOfThisProcessIsMeant(t *testing.T) {
 			require.NoError(t, p.Stdout().Close())
 		}
 	}
+}
+
+// TestWhatAStubWouldTakeFromAThreadStays: execve takes a capability that is not
+// in the bounding set, and the saved ids.
+func TestWhatAStubWouldTakeFromAThreadStays(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.NeedsRoot(t, "to have something that is taken")
+	if plan.HelperForced() {
+		t.Skip("a helper is executed too, and loses them")
+	}
+	testkit.CheckLeaks(t)
+	for _, helper := range []string{"memory-bounding", "memory-saved"} {
+		require.Equal(t, "good", testkit.OutputOf(t, testkit.HelperCommand(t, helper)), helper)
+	}
+}
+
+func runWithoutBounding([]string) int {
+	runtime.LockOSThread()
+	err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SETUID, 0, 0, 0)
+	return saysWhoItIs(err, testkit.CatStatus().SetUID(testkit.Nobody).SetGID(testkit.Nobody), testkit.Nobody)
+}
+
+func runWithSavedIDs([]string) int {
+	runtime.LockOSThread() // the ids are this thread's
+	_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, testkit.Nobody, testkit.Nobody, 0)
+	var err error
+	if errno != 0 {
+		err = errno
+	}
+	return saysWhoItIs(err, testkit.CatStatus().SetUID(0).SetGID(0).KeepGroups(), 0)
+}
+
+// saysWhoItIs runs a command that is to run as a user.
+func saysWhoItIs(err error, c *spawn.Command, uid int) int {
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	got, err := testkit.StatusOf(c)
+	if err == nil && strings.Fields(got["Uid"])[0] != fmt.Sprint(uid) {
+		err = fmt.Errorf("uid %s", got["Uid"])
+	}
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	fmt.Print("good")
+	return 0
 }

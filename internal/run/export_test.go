@@ -49,6 +49,8 @@ func (r *run) HandOver()                              { r.handOver() }
 func (r *run) WaitExec() error                        { return r.waitExec() }
 func (r *run) StartWaiting(ctx context.Context) error { return r.startWaiting(ctx) }
 func (r *run) Wait() error                            { return r.wait() }
+func (r *run) GiveBack()                              { r.giveBack(true) }
+func (r *run) AwaitsSign() bool                       { return r.sign != nil }
 func (r *run) Reap() bool                             { return r.reap() }
 func (r *run) CloseHandle()                           { r.handle.close() }
 func (r *run) SignalGroup(sig unix.Signal) error      { return r.signalGroup(sig) }

@@ -123,3 +123,18 @@ var hookTakes = spawn.RegisterHook("takes", func(arg string) error {
 	time.Sleep(d)
 	return err
 })
+
+// TestTheTimerOfAHelperEndsWithIt: it looks at memory that is given back then.
+func TestTheTimerOfAHelperEndsWithIt(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.CheckLeaks(t)
+	call := testkit.Call(testkit.By(spawn.New("/bin/true"), plan.ChildAndHelper))
+	r, err := run.Prepare(context.Background(), call, plan.Piped)
+	require.NoError(t, err)
+	r.NewProcess()
+	require.NoError(t, r.Clone())
+	require.True(t, r.AwaitsSign())
+	testkit.Eventually(t, "it has ended", r.Reap)
+	r.GiveBack()
+	require.False(t, r.AwaitsSign())
+}

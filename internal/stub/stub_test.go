@@ -3,6 +3,7 @@
 package stub_test
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -149,8 +150,8 @@ func TestNothingIsBothWritableAndExecutable(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// TestNobodyChangesAStub: it is sealed, and holds nothing that a larger one has
-// had before it.
+// TestNobodyChangesAStub: it is sealed, and holds nothing of a larger one that
+// was made before it.
 func TestNobodyChangesAStub(t *testing.T) {
 	const secret = "a secret of another command"
 	p, err := program.New(0)
@@ -176,6 +177,28 @@ func TestNobodyChangesAStub(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(b), secret)
 	require.Less(t, len(b), os.Getpagesize()+64<<10)
+}
+
+// TestNoSecretStaysInTheMemoryOfThisProcess, whether the room for the
+// executable was large enough or not.
+func TestNoSecretStaysInTheMemoryOfThisProcess(t *testing.T) {
+	for _, size := range []int{100, 1 << 20} {
+		fd, err := stub.New()
+		require.NoError(t, err)
+		var rooms [2][]byte
+		require.NoError(t, stub.Write(fd, child.Code(stub.Data), func(b []byte) []byte {
+			// Where there is room, it is filled before more is needed.
+			b = append(b, "a secret"...)
+			rooms[0] = b
+			b = append(b, bytes.Repeat([]byte("secret"), size)...)
+			rooms[1] = b
+			return b
+		}))
+		require.NoError(t, unix.Close(fd))
+		for _, b := range rooms {
+			require.NotContains(t, string(b), "secret")
+		}
+	}
 }
 
 func TestAReportNeedsNoSystemCall(t *testing.T) {
