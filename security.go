@@ -113,7 +113,8 @@ func (c *Command) setGroups(groups []uint32, set bool) {
 // A number that is not a name is taken as a uid. If the database has no entry
 // for it either, SetUser is [Command.SetUID], and needs [Command.SetGID].
 //
-// See [Command.SetUID] for the privileges needed.
+// See [Command.SetUID] for the privileges needed. The parent's own user needs
+// none if the parent is in just these groups.
 //
 // Like systemd's User=; see initgroups(3).
 func (c *Command) SetUser(name string) *Command {

@@ -83,7 +83,9 @@ func wantedGroups(ids *command.Credentials, n *command.Namespaces) (groups []uin
 // if none are set. In a user namespace it can only have none.
 //
 // The own gid counts as the others do. It may be among the groups or not, and
-// only there it stays when the gid changes.
+// only there it stays when the gid changes. A user's groups by the database
+// name the primary one again. Where that is the gid already, a process without
+// it among its others is in the same groups.
 func hasGroups(ids *command.Credentials, inside bool) bool {
 	own, err := os.Getgroups()
 	if err != nil || inside && len(own) > 0 || ids.SetGID && ids.GID != os.Getegid() {
@@ -92,6 +94,9 @@ func hasGroups(ids *command.Credentials, inside bool) bool {
 	wanted := make([]int, len(ids.Groups))
 	for i, g := range ids.Groups {
 		wanted[i] = int(g)
+	}
+	if ids.UsersGroups && ids.GID == os.Getegid() && !inside {
+		own, wanted = append(own, ids.GID), append(wanted, ids.GID)
 	}
 	slices.Sort(own)
 	slices.Sort(wanted)

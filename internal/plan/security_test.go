@@ -455,7 +455,14 @@ func checkUnprivileged() error {
 		exactGroups = startErrorIs(other.Clone().SetGroups(append(own, gid)...), fmt.Sprintf("setgroups(%d, [%s])", len(own)+1,
 			strings.Trim(strings.ReplaceAll(fmt.Sprint(append(own, gid)), " ", ", "), "[]")), unix.EPERM)
 	}
+	var ownUser error
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil && len(own) == 0 {
+		if groups, err := u.GroupIds(); err == nil && slices.Equal(groups, []string{strconv.Itoa(gid)}) {
+			ownUser = other.Clone().SetUser(u.Username).Run(context.Background())
+		}
+	}
 	return errors.Join(
+		ownUser,
 		other.Clone().SetGroups(own...).Run(context.Background()),
 		other.Clone().SetUID(uid).SetGID(gid).SetGroups(append(own, own...)...).Run(context.Background()),
 		keepsGroups(other.Clone().SetUID(uid).KeepGroups()),
