@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/virspawn/spawn/internal/descriptor"
 	"golang.org/x/sys/unix"
@@ -101,4 +102,21 @@ func (h *handle) pollable() *os.File {
 		h.file = os.NewFile(uintptr(h.fd), "pidfd")
 	}
 	return h.file
+}
+
+// waitReadable waits until fd can be read, or has no more writers, but no
+// longer than the timeout, if that is not negative, and reports whether it can.
+func waitReadable(fd int, timeout time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	var left *unix.Timespec
+	if timeout >= 0 {
+		left = new(unix.Timespec)
+		*left = unix.NsecToTimespec(int64(timeout))
+	}
+	for {
+		n, err := unix.Ppoll(fds, left, nil)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
 }
