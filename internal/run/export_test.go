@@ -45,6 +45,7 @@ func (r *run) NewProcess()                            { r.newProcess() }
 func (r *run) Clone() error                           { return r.clone() }
 func (r *run) DoParentWork()                          { r.doParentWork() }
 func (r *run) WatchContext(ctx context.Context)       { r.unwatch = r.p.Watch(ctx) }
+func (r *run) OpenStatus()                            { r.openStatus() }
 func (r *run) HandOver()                              { r.handOver() }
 func (r *run) WaitExec() error                        { return r.waitExec() }
 func (r *run) StartWaiting(ctx context.Context) error { return r.startWaiting(ctx) }

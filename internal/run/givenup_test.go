@@ -442,24 +442,45 @@ func TestTheEndOfAChildAtItsGateIsSeenWhoeverHoldsItsPipe(t *testing.T) {
 }
 
 // The end of the context then asks the program to end, as it would any other.
-func TestAForkedProgramRunsBeforeItsAnswerIsRead(t *testing.T) {
+func TestAProgramRunsBeforeItsAnswerIsRead(t *testing.T) {
 	testkit.NeedsClone(t)
-	dir := testkit.NewCgroup(t)
-	testkit.CheckLeaks(t)
-	c := testkit.Shell("echo ready >&3").SetCgroup(dir)
-	ready := testkit.PassPipe(t, c, 3)
-	r, err := run.Prepare(context.Background(), testkit.Call(c), plan.Watched)
-	require.NoError(t, err)
-	r.NewProcess()
-	require.NoError(t, r.Clone())
-	_, err = unix.Write(r.GateW, []byte{1})
-	require.NoError(t, err)
-	testkit.ReadLine(t, ready)
-	p := r.Process()
-	p.Mu.Lock()
-	left := p.Starting.LeftMemory()
-	p.Mu.Unlock()
-	require.True(t, left)
-	r.Meet()
-	require.NoError(t, r.Wait())
+	gated := func(_ *testing.T, c *spawn.Command) *spawn.Command { return c.RequireHandshake() }
+	for name, prepare := range map[string]func(t *testing.T, c *spawn.Command) *spawn.Command{
+		"forked":          func(t *testing.T, c *spawn.Command) *spawn.Command { return c.SetCgroup(testkit.NewCgroup(t)) },
+		"by a stub":       func(t *testing.T, c *spawn.Command) *spawn.Command { return testkit.By(c, plan.Stub) },
+		"at its gate":     gated,
+		"at a copy's":     func(t *testing.T, c *spawn.Command) *spawn.Command { return testkit.WithoutStub(c.RequireHandshake()) },
+		"at the poller's": gated,
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckLeaks(t)
+			c := prepare(t, testkit.Shell("echo ready >&3"))
+			ready := testkit.PassPipe(t, c, 3)
+			r, err := run.Prepare(context.Background(), testkit.Call(c), plan.Watched)
+			require.NoError(t, err)
+			r.NewProcess()
+			require.NoError(t, r.Clone())
+			switch p := r.Process(); {
+			case name == "forked":
+				_, err = unix.Write(r.GateW, []byte{1})
+				require.NoError(t, err)
+			case p.Gate != nil:
+				r.Meet()
+				if name == "at the poller's" {
+					r.OpenStatus()
+				}
+				require.NoError(t, p.Gate.Notify())
+			}
+			testkit.ReadLine(t, ready)
+			p := r.Process()
+			p.Mu.Lock()
+			left := p.Starting.LeftMemory()
+			p.Mu.Unlock()
+			require.True(t, left)
+			if name == "forked" {
+				r.Meet()
+			}
+			require.NoError(t, r.Wait())
+		})
+	}
 }

@@ -197,18 +197,30 @@ type apart run
 // nobody has the status pipe's other end.
 //
 // Preconditions: p.Mu is held.
-func (a *apart) LeftMemory() bool {
+func (a *apart) LeftMemory() (left bool) {
 	r := (*run)(a)
-	if r.StatusR < 0 || !r.child.LeftMemory() {
+	if !r.child.LeftMemory() {
 		return false
 	}
 	r.CloseStatusEnd()
-	fds := []unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}}
+	if r.StatusF.File == nil {
+		return r.StatusR >= 0 && hasNoWriter(r.StatusR)
+	}
+	if conn, err := r.StatusF.SyscallConn(); err == nil {
+		_ = conn.Control(func(fd uintptr) { left = hasNoWriter(int(fd)) })
+	}
+	return left
+}
+
+// hasNoWriter reports whether nobody has the other end of a status pipe, in
+// which there is no report.
+func hasNoWriter(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, 0)
 	if err != nil || fds[0].Revents&unix.POLLHUP == 0 {
 		return false
 	}
-	// What is yet to be read may be that the child was there, or a report.
-	unread, err := unix.IoctlGetInt(r.StatusR, unix.TIOCINQ)
-	return err == nil && unread < len(r.heard.report)
+	// What is yet to be read may be that the child was there.
+	unread, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return err == nil && unread < len(program.Report{})
 }
