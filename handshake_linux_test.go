@@ -455,9 +455,9 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 	// of this process's threads, which then take long for any call, and the
 	// runtime makes more: that they are far fewer than starts is all that can
 	// be said.
-	thousand := testkit.Rounds(1000, 200)
+	thousand, some := testkit.Rounds(1000, 100), testkit.Rounds(200, 50)
 	for how, test := range map[string]struct{ children, threads int }{
-		"in turn": {thousand, 20}, "at once": {thousand, max(thousand/10, 50)}, "with hooks": {200, 160}, "daemons": {200, 160},
+		"in turn": {thousand, 20}, "at once": {thousand, thousand / 2}, "with hooks": {some, some * 4 / 5}, "daemons": {some, some * 4 / 5},
 	} {
 		t.Run(how, func(t *testing.T) {
 			if plan.HelperForced() && how != "in turn" || !plan.CanClone() && how == "at once" {

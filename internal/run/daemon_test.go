@@ -802,18 +802,22 @@ func TestAHelpersDaemonHasNamespacesOfItsOwn(t *testing.T) {
 }
 
 func TestADaemonJoinsNamespaces(t *testing.T) {
+	testkit.NeedsRoot(t, "to join namespaces")
+	testkit.CheckLeaks(t)
+	// A namespace ends when somebody has waited for the last daemon in it,
+	// which may take its time.
+	whole := t
 	t.Run("cloned", func(t *testing.T) {
 		testkit.NeedsClone(t)
-		daemonJoins(t, plan.Stub, [][]spawn.Namespace{{spawn.PIDNamespace}, {spawn.NetworkNamespace, spawn.PIDNamespace}, {spawn.TimeNamespace}, {spawn.UserNamespace, spawn.PIDNamespace}})
+		daemonJoins(t, whole, plan.Stub, [][]spawn.Namespace{{spawn.PIDNamespace}, {spawn.NetworkNamespace, spawn.PIDNamespace}, {spawn.TimeNamespace}, {spawn.UserNamespace, spawn.PIDNamespace}})
 	})
 	t.Run("forked", func(t *testing.T) {
-		daemonJoins(t, plan.ForkedHelper, [][]spawn.Namespace{{spawn.PIDNamespace}, {spawn.NetworkNamespace, spawn.PIDNamespace}, {spawn.MountNamespace}})
+		daemonJoins(t, whole, plan.ForkedHelper, [][]spawn.Namespace{{spawn.PIDNamespace}, {spawn.NetworkNamespace, spawn.PIDNamespace}, {spawn.MountNamespace}})
 	})
 }
 
-func daemonJoins(t *testing.T, executor plan.Executor, lists [][]spawn.Namespace) {
-	testkit.NeedsRoot(t, "to join namespaces")
-	testkit.CheckLeaks(t)
+// daemonJoins has daemons join namespaces, which end with the test whole.
+func daemonJoins(t, whole *testing.T, executor plan.Executor, lists [][]spawn.Namespace) {
 	for _, kinds := range lists {
 		in := spawn.New("/bin/cat").SetNamespaces(kinds...)
 		c := testkit.By(testkit.Shell("echo $$; cat"), executor)
@@ -821,7 +825,7 @@ func daemonJoins(t *testing.T, executor plan.Executor, lists [][]spawn.Namespace
 			testkit.InUserNamespace(in, kinds...)
 			c.SetUID(0).SetGID(0)
 		}
-		target := testkit.WaitingIn(t, in)
+		target := testkit.WaitingIn(whole, in)
 		for _, kind := range kinds {
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", target.PID(), testkit.AllKinds[kind]))
 			require.NoError(t, err)

@@ -904,7 +904,7 @@ func failOp(t testing.TB, c *spawn.Command, m plan.Mode, i int, spoil func(*prog
 }
 
 // opsOf returns the places of a command's ops. Most stand in rows of the same
-// call. Of a row it returns one op in a short test, and a fifth of them unless
+// call. Of a row it returns one op in a short test, and a tenth of them unless
 // SPAWN_TEST_LONG is set.
 func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	if !plan.CanClone() {
@@ -917,7 +917,7 @@ func opsOf(t testing.TB, c *spawn.Command, m plan.Mode) (places []int) {
 	defer r.Release()
 	every := 1
 	if testkit.Rounds(2, 1) == 1 {
-		every = 5
+		every = 10
 	}
 	last := uintptr(noSyscall)
 	for i := range r.Program.Len() {

@@ -78,7 +78,7 @@ func ForEachCall(t *testing.T, f func(t *testing.T, call func(*spawn.Command, co
 
 func forCalls(t *testing.T, all bool, f func(t *testing.T, call func(*spawn.Command, context.Context) (string, error))) {
 	for name, call := range Calls {
-		if !all && name != "Run" && name != "Lines" && name != "Start and Wait" {
+		if !all && !WaitsInItsOwnWay(name) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -88,9 +88,14 @@ func forCalls(t *testing.T, all bool, f func(t *testing.T, call func(*spawn.Comm
 	}
 }
 
+// WaitsInItsOwnWay chooses three of Calls, one for each way of waiting.
+func WaitsInItsOwnWay(call string) bool {
+	return call == "Run" || call == "Lines" || call == "Start and Wait"
+}
+
 // ForSlowCalls is ForEachCall for what takes time in every call, such as the
 // library's own waits. It tries three of the ways unless SPAWN_TEST_LONG is in
-// the environment: one for each way of waiting.
+// the environment.
 func ForSlowCalls(t *testing.T, f func(t *testing.T, call func(*spawn.Command, context.Context) (string, error))) {
 	forCalls(t, Rounds(2, 1) == 2, f)
 }

@@ -135,7 +135,7 @@ func StopLive(p *spawn.Process) error {
 
 // Rounds returns how often a test tries what goes wrong only now and then.
 // It is short with -short, long with SPAWN_TEST_LONG in the environment, as
-// .ci/full sets it, and a fifth of long otherwise.
+// .ci/full sets it, and a tenth of long otherwise.
 func Rounds(long, short int) int {
 	switch {
 	case testing.Short():
@@ -143,7 +143,7 @@ func Rounds(long, short int) int {
 	case os.Getenv("SPAWN_TEST_LONG") != "":
 		return long
 	}
-	return max(short, long/5)
+	return max(short, long/10)
 }
 
 // Gated starts a command with a handshake and returns when it has stopped at
