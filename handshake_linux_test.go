@@ -481,27 +481,3 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 		})
 	}
 }
-
-// BenchmarkHandshake is a handshake against the same command without.
-func BenchmarkHandshake(b *testing.B) {
-	tiny := testkit.TinyProgram(b)
-	testkit.Compare(b, func() error {
-		p, err := spawn.New(tiny).Start(context.Background())
-		if err != nil {
-			return err
-		}
-		return p.Wait()
-	}, func() error {
-		p, err := spawn.New(tiny).RequireHandshake().Start(context.Background())
-		if err != nil {
-			return err
-		}
-		if err := p.HandshakeWait(context.Background()); err != nil {
-			return err
-		}
-		if err := p.HandshakeNotify(); err != nil {
-			return err
-		}
-		return p.Wait()
-	})
-}
