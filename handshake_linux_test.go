@@ -457,7 +457,7 @@ func TestAThousandChildrenAtTheirGatesTakeFewThreads(t *testing.T) {
 	// be said.
 	thousand, some := testkit.Rounds(1000, 100), testkit.Rounds(200, 50)
 	for how, test := range map[string]struct{ children, threads int }{
-		"in turn": {thousand, 20}, "at once": {thousand, thousand / 2}, "with hooks": {some, some * 4 / 5}, "daemons": {some, some * 4 / 5},
+		"in turn": {thousand, 40}, "at once": {thousand, thousand / 2}, "with hooks": {some, some * 4 / 5}, "daemons": {some, some * 4 / 5},
 	} {
 		t.Run(how, func(t *testing.T) {
 			if plan.HelperForced() && how != "in turn" || !plan.CanClone() && how == "at once" {

@@ -141,9 +141,17 @@ func (r *run) parkGate() {
 	r.tellReady()
 }
 
-// passGate waits, without a thread, until the child has exec'ed. If it could
-// not, it waits for its end and returns the reason.
+// passGate waits until the child has exec'ed: most are let go on soon, and the
+// first moments may block a thread. If the child could not exec, passGate waits
+// for its end and returns the reason.
 func (r *run) passGate() error {
-	r.parkStatus(nothing)
+	passed := false
+	if r.StatusR >= 0 && tryBlock() {
+		passed = r.listenFor(maxBlockedTime, r.handle.fd, nothing)
+		unblock()
+	}
+	if !passed {
+		r.parkStatus(nothing)
+	}
 	return r.execed()
 }
