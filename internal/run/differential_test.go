@@ -24,17 +24,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAllExecutorsDoTheSame: random commands give the same process, or the same
-// error, whoever runs them.
+// TestAllExecutorsDoTheSame: random commands give the same process, or the
+// same error, whoever runs them. With SPAWN_TEST_COMMANDS in the environment it
+// tries this number of commands, all of them by helpers too.
 func TestAllExecutorsDoTheSame(t *testing.T) {
 	testkit.NeedsClone(t)
 	testkit.CheckLeaks(t)
-	rounds := 150
-	switch {
-	case testing.Short():
+	rounds, all := testkit.Rounds(500, 100), false
+	if testing.Short() {
 		rounds = 30
-	case os.Getenv("SPAWN_TEST_LONG") != "":
-		rounds = 2000
+	}
+	if s := os.Getenv("SPAWN_TEST_COMMANDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		rounds, all = n, true
 	}
 	program := publicWaiting(t)
 	file, err := os.Open(os.DevNull)
@@ -55,7 +58,7 @@ func TestAllExecutorsDoTheSame(t *testing.T) {
 			started++
 		}
 		for name, by := range executors(c) {
-			if name != "stub" && name != "copy" && i%5 != 0 && rounds < 2000 {
+			if name != "stub" && name != "copy" && i%5 != 0 && !all {
 				continue // a helper takes its time
 			}
 			got, err := stateOf(by(c.Clone()))
