@@ -7,9 +7,12 @@
 
 #define SYS_write          1
 #define SYS_rt_sigprocmask 14
+#define SYS_getpid         39
 #define SYS_exit           60
+#define SYS_kill           62
 #define SYS_exit_group     231
 #define SIG_SETMASK        2
+#define SIGKILL            9
 #define EINTR              4
 
 // What the copy ends at: see Code.
@@ -57,6 +60,25 @@ TEXT ·loopAddress(SB), NOSPLIT, $0-8
 	LEAQ ·loop(SB), AX
 	MOVQ AX, ret+0(FP)
 	RET
+
+// func dieAddress() unsafe.Pointer
+TEXT ·dieAddress(SB), NOSPLIT, $0-8
+	LEAQ ·die(SB), AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+// A signal handler, on the child's stack, of which it uses nothing.
+TEXT ·die(SB), NOSPLIT|NOFRAME, $0-0
+	MOVQ $SYS_getpid, AX
+	SYSCALL
+	MOVQ AX, DI
+	MOVQ $SIGKILL, SI
+	MOVQ $SYS_kill, AX
+	SYSCALL
+	MOVQ $127, DI // refused by a policy
+	MOVQ $SYS_exit_group, AX
+	SYSCALL
+	UD2
 
 // The loop. A stub runs a copy of it: so it goes by its registers alone, jumps
 // only within itself, and ends in LOOP_END.

@@ -8,8 +8,11 @@
 #define SYS_write          64
 #define SYS_exit           93
 #define SYS_exit_group     94
+#define SYS_kill           129
 #define SYS_rt_sigprocmask 135
+#define SYS_getpid         172
 #define SIG_SETMASK        2
+#define SIGKILL            9
 #define EINTR              4
 
 // What the copy ends at: see Code.
@@ -55,6 +58,24 @@ TEXT ·loopAddress(SB), NOSPLIT, $0-8
 	MOVD $·loop(SB), R0
 	MOVD R0, ret+0(FP)
 	RET
+
+// func dieAddress() unsafe.Pointer
+TEXT ·dieAddress(SB), NOSPLIT, $0-8
+	MOVD $·die(SB), R0
+	MOVD R0, ret+0(FP)
+	RET
+
+// A signal handler, on the child's stack, of which it uses nothing.
+TEXT ·die(SB), NOSPLIT|NOFRAME, $0-0
+	MOVD $SYS_getpid, R8
+	SVC
+	MOVD $SIGKILL, R1
+	MOVD $SYS_kill, R8
+	SVC
+	MOVD $127, R0 // refused by a policy
+	MOVD $SYS_exit_group, R8
+	SVC
+	WORD $0 // UDF
 
 // The loop. A stub runs a copy of it: so it goes by its registers alone, jumps
 // only within itself, and ends in LOOP_END.

@@ -10,7 +10,7 @@
 // it. So the child
 //
 //   - runs the few instructions in child_*.s and nothing else: no Go code, no
-//     stack, no lock;
+//     stack but for a signal that would dump core (see Die), no lock;
 //   - writes only to the frame and to the words that an op stores to, all in
 //     the program's own memory;
 //   - has every signal blocked, and all handlers gone (CLONE_CLEAR_SIGHAND),
@@ -68,11 +68,22 @@ func (o Options) clone3Only() bool { return o.Cgroup != 0 || o.Namespaces&unix.C
 // Available reports whether there is assembly for this processor.
 const Available = true
 
-// stackSize is a formality: the child pushes nothing.
-const stackSize = 512
+// stackSize is room for a signal's frame, with the largest of processors'
+// states (some 11 KiB of AMX).
+const stackSize = 64 << 10
+
+// stack is that of all children: they push nothing, and what the kernel puts
+// there for the handler Die nobody reads.
+var stack = sync.OnceValues(func() (uintptr, error) {
+	b, err := unix.Mmap(-1, 0, stackSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return 0, err
+	}
+	return addressOf(b), nil
+})
 
 // Size is the room that Start takes in a program's memory.
-const Size = 1024 + stackSize
+const Size = 1024
 
 // noClone3 is set once the kernel has said that it has no clone3 with
 // these flags.
@@ -120,7 +131,11 @@ func Start(p *program.Program, o Options) (Child, *Error) {
 	f.report = p.ReportTo()
 	f.inside = inside
 	word, pidfd := f.addresses()
-	stack := p.Alloc(stackSize)
+	stack, err := stack()
+	if err != nil {
+		errno, _ := err.(syscall.Errno)
+		return Child{}, &Error{"mmap", errno}
+	}
 
 	if !noClone3.Load() || o.clone3Only() {
 		args, addr := newCloneArgs(p)

@@ -37,3 +37,6 @@ func Code(uint32) []byte { return nil }
 
 // Frame is not called: there is no stub.
 func Frame(first, end, report uintptr) []byte { return nil }
+
+// Die is not called: there is no child.
+func Die() uintptr { return 0 }

@@ -102,6 +102,14 @@ func (f *frame) wait(timeout unix.Timespec) {
 // loopAddress returns the address of the loop's code.
 func loopAddress() unsafe.Pointer
 
+// dieAddress returns the address of a handler: see Die.
+func dieAddress() unsafe.Pointer
+
+// Die returns the address of a signal handler that ends the child by SIGKILL.
+// It is for signals whose default is a core dump: that of a child which shares
+// the parent's memory would be the parent's. execve makes it the default.
+func Die() uintptr { return uintptr(dieAddress()) }
+
 // loopEnd stands behind the loop's code, which is not longer than loopMax.
 const (
 	loopEnd = "spawnend"
@@ -139,3 +147,6 @@ const inside = 1
 func (f *frame) addresses() (word, pidfd uintptr) {
 	return uintptr(unsafe.Pointer(&f.inside)), uintptr(unsafe.Pointer(&f.pidfd))
 }
+
+// addressOf returns the address of memory that is not Go's.
+func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }

@@ -57,6 +57,7 @@ func TestAFilterThatKillsInExecveEndsTheChildOnly(t *testing.T) {
 		status, err := c.SetWorkingDirectory(t.TempDir()).RunStatus(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, syscall.SIGSYS, status.Signal)
+		require.False(t, status.CoreDumped, "it would have been this process's core")
 		require.Equal(t, 1, testkit.DumpableFlag())
 	}
 }

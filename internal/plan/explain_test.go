@@ -211,6 +211,9 @@ func TestExplainShowsWhatStraceShows(t *testing.T) {
 
 var signalMask = regexp.MustCompile(`, sa_mask=[^}]*\}`)
 
+// handler is the address of the one that a child has.
+var handler = regexp.MustCompile(`sa_handler=0x[0-9a-f]+`)
+
 var withoutResult = regexp.MustCompile(`\)\s+= [^)]*$`)
 
 // likeExplain writes what strace prints the way Explain does, where
@@ -224,5 +227,5 @@ func likeExplain(line string) string {
 	} {
 		line = strings.ReplaceAll(line, r.from, r.to)
 	}
-	return signalMask.ReplaceAllString(line, "}")
+	return handler.ReplaceAllString(signalMask.ReplaceAllString(line, "}"), "sa_handler=die")
 }

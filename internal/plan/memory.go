@@ -23,13 +23,14 @@ import (
 //	streams, descriptors, environment, directory,     the parent's until execve
 //	umask, limits, session, group, terminal,
 //	scheduling, personality, ignored signals, the     (before Linux 5.16, where
-//	death signal, no_new_privs, Landlock, seccomp     a core dump ends all who
+//	death signal, no_new_privs, Landlock              a core dump ends all who
 //	                                                  share it: a stub's)
 //	ids, groups, capabilities, securebits, labels,    a stub's: the command's
 //	keyring, namespaces, cgroup, KillTree, chroot,    own data and nothing else
 //	handshake, pid file, LISTEN_PID, a daemon,
 //	out-of-memory score, core dump filter, flags
-//	of the memory
+//	of the memory; a seccomp filter, which may kill
+//	with a core dump
 //	the same, where no stub can be executed           a copy of the parent's,
 //	                                                  not dumpable
 //	a hook                                            a stub's, then that of a
@@ -42,7 +43,7 @@ func SharesMemory(c *command.Command) bool {
 	switch {
 	case CoreDumpEndsAll():
 		return false
-	case c.Hook != "" || c.WaitsForParent():
+	case c.Hook != "" || c.WaitsForParent() || c.Confinement.Filter != nil:
 		return false
 	case c.IDs.SetUID || c.IDs.SetGID || c.IDs.SetGroups:
 		return false

@@ -52,14 +52,14 @@ func commandsOfTheirOwn() map[string]*spawn.Command {
 		"SetCoredumpFilter":         c().SetCoredumpFilter(0),
 		"SetTransparentHugepages":   c().SetTransparentHugepages(false),
 		"SetMemoryDenyWriteExecute": c().SetMemoryDenyWriteExecute(),
+		"SetSeccompFilter":          c().SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0)),
 	}
 }
 
 func TestOnlyThePlainCommandSharesTheMemory(t *testing.T) {
 	plain := spawn.New("/bin/true", "x").AddEnv("A", "b").SetInput([]byte("x")).PassFDAs(os.Stdin, 5).SetWorkingDirectory("/").SetUmask(0).
 		SetMaxFiles(10).SetSession().SetProcessGroup().SetKillMode(spawn.KillGroup).SetNice(1).SetNoNewPrivs().SetIgnoredSignals(unix.SIGPIPE).
-		SetLandlock(spawn.Landlock{BestEffort: true}).SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 0)).
-		SetParentDeathSignal(unix.SIGTERM).SetPersonality(0)
+		SetLandlock(spawn.Landlock{BestEffort: true}).SetParentDeathSignal(unix.SIGTERM).SetPersonality(0)
 	require.Equal(t, !plan.CoreDumpEndsAll(), plan.SharesMemory(testkit.Wanted(plain)))
 	for name, c := range commandsOfTheirOwn() {
 		require.False(t, plan.SharesMemory(testkit.Wanted(c)), name)

@@ -3,10 +3,12 @@
 package plan
 
 import (
+	"math"
 	"os"
 	"slices"
 	"syscall"
 
+	"github.com/virspawn/spawn/internal/child"
 	"github.com/virspawn/spawn/internal/command"
 	"github.com/virspawn/spawn/internal/nofile"
 	"github.com/virspawn/spawn/internal/program"
@@ -117,14 +119,29 @@ func leave(ids *command.Credentials) bool {
 		ids.SetGID && (ids.GID != os.Getegid() || ids.GID != os.Getgid())
 }
 
+// dumpCore are the signals whose default is a core dump. (signal(7))
+var dumpCore = [...]unix.Signal{
+	unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGSYS,
+}
+
 // signals sets every disposition to its default, those that are ignored too:
 // exec resets only handlers. Those that the program is to ignore are ignored.
+//
+// A child that shares the parent's memory has a handler for those that dump
+// core, until exec: the core would be the parent's.
 func (pl *Plan) signals() {
 	// No flags, no restorer, and an empty mask.
 	toDefault := pl.Program.Words(uint64(sigDfl), 0, 0, 0)
 	var ignore uintptr
 	if pl.Command.Attributes.Ignored != nil {
 		ignore = pl.Program.Words(uint64(SigIgn), 0, 0, 0)
+	}
+	toDie := toDefault
+	if pl.Options.Executor == Direct && pl.Mode != InPlace {
+		// SA_RESTORER, without which amd64 has no handlers
+		const restorer = 0x04000000
+		die := uint64(child.Die())
+		toDie = pl.Program.Words(die, restorer, die, math.MaxUint64)
 	}
 	for n := 1; n <= command.MaxSignal; n++ {
 		action := toDefault
@@ -133,7 +150,10 @@ func (pl *Plan) signals() {
 			continue
 		case slices.Contains(pl.Command.Attributes.Ignored, n):
 			action = ignore
-		case pl.Mode == InPlace && disposition(syscall.Signal(n)) != SigIgn:
+		case slices.Contains(dumpCore[:], unix.Signal(n)):
+			action = toDie
+		}
+		if pl.Mode == InPlace && action != ignore && disposition(syscall.Signal(n)) != SigIgn {
 			// exec resets handlers, and until then this process keeps them.
 			continue
 		}

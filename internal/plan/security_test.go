@@ -856,7 +856,7 @@ func quitStorm([]string) int {
 	ended := 0
 	for range 50 {
 		var exit *spawn.ExitError
-		if err := spawn.New("/bin/true").SetMaxCoreSize(0).Run(context.Background()); errors.As(err, &exit) && exit.Status.Signal == unix.SIGQUIT {
+		if err := spawn.New("/bin/true").SetMaxCoreSize(0).Run(context.Background()); errors.As(err, &exit) && exit.Status.Signal != 0 {
 			ended++
 		} else if err != nil {
 			return testkit.Fail(err)

@@ -31,6 +31,7 @@ func init() {
 		unix.SYS_EXECVE:         {name: "execve", args: []format{quotedString, quotedStrings, quotedStrings}},
 		SysFcntl:                {name: "fcntl", args: []format{signed, fcntlCommand, hex}, sized: fcntlArg},
 		unix.SYS_GETPPID:        {name: "getppid"},
+		unix.SYS_MADVISE:        {name: "madvise", args: []format{pointer, unsigned, advice}},
 		SysMmap:                 {name: "mmap", args: []format{pointer, unsigned, protection, mapFlags, signed, unsigned}},
 		unix.SYS_MOUNT:          {name: "mount", args: []format{quotedString, quotedString, quotedString, mountFlags, pointer}},
 		unix.SYS_OPENAT:         {name: "openat", args: []format{dirDescriptor, quotedString, openFlags("O_RDONLY")}},
@@ -212,6 +213,13 @@ func SignalName(n int) string {
 	return strconv.Itoa(n)
 }
 
+func advice(_ *Program, v uintptr) string {
+	if v == unix.MADV_DONTFORK {
+		return "MADV_DONTFORK"
+	}
+	return strconv.FormatUint(uint64(v), 10)
+}
+
 func signal(_ *Program, v uintptr) string { return SignalName(int(v)) }
 
 func sigaction(p *Program, addr uintptr) string {
@@ -223,8 +231,8 @@ func sigaction(p *Program, addr uintptr) string {
 	case 0:
 	case 1:
 		handler = "SIG_IGN"
-	default:
-		handler = "0x" + strconv.FormatUint(h, 16)
+	default: // there is one only
+		handler = "die"
 	}
 	return "{sa_handler=" + handler + "}"
 }

@@ -106,6 +106,8 @@ var printings = []printed{
 		return []uintptr{p.CString("a name"), p.CString("an argument")}
 	}},
 	{`getppid()`, unix.SYS_GETPPID, list()},
+	{`madvise(0x1000, 4096, MADV_DONTFORK)`, unix.SYS_MADVISE, list(0x1000, 4096, unix.MADV_DONTFORK)},
+	{`madvise(0x1000, 4096, 3)`, unix.SYS_MADVISE, list(0x1000, 4096, 3)},
 	{`mmap(0x1000, 4096, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED|MAP_POPULATE, 5, 0)`, SysMmap,
 		list(0x1000, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED|unix.MAP_POPULATE, 5, 0)},
 	{`mount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)`, unix.SYS_MOUNT, func(p *Program) []uintptr {
@@ -142,7 +144,7 @@ var printings = []printed{
 	{`rt_sigaction(SIGRTMIN, {sa_handler=SIG_IGN}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
 		return []uintptr{32, p.Words(1, 0, 0, 0), 0, 8}
 	}},
-	{`rt_sigaction(SIGRT_32, {sa_handler=0xabc}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
+	{`rt_sigaction(SIGRT_32, {sa_handler=die}, NULL, 8)`, unix.SYS_RT_SIGACTION, func(p *Program) []uintptr {
 		return []uintptr{64, p.Words(0xabc, 0, 0, 0), 0, 8}
 	}},
 	{`rt_sigaction(65, NULL, NULL, 8)`, unix.SYS_RT_SIGACTION, list(65, 0, 0, 8)},
