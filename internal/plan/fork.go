@@ -92,14 +92,20 @@ func (pl *Plan) forkTo() {
 		return
 	}
 	flags |= unix.CLONE_PARENT_SETTID
-	if flags&unix.CLONE_NEWTIME == 0 {
-		// The first parent has the memory to itself, and ends.
-		flags |= unix.CLONE_VM
-	}
-	pid := uintptr(stub.PIDAt)
-	if pl.stub == nil {
+	var pid uintptr
+	if pl.stub != nil {
+		// The first parent is still the calling process, to everybody else, and
+		// what it forks may be in the hands of others at once: that has a copy
+		// of its memory, which is small, and not the pid.
+		pid = stub.PIDAt()
+		p.Add(unix.SYS_MADVISE, pid, uintptr(stub.PIDSize()), unix.MADV_DONTFORK)
+	} else {
 		pl.forked = p.Words(0)
 		pid = pl.forked
+		if flags&(unix.CLONE_NEWTIME|unix.CLONE_NEWUSER) == 0 {
+			// A copy of the calling process's, which may be large.
+			flags |= unix.CLONE_VM
+		}
 	}
 	if pl.fds.cgroup < 0 && flags&unix.CLONE_NEWTIME == 0 {
 		pl.forkAt = p.AddOp(unix.SYS_CLONE, program.Leave, uintptr(flags), 0, pid)

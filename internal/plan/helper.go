@@ -194,7 +194,7 @@ func (pl *Plan) WriteImage() error {
 	}
 	m := helper.Image{Program: pl.Program, Report: int(pl.fds.keptFD(h.reportKept))}
 	for i := range pl.fds.kept {
-		if !pl.isStub(i) {
+		if pl.isOpen(i) {
 			m.Kept = append(m.Kept, int(pl.fds.keptFD(i)))
 		}
 	}

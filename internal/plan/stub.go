@@ -21,8 +21,9 @@ type stubImage struct {
 	// A report that needs no system call, which a seccomp filter of the
 	// program may refuse, and that has the pid of what the stub forks; nil
 	// without either.
-	report     *stub.Report
-	reportKept int
+	report       *stub.Report
+	reportKept   int
+	reportClosed bool // in the part of the program that is written by now
 }
 
 // refusesStub reports whether the kernel or a policy says by this error that
@@ -89,8 +90,11 @@ func (pl *Plan) leaveMemory() {
 	if pl.stub.report != nil {
 		// What the kernel writes there must find the page.
 		const flags = unix.MAP_SHARED | unix.MAP_FIXED | unix.MAP_POPULATE
-		at := p.Add(program.SysMmap, stub.ReportAt, stub.ReportSize, unix.PROT_READ|unix.PROT_WRITE, flags, pl.fds.keptFD(pl.stub.reportKept), 0)
+		fd := pl.fds.keptFD(pl.stub.reportKept)
+		at := p.Add(program.SysMmap, stub.ReportAt, uintptr(stub.ReportSize()), unix.PROT_READ|unix.PROT_WRITE, flags, fd, 0)
 		p.StoreAt(at, stub.Data+child.FrameReport)
+		p.Add(unix.SYS_CLOSE, fd)
+		pl.stub.reportClosed = true
 	}
 	if !isDumpableLong() {
 		pl.leaveDumpable()
@@ -106,7 +110,7 @@ func (pl *Plan) keepAcrossExec(keep bool) {
 		flag = 0
 	}
 	for i := range pl.fds.kept {
-		if !pl.isStub(i) {
+		if pl.isOpen(i) {
 			pl.Program.Add(program.SysFcntl, pl.fds.keptFD(i), unix.F_SETFD, flag)
 		}
 	}
@@ -115,6 +119,12 @@ func (pl *Plan) keepAcrossExec(keep bool) {
 // isStub reports whether what is kept at i is the stub, which has closed it
 // when it runs.
 func (pl *Plan) isStub(i int) bool { return pl.stub != nil && pl.stub.kept == i }
+
+// isOpen reports whether what is kept at i is open, and no stub, which has
+// closed itself when it runs. It closes its report too.
+func (pl *Plan) isOpen(i int) bool {
+	return !pl.isStub(i) && (pl.stub == nil || !pl.stub.reportClosed || i != pl.stub.reportKept)
+}
 
 // writeStub writes the executable: the code of a child, and what it is to run
 // of the program.

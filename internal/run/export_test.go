@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/virspawn/spawn/internal/process"
+	"github.com/virspawn/spawn/internal/program"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,3 +57,8 @@ func (r *run) Reap() bool                             { return r.reap() }
 func (r *run) CloseHandle()                           { r.handle.close() }
 func (r *run) SignalGroup(sig unix.Signal) error      { return r.signalGroup(sig) }
 func (r *run) SaveProcess() (undo func())             { return r.saveProcess() }
+func (r *run) StartError(f program.Failure) error     { return r.startError(f) }
+func (r *run) SetReaped(reaped bool)                  { r.handle.reaped = reaped }
+
+// IsOurs reports whether a process is a child of this one.
+func IsOurs(pid, pidfd int) bool { return (&handle{fd: pidfd, pid: int32(pid)}).isOurs() }

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/program"
+	"github.com/virspawn/spawn/internal/run"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -243,4 +245,67 @@ func TestWhatIsDoneToAChildAtItsGateIsNotDoneToThisProcess(t *testing.T) {
 		require.NoError(t, p.Stdin().Close())
 		require.NoError(t, p.Wait(), name)
 	}
+}
+
+// Whoever may trace a child, or has got hold of its end of the status pipe, may
+// write what a child would never say.
+func TestAForgedReportIsAnError(t *testing.T) {
+	testkit.NeedsClone(t)
+	r, err := run.Prepare(context.Background(), testkit.Call(testkit.By(spawn.New("/bin/true"), plan.Stub)), plan.Watched)
+	require.NoError(t, err)
+	defer r.Release()
+	for _, at := range []int{-1, r.Program.Len(), 1 << 30} {
+		err := r.StartError(program.Failure{Op: at, Errno: unix.EPERM})
+		require.ErrorContains(t, err, "somebody has changed it")
+	}
+}
+
+// The pid of a process that a child has forked may be forged: a stranger is
+// never taken for it.
+func TestAForgedPidIsNotTakenForAChilds(t *testing.T) {
+	p, err := spawn.New("/bin/cat").PipeStdin().Start(context.Background())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, errors.Join(p.Stdin().Close(), p.Wait())) }()
+	for pid, want := range map[int]bool{p.PID(): true, os.Getppid(): false} {
+		fd, err := unix.PidfdOpen(pid, 0)
+		require.NoError(t, err)
+		require.Equal(t, want, run.IsOurs(pid, fd))
+		require.NoError(t, unix.Close(fd))
+	}
+}
+
+// TestWhatAStubForksHasAMemoryOfItsOwn, without the pid: it may be in the hands
+// of others at once, while who forks it is still this process to everybody.
+func TestWhatAStubForksHasAMemoryOfItsOwn(t *testing.T) {
+	testkit.NeedsClone(t)
+	kinds := map[string]*spawn.Command{
+		"a daemon": spawn.New("/bin/true").Daemonize(),
+		"times":    spawn.New("/bin/true").SetNamespaces(spawn.TimeNamespace),
+		"users":    testkit.InUserNamespace(spawn.New("/bin/true")),
+	}
+	for name, c := range kinds {
+		text, err := c.Explain()
+		require.NoError(t, err, name)
+		require.NotContains(t, text, "CLONE_VM", name)
+		require.Regexp(t, `\nclose\(\d+\)\n(.*\n)*madvise\(0x[0-9a-f]+, \d+, MADV_DONTFORK\)\nclone`, text, name)
+	}
+}
+
+// The group of a first parent that was waited for may be anybody's.
+func TestNobodyIsSignalledByANumberThatWasGivenBack(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.CheckLeaks(t)
+	p, err := spawn.New("/bin/cat").PipeStdin().SetKillMode(spawn.KillGroup).Start(context.Background())
+	require.NoError(t, err)
+	r := run.ChildOf(testkit.Running(p))
+	mu := &testkit.Running(p).Mu
+	mu.Lock()
+	r.SetReaped(true)
+	for _, err := range []error{r.SignalGroup(unix.SIGKILL), r.SignalAll(unix.SIGKILL), r.Signal(unix.SIGKILL)} {
+		require.ErrorIs(t, err, os.ErrProcessDone)
+	}
+	r.SetReaped(false)
+	mu.Unlock()
+	require.NoError(t, p.Stdin().Close())
+	require.NoError(t, p.Wait())
 }

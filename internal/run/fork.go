@@ -101,10 +101,19 @@ func (r *run) openForked(pid int) error {
 		}
 		return os.NewSyscallError(fmt.Sprintf("pidfd_open(%d, 0)", pid), err)
 	}
+	h := handle{fd: fd, pid: int32(pid), foreign: r.Command.Daemon}
+	if !h.foreign && !h.isOurs() {
+		// Who may trace the process may have written the pid of another one.
+		r.CloseGate()
+		h.close()
+		if !r.waitForStart(silent) {
+			return errLeft
+		}
+		return errNoFork
+	}
 	if r.Options.Executor == plan.ForkedHelper {
 		r.expectSign(2)
 	}
-	h := handle{fd: fd, pid: int32(pid), foreign: r.Command.Daemon}
 	answered := r.awaitAnswer(&h)
 	if !answered && r.waitForStart(func(timeout time.Duration) bool { return waitReadable(fd, timeout) && h.hasWaited() }) {
 		h.close()

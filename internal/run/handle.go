@@ -30,6 +30,9 @@ type handle struct {
 //
 // Preconditions: nobody waits for the process meanwhile.
 func (h *handle) signal(sig syscall.Signal) error {
+	if h.reaped {
+		return os.ErrProcessDone
+	}
 	call, err := "pidfd_send_signal", unix.PidfdSendSignal(h.fd, sig, nil, 0)
 	if err != nil && err != unix.ESRCH && !h.foreign && refusesSignals() {
 		if h.isGone() {
@@ -76,6 +79,14 @@ func (h *handle) waitid(res *waitResult, options int) error {
 			kind, id = unix.P_PID, int(h.pid)
 		}
 	}
+}
+
+// isOurs reports whether this process is the parent of the process, and nobody
+// has waited for it.
+func (h *handle) isOurs() bool {
+	res := waitResults.Get().(*waitResult)
+	defer waitResults.Put(res)
+	return h.waitid(res, unix.WNOWAIT) == nil
 }
 
 // hasWaited waits for a process that nobody else waits for or signals, and

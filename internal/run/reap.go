@@ -124,13 +124,19 @@ func (r *run) signalGroupAndChild(sig syscall.Signal) error {
 // leadsGroup reports whether the child is in the group that it was made to
 // lead. It may not yet have made it, or have left it.
 func (r *run) leadsGroup() bool {
+	if r.handle.reaped { // its pid may be another's
+		return false
+	}
 	group, err := unix.Getpgid(r.p.PID)
 	return err == nil && group == r.p.PID
 }
 
 // signalGroup signals the group of the child or the daemon.
 func (r *run) signalGroup(sig syscall.Signal) error {
-	if r.p.Daemon {
+	switch {
+	case r.handle.reaped: // its number may be another's
+		return os.ErrProcessDone
+	case r.p.Daemon:
 		return r.signalDaemonsGroup(sig)
 	}
 	return unix.Kill(-r.p.PID, sig)

@@ -240,6 +240,9 @@ func (r *run) startError(f program.Failure) error {
 			return r.PidFileError(err)
 		}
 	}
+	if f.Op < 0 || f.Op >= r.Program.Len() {
+		return &command.StartError{Op: "start", Path: r.Path, Err: errForgedReport}
+	}
 	e := &command.StartError{Op: r.Program.Step(f.Op), Path: r.Path, Err: f.Errno}
 	switch {
 	case f.Message != "":
@@ -250,7 +253,10 @@ func (r *run) startError(f program.Failure) error {
 	return e
 }
 
-var errUnexpected = errors.New("unexpected result")
+var (
+	errUnexpected   = errors.New("unexpected result")
+	errForgedReport = errors.New("the child's report is none: somebody has changed it")
+)
 
 // Run runs a command to its end.
 func Run(ctx context.Context, c Call) (o process.Outcome) {

@@ -63,9 +63,13 @@ func (r *run) readStatus() {
 func (r *run) listenFor(timeout time.Duration, pidfd int, done func() bool) bool {
 	// A negative number is passed over.
 	fds := [2]unix.PollFd{{Fd: int32(r.StatusR), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-	for deadline := time.Now().Add(timeout); ; {
+	deadline := time.Now().Add(timeout)
+	for reads := 0; ; reads++ {
 		if r.heard.silent || done() {
 			return true
+		}
+		if reads >= maxReads && !time.Now().Before(deadline) {
+			return false
 		}
 		left := unix.NsecToTimespec(max(0, int64(time.Until(deadline))))
 		ready, err := unix.Ppoll(fds[:], &left, nil)
@@ -80,6 +84,10 @@ func (r *run) listenFor(timeout time.Duration, pidfd int, done func() bool) bool
 		}
 	}
 }
+
+// maxReads is more than all that a child says takes. Who has got hold of its
+// end may say more.
+const maxReads = 64
 
 // nothing is for listenFor: it is done when nothing more can come.
 func nothing() bool { return false }
@@ -150,7 +158,7 @@ func (r *run) takeLast() {
 	}
 	_ = conn.Control(func(fd uintptr) {
 		var b [64]byte
-		for {
+		for range maxReads {
 			n, err := unix.Read(int(fd), b[:])
 			if err != unix.EINTR && n <= 0 {
 				return

@@ -4,6 +4,7 @@ package stub
 
 import (
 	"encoding/binary"
+	"os"
 	"syscall"
 
 	"github.com/virspawn/spawn/internal/descriptor"
@@ -11,31 +12,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is a page of memory that a stub shares with the process that has
-// started it, until it execs or ends: where it reports a failure, besides the
-// status pipe, and where the kernel writes the pid of what it forks.
-type Report struct{ page []byte }
+// Report is memory that a stub shares with the process that has started it,
+// until it execs or ends: a page where it reports a failure, besides the status
+// pipe, and one where the kernel writes the pid of what it forks, and which
+// that has not.
+type Report struct{ pages []byte }
 
-// ReportSize is the size of a report's memory in bytes; the kernel rounds it up
-// to a page.
-const ReportSize = 4096
+// ReportAt is where the stub has it.
+const ReportAt = 0x08000000
 
-// Where the stub has it.
-const (
-	ReportAt = 0x08000000
-	PIDAt    = ReportAt + 3*8
-)
+// ReportSize returns the size of a report's memory in bytes: two pages.
+func ReportSize() int { return 2 * PIDSize() }
+
+// PIDSize returns the size in bytes of the page with the pid.
+func PIDSize() int { return os.Getpagesize() }
+
+// PIDAt returns where the stub has it.
+func PIDAt() uintptr { return ReportAt + uintptr(PIDSize()) }
 
 // none stands in the place of a failed op.
 const none = ^uint64(0)
 
 // NewReport returns a report and its descriptor. The caller closes both.
 func NewReport() (*Report, int, error) {
-	page, fd, err := descriptor.SharedPage("spawn-report", ReportSize)
+	pages, fd, err := descriptor.SharedPage("spawn-report", ReportSize())
 	if err != nil {
 		return nil, -1, err
 	}
-	r := &Report{page}
+	r := &Report{pages}
 	r.set(1, none)
 	return r, fd, nil
 }
@@ -58,11 +62,11 @@ func (r *Report) Failure() (f program.Failure, failed bool) {
 // is none.
 //
 // Preconditions: the stub that has forked it has ended.
-func (r *Report) Forked() int { return int(uint32(r.get(3))) }
+func (r *Report) Forked() int { return int(binary.NativeEndian.Uint32(r.pages[PIDSize():])) }
 
 // Close gives the memory back.
-func (r *Report) Close() { _ = unix.Munmap(r.page) } // ours, and whole
+func (r *Report) Close() { _ = unix.Munmap(r.pages) } // ours, and whole
 
-func (r *Report) set(word int, v uint64) { binary.NativeEndian.PutUint64(r.page[8*word:], v) }
+func (r *Report) set(word int, v uint64) { binary.NativeEndian.PutUint64(r.pages[8*word:], v) }
 
-func (r *Report) get(word int) uint64 { return binary.NativeEndian.Uint64(r.page[8*word:]) }
+func (r *Report) get(word int) uint64 { return binary.NativeEndian.Uint64(r.pages[8*word:]) }

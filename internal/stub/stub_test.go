@@ -209,10 +209,10 @@ func TestAReportNeedsNoSystemCall(t *testing.T) {
 	_, failed := r.Failure()
 	require.False(t, failed)
 	require.Zero(t, r.Forked())
-	page, err := unix.Mmap(fd, 0, stub.ReportSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := unix.Mmap(fd, 0, stub.ReportSize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, unix.Munmap(page)) }()
-	for at, word := range map[int]uint64{8: 3 * program.OpSize, 16: uint64(unix.ENOENT), stub.PIDAt - stub.ReportAt: 42} {
+	for at, word := range map[int]uint64{8: 3 * program.OpSize, 16: uint64(unix.ENOENT), stub.PIDSize(): 42} {
 		binary.NativeEndian.PutUint64(page[at:], word)
 	}
 	f, failed := r.Failure()

@@ -412,8 +412,11 @@ func (t *Tree) stopMembers(l Leader, deadline time.Time) {
 // by now.
 func (t *Tree) refresh(child int) {
 	if len(t.members) == 0 {
-		t.members = []member{{pid: child}} // which is known by its pidfd
+		t.members = make([]member, 1)
 	}
+	// It is known by its pidfd, and another than before when that has
+	// forked it.
+	t.members[0].pid = child
 	others := slices.DeleteFunc(t.members[1:], func(m member) bool { return m.hasEnded() })
 	t.members = t.members[:1+len(others)]
 	t.seen = map[int]bool{}
