@@ -47,7 +47,9 @@ func (m *Image) Write(fd int) error {
 			b = binary.NativeEndian.AppendUint64(b, uint64(n))
 		}
 	}
-	b = append(b, m.Program.Encode()...)
+	encoded := m.Program.Encode()
+	b = append(b, encoded...)
+	clear(encoded) // there may be secrets
 	for off := 0; off < len(b); {
 		n, err := unix.Pwrite(fd, b[off:], int64(off))
 		if err != nil && err != unix.EINTR {
@@ -55,7 +57,7 @@ func (m *Image) Write(fd int) error {
 		}
 		off += max(n, 0)
 	}
-	clear(b) // there may be secrets
+	clear(b)
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
 	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
 }

@@ -81,13 +81,6 @@ var checksums = crc64.MakeTable(crc64.ECMA)
 // of a call before that Split is linked to one behind it, or is the
 // status descriptor.
 func (p *Program) Encode() []byte {
-	var b []byte
-	word := func(words ...uint64) {
-		for _, w := range words {
-			b = binary.NativeEndian.AppendUint64(b, w)
-		}
-	}
-	word(magic, pointerSize, 0, 0)
 	split, _ := p.part(len(p.splits))
 	ops := p.ops[split:]
 	var links []link
@@ -96,6 +89,17 @@ func (p *Program) Encode() []byte {
 			links = append(links, l)
 		}
 	}
+	size := wordSize * (headerWords + 6 + opWords*len(ops) + 3*len(links) + 2*len(p.arena.blocks) + len(p.pointers))
+	for i := range p.arena.blocks {
+		size += int(p.arena.blocks[i].used)
+	}
+	b := make([]byte, 0, size) // once: what is left behind is not cleared
+	word := func(words ...uint64) {
+		for _, w := range words {
+			b = binary.NativeEndian.AppendUint64(b, w)
+		}
+	}
+	word(magic, pointerSize, 0, 0)
 	word(uint64(split), uint64(p.pid), uint64(len(ops)), uint64(len(links)), uint64(len(p.arena.blocks)), uint64(len(p.pointers)))
 	for i := range ops {
 		op := &ops[i]

@@ -2,7 +2,10 @@
 
 package program
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Image is a part of a program as it lies in the memory of another process,
 // where it can be run at once.
@@ -19,7 +22,11 @@ type Image struct {
 // Preconditions: as for Encode, on a processor with addresses of 64 bits.
 func (p *Program) AppendImage(b []byte, part int, base uintptr, status int) ([]byte, Image) {
 	first, end := p.layout(part)
-	start := len(b)
+	start, size := len(b), 0
+	for i := range p.arena.blocks {
+		size += int(p.arena.blocks[i].used)
+	}
+	b = slices.Grow(b, size) // once: what is left behind may not be cleared
 	for i := range p.arena.blocks {
 		k := &p.arena.blocks[i]
 		b = append(b, k.slice(0, k.used)...)

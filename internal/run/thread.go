@@ -79,6 +79,7 @@ var fields = [...]trait{
 	{"user", "Uid"}, {"group", "Gid"}, {"supplementary groups", "Groups"},
 	{"capabilities", "CapInh"}, {"capabilities", "CapPrm"}, {"capabilities", "CapEff"}, {"capabilities", "CapBnd"}, {"capabilities", "CapAmb"},
 	{"no_new_privs", "NoNewPrivs"}, {"seccomp filters", "Seccomp"}, {"seccomp filters", "Seccomp_filters"},
+	{"umask", "Umask"}, {"processors", "Cpus_allowed"}, {"memory nodes", "Mems_allowed"},
 }
 
 // links are the files of a thread that are symbolic links and traits.
@@ -96,7 +97,7 @@ func (t thread) traits() ([]trait, error) {
 	if err != nil {
 		return nil, err
 	}
-	traits := make([]trait, 0, len(fields)+len(links)+2)
+	traits := make([]trait, 0, len(fields)+len(links)+3)
 	for _, f := range fields {
 		_, value, _ := strings.Cut(string(status), "\n"+f.value+":")
 		value, _, _ = strings.Cut(value, "\n")
@@ -110,7 +111,8 @@ func (t thread) traits() ([]trait, error) {
 		}
 		traits = append(traits, trait{l.name, value})
 	}
-	// an error without a security module
+	// an error without a security module, or without cgroups
 	label, _ := os.ReadFile(dir + "attr/current")
-	return append(traits, trait{"security label", string(label)}, trait{"securebits", strconv.Itoa(t.securebits)}), nil
+	cgroup, _ := os.ReadFile(dir + "cgroup")
+	return append(traits, trait{"security label", string(label)}, trait{"cgroup", string(cgroup)}, trait{"securebits", strconv.Itoa(t.securebits)}), nil
 }

@@ -38,10 +38,20 @@ var threadKinds = map[string]threadKind{
 	"a further filter": {func(dir string) error {
 		return errors.Join(testkit.Deny(unix.SYS_REBOOT, uint64(unix.EPERM)), filterThread(dir))
 	}, "seccomp filters", false, false},
-	"a network":     {func(string) error { return unix.Unshare(unix.CLONE_NEWNET) }, "network namespace", true, false},
-	"capabilities":  {dropAllCaps, "capabilities", true, false},
-	"all of these":  {confineThread, "capabilities, no_new_privs, network namespace, UTS namespace", true, false},
-	"securebits":    {func(string) error { return unix.Prctl(unix.PR_SET_SECUREBITS, 1, 0, 0, 0) }, "securebits", true, true},
+	"a network":    {func(string) error { return unix.Unshare(unix.CLONE_NEWNET) }, "network namespace", true, false},
+	"capabilities": {dropAllCaps, "capabilities", true, false},
+	"all of these": {confineThread, "capabilities, no_new_privs, network namespace, UTS namespace", true, false},
+	"securebits":   {func(string) error { return unix.Prctl(unix.PR_SET_SECUREBITS, 1, 0, 0, 0) }, "securebits", true, true},
+	"a umask": {func(string) error {
+		err := unix.Unshare(unix.CLONE_FS)
+		unix.Umask(0o77)
+		return err
+	}, "umask", true, false},
+	"a processor": {func(string) error {
+		var set unix.CPUSet
+		set.Set(0)
+		return unix.SchedSetaffinity(0, &set)
+	}, "processors", false, false},
 	"pid namespace": {func(string) error { return unix.Unshare(unix.CLONE_NEWPID) }, "pid namespace of children", true, false},
 	"a root": {func(dir string) error {
 		return errors.Join(unix.Unshare(unix.CLONE_FS), unix.Chroot(dir))
