@@ -19,6 +19,7 @@ import (
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -758,6 +759,146 @@ func TestTwoReplaceAFileThatAStrangerHasLockedOneAfterTheOther(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+}
+
+// duringCall calls f on a thread of its own, which is held at each such system
+// call, and event once, while it is held at the first one where file is open.
+func duringCall(t *testing.T, nr uint32, file string, f func() error, event func(path string)) error {
+	t.Helper()
+	type listening struct {
+		fd  int
+		err error
+	}
+	listener, result := make(chan listening), make(chan error, 1)
+	ended, end := testkit.NewPipe(t)
+	go func() {
+		runtime.LockOSThread() // the filter stays with the thread, which ends
+		fd, err := testkit.NotifyOf(nr)
+		listener <- listening{fd, err}
+		if err == nil {
+			result <- f()
+		}
+		end.Close()
+	}()
+	l := <-listener
+	testkit.Needs(t, "seccomp's notifications", l.err, unix.EINVAL, unix.EBUSY)
+	defer unix.Close(l.fd)
+	defer ended.Close()
+	for happened := false; ; {
+		fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(descriptor.Of(ended)), Events: unix.POLLIN}}
+		switch _, err := unix.Poll(fds, -1); {
+		case err == unix.EINTR:
+		case fds[0].Revents&unix.POLLIN != 0:
+			require.NoError(t, testkit.Answer(l.fd, func(int) {
+				for _, opened := range testkit.OpenFDs(t) {
+					_, path, _ := strings.Cut(opened, " ")
+					if is, _ := filepath.Match(file, path); is && !happened {
+						happened = true
+						event(path)
+					}
+				}
+			}))
+		default:
+			require.True(t, happened)
+			return <-result
+		}
+	}
+}
+
+// replaceFile puts another file in the place of one, as a start does.
+func replaceFile(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	next := path + ".next"
+	writeStale(t, next, nobodysPID, mode)
+	require.NoError(t, os.Rename(next, path))
+}
+
+// TestAStaleFileThatIsReplacedBeforeItIsLockedGivesNoRight: that to replace the
+// new one is another's.
+func TestAStaleFileThatIsReplacedBeforeItIsLockedGivesNoRight(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	writeStale(t, path, nobodysPID, 0o600)
+	var release func()
+	err := duringCall(t, uint32(program.SysFcntl), path, func() (err error) {
+		release, _, err = plan.LockStale(path)
+		return err
+	}, func(string) { replaceFile(t, path, 0o600) })
+	require.NoError(t, err)
+	_, _, err = plan.LockStale(path)
+	require.ErrorIs(t, err, unix.EAGAIN, "what is there now is locked")
+	release()
+
+	var unlock func()
+	err = duringCall(t, uint32(program.SysFcntl), path, func() error {
+		_, _, err := plan.LockStale(path)
+		return err
+	}, func(string) {
+		replaceFile(t, path, 0o600)
+		unlock = lockAs(t, path, unix.F_RDLCK)
+	})
+	require.ErrorIs(t, err, unix.EAGAIN, "the program of the other start runs")
+	unlock()
+}
+
+// TestTheSecondFileOfAPublicOneGivesARightOnlyWhereItIs: whoever has had it has
+// removed it, and another has made it anew.
+func TestTheSecondFileOfAPublicOneGivesARightOnlyWhereItIs(t *testing.T) {
+	testkit.CheckLeaks(t)
+	path := filepath.Join(t.TempDir(), "pid")
+	guard := filepath.Join(filepath.Dir(path), ".pid.lock")
+	writeStale(t, path, nobodysPID, 0o644)
+	unlock := lockAs(t, path, unix.F_RDLCK)
+	defer unlock()
+
+	var unlockGuard func()
+	err := duringCall(t, uint32(program.SysFcntl), guard, func() error {
+		_, _, err := plan.LockStale(path)
+		return err
+	}, func(string) {
+		replaceFile(t, guard, 0o600)
+		unlockGuard = lockAs(t, guard, unix.F_WRLCK)
+	})
+	require.ErrorIs(t, err, unix.EAGAIN)
+	require.FileExists(t, guard)
+	unlockGuard()
+
+	release, guarded, err := plan.LockStale(path)
+	require.NoError(t, err)
+	require.True(t, guarded)
+	replaceFile(t, guard, 0o600)
+	release()
+	require.FileExists(t, guard, "it is another's")
+}
+
+// TestAPidFileThatIsReplacedWhileItIsMadeIsAnError: the child would lock, and
+// name, what somebody else has put there.
+func TestAPidFileThatIsReplacedWhileItIsMadeIsAnError(t *testing.T) {
+	testkit.CheckLeaks(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pid")
+	err := duringCall(t, unix.SYS_FCHMOD, filepath.Join(dir, ".pid.*"), func() error {
+		return spawn.New("/bin/true").SetPidFile(path).Run(context.Background())
+	}, func(made string) { replaceFile(t, made, 0o600) })
+	var start *spawn.StartError
+	require.ErrorAs(t, err, &start)
+	require.Equal(t, "pid file "+strconv.Quote(path), start.Op)
+	require.ErrorContains(t, err, ": replaced by another process")
+	require.NoFileExists(t, path)
+}
+
+// TestALockOfThisProcessOnAnotherFileHoldsNoPidFile: they are on the same
+// file system.
+func TestALockOfThisProcessOnAnotherFileHoldsNoPidFile(t *testing.T) {
+	testkit.CheckLeaks(t)
+	dir := t.TempDir()
+	other, err := os.Create(filepath.Join(dir, "other"))
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, unix.FcntlFlock(other.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+	path := filepath.Join(dir, "pid")
+	writeStale(t, path, nobodysPID, 0o600)
+	require.NoError(t, spawn.New("/bin/true").SetPidFile(path).Run(context.Background()))
 }
 
 // TestAPidOfAnotherNamespaceDecidesNothing: the pid in the file may be from

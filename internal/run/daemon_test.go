@@ -998,6 +998,117 @@ func TestADaemonThatIsKilledWhileItStartsLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestADaemonThatIsHeldBeforeItAnswers is held in the call by which it says
+// that it was there when it was met.
+func TestADaemonThatIsHeldBeforeItAnswers(t *testing.T) {
+	testkit.NeedsClone(t)
+	for name, end := range map[string]func(t *testing.T, pid int, cancel func()) (said string, held []*os.File){
+		"its context ends": func(_ *testing.T, _ int, cancel func()) (string, []*os.File) {
+			cancel()
+			return "start: context canceled", nil
+		},
+		"it is killed, and somebody holds its pipe": func(t *testing.T, pid int, _ func()) (string, []*os.File) {
+			held := openReport(t, pid)
+			require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+			return "fork: the process ended before its program", held
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name != "its context ends" {
+				testkit.NeedsRoot(t, "to look into a child")
+			}
+			testkit.GiveUpNever(t)
+			testkit.CheckLeaks(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			alive, w := testkit.NewPipe(t)
+			listener, started := make(chan int), make(chan error, 1)
+			go func() {
+				// The thread with the filter must not be held itself, so it
+				// does nothing but clone.
+				runtime.LockOSThread()
+				r, err := newDaemon(testkit.Call(spawn.New("/bin/true").PassFDAs(w, 3, spawn.CloseParent).Daemonize().SetGracePeriod(time.Hour)))
+				fd := -1
+				if err == nil {
+					fd, err = testkit.NotifyOf(unix.SYS_WRITE)
+				}
+				listener <- fd
+				if err == nil {
+					err = r.Clone()
+				}
+				go func() {
+					if err == nil {
+						r.WatchContext(ctx)
+						r.Meet()
+						err = r.StartWaiting(ctx)
+					}
+					started <- err
+				}()
+			}()
+			fd := <-listener
+			defer unix.Close(fd)
+			err := testkit.Answer(fd, func(pid int) {
+				said, held := end(t, pid, cancel)
+				err := within(func() error { return <-started })
+				for _, f := range held {
+					f.Close()
+				}
+				require.EqualError(t, err, `spawn: cannot start "/bin/true": `+said)
+			})
+			require.ErrorIs(t, err, unix.ENOENT, "who waited for the answer is gone")
+			require.NoError(t, w.Close())
+			_, err = alive.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+		})
+	}
+}
+
+// TestADaemonWhoseContextEndsBeforeItIsMetIsEnded: what ends it has come to its
+// first parent, which is no more.
+func TestADaemonWhoseContextEndsBeforeItIsMetIsEnded(t *testing.T) {
+	testkit.NeedsClone(t)
+	for name, runs := range map[string]bool{"at its gate": false, "in its program, stopped": true} {
+		t.Run(name, func(t *testing.T) {
+			testkit.GiveUpNever(t)
+			testkit.CheckLeaks(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			c := testkit.Shell("echo $$ >&3; exec /bin/sleep 1000").Daemonize().SetGracePeriod(time.Hour)
+			alive := testkit.PassPipe(t, c, 3)
+			r, err := newDaemon(testkit.Call(c))
+			require.NoError(t, err)
+			require.NoError(t, r.Clone())
+			p := r.Process()
+			waitForZombie(t, p.PID)
+			testkit.Wanted(c).CloseParents()
+			if runs {
+				_, err := unix.Write(r.GateW, []byte{1})
+				require.NoError(t, err)
+				pid, err := strconv.Atoi(testkit.ReadLine(t, alive))
+				require.NoError(t, err)
+				require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+				testkit.Eventually(t, "it is stopped", func() bool { return testkit.ProcessState(pid) == 'T' })
+			}
+			cancel()
+			r.WatchContext(ctx)
+			<-p.Ended
+			p.Mu.Lock() // then the signal has been sent
+			require.Equal(t, !runs, p.Killed)
+			p.Mu.Unlock()
+			r.Meet()
+			err = within(func() error { return r.StartWaiting(ctx) })
+			if runs {
+				require.NoError(t, err)
+				require.NoError(t, within(func() error { <-p.Done; return nil }))
+			} else {
+				require.EqualError(t, err, `spawn: cannot start "/bin/sh": start: context canceled`)
+			}
+			_, err = io.Copy(io.Discard, alive) // to its end
+			require.NoError(t, err)
+		})
+	}
+}
+
 // newDaemon prepares the start of a daemon.
 func newDaemon(c run.Call) (*run.Child, error) {
 	r, err := run.Prepare(context.Background(), c, plan.Watched)

@@ -419,6 +419,28 @@ func TestExecBehindAFilterReturnsWhatCanBeKnownBefore(t *testing.T) {
 	require.Equal(t, dir+"/inner ran\n", string(out))
 }
 
+// TestExecBehindAFilterKnowsAMountThatNothingIsExecutedFrom: also where the
+// program is to have another user, as whom this process cannot ask.
+func TestExecBehindAFilterKnowsAMountThatNothingIsExecutedFrom(t *testing.T) {
+	testkit.NeedsRoot(t, "to mount")
+	dir := testkit.PublicDir(t)
+	mount := filepath.Join(dir, "mount")
+	require.NoError(t, os.Mkdir(mount, 0o755))
+	testkit.Needs(t, "to mount a file system", unix.Mount("tmpfs", mount, "tmpfs", unix.MS_NOEXEC, "mode=0755"), unix.EPERM)
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(mount, 0)) })
+	testkit.CheckLeaks(t)
+	there, interpreted := filepath.Join(mount, "there"), filepath.Join(dir, "interpreted")
+	require.NoError(t, os.WriteFile(there, []byte("#!/bin/sh\n"), 0o755))
+	require.NoError(t, os.WriteFile(interpreted, []byte("#!"+there+"\n"), 0o755))
+	for _, path := range []string{there, interpreted} {
+		for _, as := range [][]string{nil, {"nobody"}} {
+			out, err := testkit.HelperCommand(t, "exec-filtered", append([]string{path}, as...)...).CombinedOutput(context.Background())
+			require.NoError(t, err, "%s %s: %s", path, as, out)
+			require.Equal(t, fmt.Sprintf("spawn: cannot start %q: execve(%q): permission denied\n", path, path), string(out))
+		}
+	}
+}
+
 // execFiltered replaces this process by the program args[0], and prints why it
 // could not: as another user, in the root directory args[1], or, if that is
 // empty, behind a filter under which the program can run.

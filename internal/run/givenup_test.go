@@ -454,6 +454,44 @@ func TestTheEndOfAChildAtItsGateIsSeenWhoeverHoldsItsPipe(t *testing.T) {
 	}
 }
 
+// TestWhatAChildHasSaidBeforeItsEndIsHeard: its end is seen first, which ends
+// the reads of its pipe.
+func TestWhatAChildHasSaidBeforeItsEndIsHeard(t *testing.T) {
+	testkit.NeedsClone(t)
+	for name, with := range map[string]func(*spawn.Command) *spawn.Command{
+		"stub": func(c *spawn.Command) *spawn.Command { return c },
+		"copy": testkit.WithoutStub,
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckLeaks(t)
+			c := with(testkit.By(spawn.New("/nonexistent/program").RequireHandshake(), plan.Stub))
+			r, err := run.Prepare(context.Background(), testkit.Call(c), plan.Piped)
+			require.NoError(t, err)
+			r.NewProcess()
+			require.NoError(t, r.Clone())
+			r.Meet()
+			r.OpenStatus()
+			p := r.Process()
+			require.NoError(t, p.Gate.Notify())
+			waitForZombie(t, p.PID)
+			r.EndReads()
+			testkit.RequireNotStarted(t, testkit.Public(r.PassGate()), `execve("/nonexistent/program")`, unix.ENOENT)
+		})
+	}
+}
+
+// waitForZombie waits for the end of a child, and leaves its status.
+func waitForZombie(t testing.TB, pid int) {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
+		if err != unix.EINTR {
+			require.NoError(t, err)
+			return
+		}
+	}
+}
+
 // The end of the context then asks the program to end, as it would any other.
 func TestAProgramRunsBeforeItsAnswerIsRead(t *testing.T) {
 	testkit.NeedsClone(t)

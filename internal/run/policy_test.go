@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/virspawn/spawn"
 	"github.com/virspawn/spawn/internal/descriptor"
 	"github.com/virspawn/spawn/internal/plan"
+	"github.com/virspawn/spawn/internal/run"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +27,7 @@ import (
 func init() {
 	testkit.Helpers["policy-signal"] = endWithoutPidfds
 	testkit.Helpers["policy-open"] = startWithoutPidfds
+	testkit.Helpers["policy-reused"] = reusePID
 }
 
 // What a policy refuses of what goes by a pidfd: a system call, and the flags
@@ -87,6 +90,50 @@ func TestAPolicyThatRefusesPidfdsDoesNotKeepProgramsFromBeingEnded(t *testing.T)
 			})
 		}
 	}
+}
+
+// reusePID has another process have the pid of a child that other code has
+// waited for, as far as the library can tell, and says what becomes of that
+// one where a policy refuses pidfds.
+func reusePID([]string) int {
+	if err := deny(refusals["both"], strconv.Itoa(int(unix.EPERM))); err != nil {
+		return testkit.Fail(err)
+	}
+	child, err := spawn.New("/bin/sleep", "1000").Start(context.Background())
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	other := exec.Command("/bin/cat")
+	alive, err := other.StdinPipe()
+	if err == nil {
+		err = other.Start()
+	}
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	p := testkit.Running(child)
+	p.Mu.Lock()
+	err = unix.Kill(p.PID, unix.SIGKILL)
+	if err == nil {
+		_, err = unix.Wait4(p.PID, nil, 0, nil)
+	}
+	run.ChildOf(p).SetPID(other.Process.Pid)
+	fmt.Println(err, p.Target.Signal(unix.SIGKILL) == os.ErrProcessDone)
+	err = alive.Close() // which ends it
+	var info unix.Siginfo
+	fmt.Println(err, unix.Waitid(unix.P_PID, other.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil))
+	p.Mu.Unlock()
+	fmt.Println(errors.Is(child.Wait(), unix.ECHILD), child.Signal(unix.SIGKILL) == os.ErrProcessDone)
+	// It has not been signalled, nor waited for.
+	fmt.Println(other.Wait())
+	return 0
+}
+
+func TestAPolicyThatRefusesPidfdsLeavesAProcessAloneThatHasAChildsPid(t *testing.T) {
+	testkit.CheckLeaks(t)
+	out, err := testkit.HelperCommand(t, "policy-reused").CombinedOutput(context.Background())
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "<nil> true\n<nil> <nil>\ntrue true\n<nil>\n", string(out))
 }
 
 // startWithoutPidfds starts programs where a policy refuses pidfd_open, or,

@@ -49,9 +49,14 @@ var killWait time.Duration
 
 // GiveUpSoon makes a program that SIGKILL does not end one that is given up
 // soon, until the test ends.
-func GiveUpSoon(t testing.TB) {
+func GiveUpSoon(t testing.TB) { giveUpAfter(t, 10*time.Millisecond) }
+
+// GiveUpNever has such a program waited for, until the test ends.
+func GiveUpNever(t testing.TB) { giveUpAfter(t, time.Hour) }
+
+func giveUpAfter(t testing.TB, d time.Duration) {
 	before := killWait
-	killWait = 10 * time.Millisecond
+	killWait = d
 	t.Cleanup(func() { killWait = before })
 }
 
