@@ -513,6 +513,8 @@ func TestAProgramRunsBeforeItsAnswerIsRead(t *testing.T) {
 			require.NoError(t, r.Clone())
 			switch p := r.Process(); {
 			case name == "forked":
+				// It has the other end of the status pipe until then.
+				require.NoError(t, unix.Waitid(unix.P_PID, p.PID, nil, unix.WEXITED|unix.WNOWAIT|unix.WALL, nil))
 				_, err = unix.Write(r.GateW, []byte{1})
 				require.NoError(t, err)
 			case p.Gate != nil:
