@@ -72,7 +72,7 @@ func TestWhatIsShownIsOneLineThatATerminalCanBeShown(t *testing.T) {
 			"a pid file":         spawn.New("/bin/true").SetPidFile("/nonexistent/" + evil),
 			"a root directory":   spawn.New("x" + evil).SetChroot("/"),
 			"a cgroup":           spawn.New("/bin/true").SetCgroup("/tmp/" + evil),
-			"a rule of Landlock": spawn.New("/bin/true").SetLandlock(spawn.Landlock{BestEffort: true, Paths: []spawn.LandlockPath{{Path: "/nonexistent/" + evil, Rights: spawn.LandlockReadFile}}}),
+			"a rule of Landlock": spawn.New("/bin/true").SetLandlock(spawn.Landlock{Version: 1, Paths: []spawn.LandlockPath{{Path: "/nonexistent/" + evil, Rights: spawn.LandlockReadFile}}}),
 			"a label":            spawn.New("/bin/true").SetSmackLabel(evil),
 			"a socket's name":    spawn.New("/bin/true").AddListenFD(nullFile(), evil),
 			"a hook":             spawn.New("/bin/true").SetPreExecHook(testkit.HookFails, evil),
