@@ -62,6 +62,14 @@ func TestAFilterThatKillsInExecveEndsTheChildOnly(t *testing.T) {
 	}
 }
 
+// A program that lasts is waited for in another way, which gives back the
+// memory of its start too.
+func TestALongProgramUnderAFilterLeavesNothing(t *testing.T) {
+	testkit.CheckLeaks(t)
+	c := spawn.New("/bin/sleep", "0.3").SetSeccompFilter(testkit.FilterOf(unix.SYS_REBOOT, unix.SECCOMP_RET_ERRNO, 1))
+	require.NoError(t, c.Run(context.Background()))
+}
+
 func TestBadFiltersAreErrors(t *testing.T) {
 	testkit.CheckLeaks(t)
 	var bad *spawn.CallError

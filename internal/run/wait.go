@@ -171,6 +171,7 @@ func (r *run) hasExeced() bool {
 		return false // it is ending, or not there yet
 	}
 	r.closeStatus()
+	r.CloseReports()
 	r.FreeProgram()
 	return true
 }
