@@ -345,7 +345,6 @@ func (pl *Plan) CloseStatusEnd() {
 // Preconditions: no child shares the parent's memory, or none was made.
 func (pl *Plan) Release() {
 	pl.CloseChildEnds()
-	pl.CloseReports()
 	if pl.Tree != nil {
 		pl.Tree.End(false)
 		pl.Tree = nil
@@ -375,9 +374,11 @@ func (pl *Plan) Release() {
 	pl.FreeProgram()
 }
 
-// FreeProgram gives the program back.
+// FreeProgram gives the program back, and the memory of what is reported of it.
+//
 // Preconditions: as for Release.
 func (pl *Plan) FreeProgram() {
+	pl.closeReports()
 	if pl.Program != nil {
 		pl.Program.Free()
 		pl.Program = nil

@@ -119,10 +119,9 @@ func leave(ids *command.Credentials) bool {
 		ids.SetGID && (ids.GID != os.Getegid() || ids.GID != os.Getgid())
 }
 
-// dumpCore are the signals whose default is a core dump. (signal(7))
-var dumpCore = [...]unix.Signal{
-	unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGSYS,
-}
+// dumpCore has a bit for each signal whose default is a core dump. (signal(7))
+const dumpCore uint64 = 1<<unix.SIGQUIT | 1<<unix.SIGILL | 1<<unix.SIGTRAP | 1<<unix.SIGABRT | 1<<unix.SIGBUS |
+	1<<unix.SIGFPE | 1<<unix.SIGSEGV | 1<<unix.SIGXCPU | 1<<unix.SIGXFSZ | 1<<unix.SIGSYS
 
 // signals sets every disposition to its default, those that are ignored too:
 // exec resets only handlers. Those that the program is to ignore are ignored.
@@ -150,7 +149,7 @@ func (pl *Plan) signals() {
 			continue
 		case slices.Contains(pl.Command.Attributes.Ignored, n):
 			action = ignore
-		case slices.Contains(dumpCore[:], unix.Signal(n)):
+		case dumpCore>>n&1 != 0:
 			action = toDie
 		}
 		if pl.Mode == InPlace && action != ignore && disposition(syscall.Signal(n)) != SigIgn {

@@ -116,14 +116,11 @@ func (pl *Plan) keepAcrossExec(keep bool) {
 	}
 }
 
-// isStub reports whether what is kept at i is the stub, which has closed it
-// when it runs.
-func (pl *Plan) isStub(i int) bool { return pl.stub != nil && pl.stub.kept == i }
-
-// isOpen reports whether what is kept at i is open, and no stub, which has
-// closed itself when it runs. It closes its report too.
+// isOpen reports whether what is kept at i is open beyond the stub's execve: it
+// is not the stub, which is closed then, nor the report that this has closed.
 func (pl *Plan) isOpen(i int) bool {
-	return !pl.isStub(i) && (pl.stub == nil || !pl.stub.reportClosed || i != pl.stub.reportKept)
+	s := pl.stub
+	return s == nil || i != s.kept && !(s.reportClosed && i == s.reportKept)
 }
 
 // writeStub writes the executable: the code of a child, and what it is to run
@@ -167,8 +164,8 @@ func (pl *Plan) StubStart() int {
 	return pl.stub.enter + 1
 }
 
-// CloseReports gives the memory of the reports back.
-func (pl *Plan) CloseReports() {
+// closeReports gives the memory of the reports back.
+func (pl *Plan) closeReports() {
 	pl.Helper.closeReport()
 	if pl.stub != nil && pl.stub.report != nil {
 		pl.stub.report.Close()

@@ -54,6 +54,14 @@ func (a *arena) grow(size int) error {
 	return nil
 }
 
+// used returns how many bytes were allocated.
+func (a *arena) used() (n int) {
+	for i := range a.blocks {
+		n += a.blocks[i].used
+	}
+	return n
+}
+
 // alloc returns the address of n zeroed bytes, aligned to a word. It panics
 // when the kernel has no memory left, as Go's own allocator does.
 func (a *arena) alloc(n int) uintptr {

@@ -90,10 +90,8 @@ func (p *Program) Encode() []byte {
 		}
 	}
 	size := wordSize * (headerWords + 6 + opWords*len(ops) + 3*len(links) + 2*len(p.arena.blocks) + len(p.pointers))
-	for i := range p.arena.blocks {
-		size += int(p.arena.blocks[i].used)
-	}
-	b := make([]byte, 0, size) // once: what is left behind is not cleared
+	// once: what is left behind is not cleared
+	b := make([]byte, 0, size+p.arena.used())
 	word := func(words ...uint64) {
 		for _, w := range words {
 			b = binary.NativeEndian.AppendUint64(b, w)

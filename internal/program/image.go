@@ -22,11 +22,9 @@ type Image struct {
 // Preconditions: as for Encode, on a processor with addresses of 64 bits.
 func (p *Program) AppendImage(b []byte, part int, base uintptr, status int) ([]byte, Image) {
 	first, end := p.layout(part)
-	start, size := len(b), 0
-	for i := range p.arena.blocks {
-		size += int(p.arena.blocks[i].used)
-	}
-	b = slices.Grow(b, size) // once: what is left behind may not be cleared
+	start := len(b)
+	// once: what is left behind may not be cleared
+	b = slices.Grow(b, p.arena.used())
 	for i := range p.arena.blocks {
 		k := &p.arena.blocks[i]
 		b = append(b, k.slice(0, k.used)...)

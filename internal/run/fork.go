@@ -74,26 +74,27 @@ func (r *run) reapFirstParent() (status process.Status) {
 // openForked makes the process that was forked the process of this run, or
 // waits for its end.
 func (r *run) openForked(pid int) error {
-	silent := func(timeout time.Duration) bool { return r.listenFor(timeout, -1, nothing) }
-	if pid == 0 {
-		// This ends what a helper has forked that was killed before it could
-		// tell of it.
+	// unknown ends a process by its gate, if there is one.
+	unknown := func() error {
 		r.CloseGate()
-		if !r.waitForStart(silent) {
+		if !r.waitForStart(func(timeout time.Duration) bool { return r.listenFor(timeout, -1, nothing) }) {
 			return errLeft
 		}
 		return errNoFork
+	}
+	if pid == 0 {
+		// A helper may have forked it, and was killed before it could tell.
+		return unknown()
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
 		fd, err = descriptor.AboveStreams(fd)
 	}
 	if err != nil {
-		r.CloseGate() // which ends it
 		// The error is ECHILD for a daemon, unless it is this process's
 		// child now.
 		ended := func(time.Duration) bool { return (&handle{fd: -1, pid: int32(pid)}).hasWaited() }
-		if !r.waitForStart(silent) || !r.waitForStart(ended) {
+		if unknown() == errLeft || !r.waitForStart(ended) {
 			return errLeft
 		}
 		if err == unix.ESRCH {
@@ -104,12 +105,8 @@ func (r *run) openForked(pid int) error {
 	h := handle{fd: fd, pid: int32(pid), foreign: r.Command.Daemon}
 	if !h.foreign && !h.isOurs() {
 		// Who may trace the process may have written the pid of another one.
-		r.CloseGate()
 		h.close()
-		if !r.waitForStart(silent) {
-			return errLeft
-		}
-		return errNoFork
+		return unknown()
 	}
 	if r.Options.Executor == plan.ForkedHelper {
 		r.expectSign(2)

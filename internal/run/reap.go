@@ -124,9 +124,6 @@ func (r *run) signalGroupAndChild(sig syscall.Signal) error {
 // leadsGroup reports whether the child is in the group that it was made to
 // lead. It may not yet have made it, or have left it.
 func (r *run) leadsGroup() bool {
-	if r.handle.reaped { // its pid may be another's
-		return false
-	}
 	group, err := unix.Getpgid(r.p.PID)
 	return err == nil && group == r.p.PID
 }

@@ -207,7 +207,6 @@ func (r *run) takeReport() (err error) {
 	if r.gateErr != nil { // which is why the child has failed
 		err = r.gateErr
 	}
-	r.CloseReports()
 	r.FreeProgram()
 	return err
 }

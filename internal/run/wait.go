@@ -171,7 +171,6 @@ func (r *run) hasExeced() bool {
 		return false // it is ending, or not there yet
 	}
 	r.closeStatus()
-	r.CloseReports()
 	r.FreeProgram()
 	return true
 }
