@@ -314,17 +314,17 @@ func (c *Command) SetIgnoredSignals(sigs ...os.Signal) *Command {
 //
 // It does not matter which thread of the parent started the program, nor
 // whether that thread still lives: a thread that never ends starts such
-// children. So what the calling thread alone has given up or joined (see
-// [runtime.LockOSThread]) is not so in the child: set it by methods of Command.
-// If the parent ends before the program runs, the program never does.
+// children. If the parent ends before the program runs, the program never does.
 //
 // So what the calling goroutine's thread has by itself, to which it is locked
-// ([runtime.LockOSThread]), the child would not have. If that thread has other
-// ids, capabilities, securebits, no_new_privs, seccomp filters, namespaces,
-// root or working directory, or another security label, the running call
-// returns a [*CallError] that says which. It does so too where /proc is not
-// mounted. A Landlock domain of that thread is seen by no_new_privs only, and a
-// further filter on Linux 5.9 and later; a session keyring is not seen.
+// ([runtime.LockOSThread]), the child would not have: set it by methods of
+// Command. If that thread has other ids, capabilities, securebits,
+// no_new_privs, seccomp filters, namespaces, root or working directory, umask,
+// processors or memory nodes, or another security label or cgroup, the running
+// call returns a [*CallError] that says which. It does so too where /proc is
+// not mounted. A Landlock domain of that thread is seen by no_new_privs only,
+// and a further filter on Linux 5.9 and later; a session keyring, a nice value
+// and a table of descriptors of its own are not seen.
 //
 // The kernel forgets the signal when the program executes a setuid or setgid
 // file, or one with capabilities.

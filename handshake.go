@@ -188,8 +188,10 @@ func RegisterHook(name string, f func(arg string) error) Hook {
 // before its main function, with exit code 126.
 //
 // If the parent runs setuid or with file capabilities, its commands cannot have
-// a hook: the running call returns an error. [Command.Exec] with a hook is
-// always an error: the calling process can do the same before it calls Exec.
+// a hook: the running call returns an error. Nor can one that joins a user
+// namespace, whose root could look at the process of the function.
+// [Command.Exec] with a hook is always an error: the calling process can do the
+// same before it calls Exec.
 //
 // Like virCommandSetPreExecHook.
 func (c *Command) SetPreExecHook(h Hook, arg string) *Command {
