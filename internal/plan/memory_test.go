@@ -73,7 +73,8 @@ func TestExplainShowsTheWayOfAChild(t *testing.T) {
 	const enter = `, "", ["spawn-stub"], [], AT_EMPTY_PATH)`
 	for name, c := range commandsOfTheirOwn() {
 		if name == "SetCgroup" || name == "SetPidFile" || strings.HasSuffix(name, "Label") || strings.HasSuffix(name, "Profile") {
-			continue // it is not there, or where a security module runs not known
+			// it is not there, or where a security module runs not known
+			continue
 		}
 		text, err := c.Explain()
 		require.NoError(t, err, name)

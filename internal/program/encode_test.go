@@ -5,6 +5,7 @@ package program
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,6 +87,22 @@ func TestOnlyAddressesMove(t *testing.T) {
 	if pointerSize == 8 {
 		require.Panics(t, func() { p.Add(unix.SYS_GETPPID, text) }, "it is not known for its arguments")
 	}
+}
+
+// TestNoBufferIsLeftBehindThatWasNotCleared: what is grown while it is filled
+// leaves copies of secrets.
+func TestNoBufferIsLeftBehindThatWasNotCleared(t *testing.T) {
+	p := sample(t)
+	defer p.Free()
+	for range 3 { // in blocks of their own
+		p.CString(strings.Repeat("secret", firstBlock))
+	}
+	b := p.Encode()
+	require.Equal(t, len(b), cap(b), "it was made once")
+	small := make([]byte, 8, 2*firstBlock)
+	image, _ := p.AppendImage(small, 0, 1<<20, -1)
+	require.NotSame(t, &small[0], &image[0])
+	require.Equal(t, make([]byte, cap(small)), small[:cap(small)], "nothing was put where there was no room for all")
 }
 
 // FuzzDecode: whatever the bytes are, Decode returns a program or an error, and

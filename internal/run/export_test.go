@@ -47,6 +47,9 @@ func (r *run) Clone() error                           { return r.clone() }
 func (r *run) DoParentWork()                          { r.doParentWork() }
 func (r *run) WatchContext(ctx context.Context)       { r.unwatch = r.p.Watch(ctx) }
 func (r *run) OpenStatus()                            { r.openStatus() }
+func (r *run) CloseStatus()                           { r.closeStatus(); r.StatusF.Close() }
+func (r *run) DrainStatus()                           { r.drainStatus() }
+func (r *run) TakeLast()                              { r.takeLast() }
 func (r *run) EndReads()                              { _ = r.StatusF.SetReadDeadline(past) }
 func (r *run) PassGate() error                        { return r.passGate() }
 func (r *run) SetPID(pid int)                         { r.handle.pid = int32(pid) }

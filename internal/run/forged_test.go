@@ -3,6 +3,7 @@
 package run_test
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/virspawn/spawn/internal/plan"
 	"github.com/virspawn/spawn/internal/program"
 	"github.com/virspawn/spawn/internal/run"
+	"github.com/virspawn/spawn/internal/stub"
 	"github.com/virspawn/spawn/internal/testkit"
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +32,7 @@ func init() {
 	testkit.Helpers["forged-loader"] = forgedLoader
 	testkit.Helpers["forged-proc"] = func([]string) int { return waitWith(forgeProc()) }
 	testkit.Helpers["own-forged-proc"] = ownForgedProc
+	testkit.Helpers["forking-children"] = forkingChildren
 }
 
 // waitWith says that a namespace is as it should be, and keeps it.
@@ -308,4 +312,83 @@ func TestNobodyIsSignalledByANumberThatWasGivenBack(t *testing.T) {
 	mu.Unlock()
 	require.NoError(t, p.Stdin().Close())
 	require.NoError(t, p.Wait())
+}
+
+// Who has got hold of a child's end of the status pipe may write without end,
+// and holds up nobody: what is there is not read to its end.
+func TestAFloodOfReportsIsNotReadToItsEnd(t *testing.T) {
+	testkit.NeedsClone(t)
+	for name, read := range map[string]func(r *run.Child){
+		"before it is parked": (*run.Child).DrainStatus,
+		"at the end":          func(r *run.Child) { r.OpenStatus(); r.TakeLast() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckLeaks(t)
+			from, to := testkit.NewPipe(t)
+			_, err := to.Write(bytes.Repeat([]byte{plan.SaysReady}, 64<<10))
+			require.NoError(t, err)
+			r, err := run.Prepare(context.Background(), testkit.Call(testkit.By(spawn.New("/bin/true"), plan.Stub)), plan.Piped)
+			require.NoError(t, err)
+			defer r.Release()
+			r.NewProcess()
+			require.NoError(t, unix.Dup3(int(from.Fd()), r.StatusR, unix.O_CLOEXEC))
+			read(r)
+			left, err := unix.IoctlGetInt(int(from.Fd()), unix.TIOCINQ)
+			require.NoError(t, err)
+			require.NotZero(t, left)
+			r.CloseStatus()
+		})
+	}
+}
+
+// TestWhatAStubForksSharesNothingWithIt: the first parent is held before its
+// end, when both are there.
+func TestWhatAStubForksSharesNothingWithIt(t *testing.T) {
+	testkit.NeedsClone(t)
+	testkit.NeedsRoot(t, "to compare processes")
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	require.Equal(t, "good\n", testkit.OutputOf(t, testkit.HelperCommand(t, "forking-children", publicTiny(t))))
+}
+
+func forkingChildren(args []string) int {
+	h, err := testkit.NewHolder(unix.SYS_EXIT_GROUP)
+	if err != nil {
+		return testkit.Fail(err)
+	}
+	kinds := map[string]*spawn.Command{"times": spawn.New(args[0]).SetNamespaces(spawn.TimeNamespace)}
+	if testkit.HasUserNamespaces() {
+		kinds["users"] = testkit.InUserNamespace(spawn.New(args[0]))
+	}
+	for name, c := range kinds {
+		compared := 0
+		err := h.Run(startOf(c), func(pid int, _ uint32) error {
+			var errs []error
+			for _, other := range threads(0) {
+				stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", other))
+				_, rest, _ := strings.Cut(string(stat), ") ")
+				if f := strings.Fields(rest); other == pid || len(f) < 2 || f[1] != strconv.Itoa(os.Getpid()) {
+					continue // whose parent is not this process
+				}
+				const memory = 1 // KCMP_VM
+				same, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(pid), uintptr(other), memory, 0, 0, 0)
+				if errno != 0 {
+					return os.NewSyscallError("kcmp", errno)
+				}
+				maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", other))
+				if same == 0 || err != nil || !bytes.Contains(maps, []byte(fmt.Sprintf("%08x-%08x ", stub.ReportAt, stub.PIDAt()))) {
+					errs = append(errs, fmt.Errorf("%s: same memory %v, error %v, or it has the page of the pid:\n%s", name, same == 0, err, maps))
+				}
+				compared++
+			}
+			return errors.Join(errs...)
+		})
+		if err == nil && compared == 0 {
+			err = fmt.Errorf("%s: nobody was compared", name)
+		}
+		if err != nil {
+			return testkit.Fail(err)
+		}
+	}
+	fmt.Println("good")
+	return 0
 }

@@ -21,6 +21,9 @@ func (t *Tree) AddFor(l Leader, pid int) { t.add(l, pid) }
 // HuntFor looks for the newest process.
 func (t *Tree) HuntFor(l Leader) { t.hunt(l) }
 
+// RefreshFor begins to look for members anew.
+func (t *Tree) RefreshFor(child int) { t.refresh(child) }
+
 // MemberPIDs returns the pids of the members.
 func (t *Tree) MemberPIDs() (pids []int) {
 	for _, m := range t.members {

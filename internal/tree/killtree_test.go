@@ -653,3 +653,13 @@ func TestKillTreeIsRefusedWhereItCannotWork(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, "spawn: cannot start \"/bin/true\": KillTree without a cgroup v2: access(/proc/thread-self/children): no such file or directory\n", string(out))
 }
+
+// The child may be another one than before, which that has forked. Its pid may
+// be anybody's by then.
+func TestTheFirstMemberIsTheChildAsItIsNow(t *testing.T) {
+	tr := tree.NewTree()
+	tr.RefreshFor(os.Getppid())
+	require.Equal(t, []int{os.Getppid()}, tr.MemberPIDs())
+	tr.RefreshFor(os.Getpid())
+	require.Equal(t, []int{os.Getpid()}, tr.MemberPIDs())
+}
