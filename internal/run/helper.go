@@ -81,7 +81,7 @@ func sysMaps(maps []command.IDMap) (s []syscall.SysProcIDMap) {
 
 // maxMute is how long a helper may take to run the first of its Go code. On an
 // emulated processor, or a machine with much to do, that may be seconds.
-var maxMute = 10 * time.Second
+var maxMute = 30 * time.Second
 
 // expectSign ends the helper if so many helpers have not begun to run by then:
 // what the kernel executes this program by, such as an emulator, does not work,

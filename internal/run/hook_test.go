@@ -146,7 +146,7 @@ func TestAHooksErrorIsTheStartError(t *testing.T) {
 func TestAHookThatClosesTheLibrarysDescriptorsIsAStartError(t *testing.T) {
 	testkit.CheckLeaks(t)
 	for _, dir := range []string{"/", "/nonexistent"} {
-		for range testkit.Rounds(40, 10) {
+		for range testkit.Rounds(40, 3) {
 			for _, call := range []func(*spawn.Command, context.Context) (string, error){testkit.Calls["Run"], testkit.Calls["Start and Wait"]} {
 				_, err := call(spawn.New("/bin/true").SetWorkingDirectory(dir).SetPreExecHook(testkit.HookClosesAndReturns, ""), context.Background())
 				var start *spawn.StartError

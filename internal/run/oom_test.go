@@ -41,7 +41,7 @@ func TestAttackByACgroupAtItsMemoryLimit(t *testing.T) {
 	case os.Getenv("SPAWN_TEST_LONG") != "":
 		rounds = 10_000
 	case testing.Short():
-		rounds = 100
+		rounds = 40
 	}
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	out, err := testkit.HelperCommand(t, "oom-large", testkit.TinyProgram(t), dir, fmt.Sprint(rounds)).CombinedOutput(context.Background())

@@ -222,18 +222,28 @@ func canTrace(c *spawn.Command, t *tracer) error {
 	return err
 }
 
+// shortVariable tells a helper that its test is short.
+const shortVariable = "SPAWN_TEST_SHORT"
+
 // runTraced runs a command in all ways, and has each of its children attacked
 // at each step. allowed are attacks that are no harm.
 func runTraced(h *testkit.Holder, name string, t *tracer, start func() error, allowed ...string) error {
 	if t.ended {
 		return nil
 	}
+	every := 8
+	switch {
+	case os.Getenv("SPAWN_TEST_LONG") != "":
+		every = 1
+	case os.Getenv(shortVariable) != "":
+		every = 32
+	}
 	steps, last := 0, uint32(0)
 	err := h.Run(start, func(pid int, call uint32) error {
 		// Most calls stand in rows.
 		again := call == last
 		steps, last = steps+1, call
-		if t.ended || again && steps%8 != 0 && os.Getenv("SPAWN_TEST_LONG") == "" {
+		if t.ended || again && steps%every != 0 {
 			return nil
 		}
 		could, err := t.attack(pid)
@@ -318,11 +328,14 @@ func runTracedHelper(t *testing.T, as func(*spawn.Command) *spawn.Command, name 
 	testkit.NeedsClone(t)
 	needsTracing(t)
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	if testing.Short() {
+		t.Setenv(shortVariable, "1")
+	}
 	program := testkit.CopySelf(t)
 	require.NoError(t, os.Chmod(program, 0o755))
 	c := spawn.New(program, append([]string{testkit.HelperPrefix + name, program, publicTiny(t)}, args...)...)
 	// a child that is traced may stop
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := as(c).SetKillMode(spawn.KillTree).CombinedOutput(ctx)
 	require.NoError(t, err, "%s", out)
@@ -410,7 +423,11 @@ func tracedExec(args []string) int {
 func TestAttackByRootOfANamespaceThatIsJoined(t *testing.T) {
 	testkit.NeedsRoot(t, "to map other ids")
 	testkit.NeedsUserNamespaces(t)
-	for _, kinds := range []string{"user", "user pid", "user pid mnt", "pid", "pid mnt"} {
+	all := []string{"user pid mnt", "pid mnt", "user", "user pid", "pid"}
+	if testing.Short() {
+		all = all[:2]
+	}
+	for _, kinds := range all {
 		t.Run(kinds, func(t *testing.T) {
 			runTracedHelper(t, func(c *spawn.Command) *spawn.Command { return c }, "traced-container", strings.Fields(kinds)...)
 		})
