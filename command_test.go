@@ -18,6 +18,8 @@ import (
 	"github.com/virspawn/spawn/internal/testkit"
 )
 
+func TestMain(m *testing.M) { testkit.Main(m) }
+
 func TestStringIsALineForAShell(t *testing.T) {
 	for want, c := range map[string]*spawn.Command{
 		`/bin/echo a`:                        spawn.New("/bin/echo", "a"),

@@ -566,6 +566,18 @@ func TestReadmeIsShort(t *testing.T) {
 	require.Equal(t, "go test ./...", commands[1][1])
 }
 
+// The root package is a face: what has no place in its files belongs into
+// a room.
+func TestTheFaceHasFewFiles(t *testing.T) {
+	readPages(t, "README.md") // or the source tree is not here
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	tests, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(tests), 20)
+	require.LessOrEqual(t, len(files)-len(tests), 20)
+}
+
 // What the pages link to is there: files, and headings in them.
 func TestReadmeLinksLeadSomewhere(t *testing.T) {
 	all := append(pages(t), readPages(t, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")...)

@@ -1,9 +1,0 @@
-package spawn_test
-
-import (
-	"testing"
-
-	"github.com/virspawn/spawn/internal/testkit"
-)
-
-func TestMain(m *testing.M) { testkit.Main(m) }
