@@ -659,21 +659,19 @@ func withoutProcesses(args []string) int {
 	}
 	// The runtime dies when it cannot have a thread that it wants, so it gets
 	// some before.
-	var wg sync.WaitGroup
-	all := make(chan struct{})
-	for i := range 20 {
-		wg.Add(1)
+	var there, over sync.WaitGroup
+	for range 20 {
+		there.Add(1)
+		over.Add(1)
 		go func() {
-			defer wg.Done()
+			defer over.Done()
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			if i == 19 {
-				close(all)
-			}
-			<-all
+			there.Done()
+			there.Wait() // each has a thread of its own
 		}()
 	}
-	wg.Wait()
+	over.Wait()
 
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &limit); err != nil {

@@ -25,15 +25,12 @@ func init() {
 	}
 }
 
-// withMaxMute makes this bound the one of a test, unless all is to be tested as
-// it is for users.
+// withMaxMute makes this bound the one of a test.
 func withMaxMute(t *testing.T, d time.Duration) time.Duration {
 	before := *run.MaxMute
-	if os.Getenv("SPAWN_TEST_LONG") == "" {
-		*run.MaxMute = d
-		t.Cleanup(func() { *run.MaxMute = before })
-	}
-	return *run.MaxMute
+	*run.MaxMute = d
+	t.Cleanup(func() { *run.MaxMute = before })
+	return d
 }
 
 // requireMute checks that nothing was started, because the helper gave no sign.
@@ -78,6 +75,18 @@ func TestAHelperThatGivesNoSignIsAnError(t *testing.T) {
 		_, err := testkit.By(spawn.New("/bin/true").Daemonize(), plan.ForkedHelper).Start(context.Background())
 		requireMute(t, err, after)
 	})
+}
+
+// TestAHelperHasHalfAMinuteToBegin is the same with the bound that users have.
+func TestAHelperHasHalfAMinuteToBegin(t *testing.T) {
+	require.Equal(t, 30*time.Second, *run.MaxMute)
+	if os.Getenv("SPAWN_TEST_LONG") == "" {
+		t.Skip("takes half a minute: see .ci/full")
+	}
+	testkit.CheckLeaks(t)
+	t.Setenv(early.Block, early.Always)
+	err := spawn.New("/bin/true").SetPreExecHook(testkit.HookFails, "").Run(context.Background())
+	requireMute(t, err, *run.MaxMute)
 }
 
 // TestAHelperThatGivesNoSignIsAnErrorThoughItHasStartedOthers: what another
