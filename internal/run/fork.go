@@ -121,6 +121,9 @@ func (r *run) openForked(pid int) error {
 	r.handle.close()
 	r.p.PID, r.handle = pid, h
 	r.p.EndAgain()
+	if r.mute { // its time was over before this process could be signalled
+		_ = r.handle.signal(unix.SIGKILL)
+	}
 	if !answered {
 		return errLeft
 	}

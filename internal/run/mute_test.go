@@ -77,6 +77,23 @@ func TestAHelperThatGivesNoSignIsAnError(t *testing.T) {
 	})
 }
 
+// TestAForkedHelperWhoseTimeIsOverEarlyIsAnError: nobody could signal it then,
+// since its pid was not known.
+func TestAForkedHelperWhoseTimeIsOverEarlyIsAnError(t *testing.T) {
+	t.Setenv(early.Block, early.Always)
+	for i := range testkit.Rounds(2000, 50) {
+		after := withMaxMute(t, time.Duration(1+i%200)*10*time.Microsecond)
+		for _, c := range []*spawn.Command{
+			spawn.New("/bin/true").Daemonize().SetPreExecHook(testkit.HookFails, ""),
+			testkit.By(spawn.New("/bin/true").Daemonize(), plan.ForkedHelper),
+		} {
+			_, err := c.Start(context.Background())
+			requireMute(t, err, after)
+			testkit.RequireNoChild(t)
+		}
+	}
+}
+
 // TestAHelperHasHalfAMinuteToBegin is the same with the bound that users have.
 func TestAHelperHasHalfAMinuteToBegin(t *testing.T) {
 	require.Equal(t, 30*time.Second, *run.MaxMute)
