@@ -659,10 +659,11 @@ func withoutProcesses(args []string) int {
 	}
 	// The runtime dies when it cannot have a thread that it wants, so it gets
 	// some before.
+	const threads = 20
 	var there, over sync.WaitGroup
-	for range 20 {
-		there.Add(1)
-		over.Add(1)
+	there.Add(threads)
+	over.Add(threads)
+	for range threads {
 		go func() {
 			defer over.Done()
 			runtime.LockOSThread()
