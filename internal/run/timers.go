@@ -16,9 +16,13 @@ func stopTimers() (undo func()) {
 	}
 	return func() {
 		for which, t := range left {
-			if t.Value != (unix.Timeval{}) {
-				_, _ = unix.Setitimer(unix.ItimerWhich(which), t)
+			if t == (unix.Itimerval{}) {
+				continue
 			}
+			if t.Value == (unix.Timeval{}) {
+				t.Value.Usec = 1 // less was left, and 0 would stop it
+			}
+			_, _ = unix.Setitimer(unix.ItimerWhich(which), t)
 		}
 	}
 }
